@@ -1,0 +1,1 @@
+"""The command line: parses, composes the stages, prints, and ends with an exit code."""

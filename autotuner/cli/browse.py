@@ -1,0 +1,113 @@
+"""``autotune export``, ``show`` and ``list``: reading studies."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from autotuner import __version__
+from autotuner.errors import UserError, did_you_mean
+from autotuner.export.content import Export
+from autotuner.export.formats import RENDERERS, Format
+from autotuner.report.progress import notice_text
+from autotuner.report.tables import result_table, studies_table, trials_table
+from autotuner.study.opening import load_facts, load_study
+from autotuner.study.record import StudyFacts, read_records, read_study_facts
+from autotuner.study.storage import default_url, open_storage
+from autotuner.study.tuner import own_configuration
+from autotuner.verdict.decision import Decision, decide
+
+HOME = Path(".autotune")
+
+
+def make_export(name: str, facts: StudyFacts, decision: Decision) -> Export:
+    """Return what the files say, as of now."""
+    return Export(
+        study=name,
+        created=datetime.now().astimezone(),
+        version=__version__,
+        facts=facts,
+        decision=decision,
+    )
+
+
+def _decision(study: optuna.Study, facts: StudyFacts) -> Decision | None:
+    return decide(
+        read_records(study.get_trials(deepcopy=False)),
+        default=facts.space.default,
+        recipe=facts.space.recipe,
+        own=own_configuration(facts),
+    )
+
+
+def _open(study: str, storage_url: str | None) -> tuple[optuna.Study, StudyFacts, Decision]:
+    storage = open_storage(storage_url or default_url(HOME), create=False)
+    opened = load_study(storage, study)
+    facts = load_facts(opened)
+    decision = _decision(opened, facts)
+    if decision is None:
+        hint = f"go on with it: autotune run --study {study}"
+        raise UserError(f'study "{study}": the defaults were not measured yet', hint=hint)
+    return opened, facts, decision
+
+
+def export_study(study: str, *, kind: str, output: Path | None, storage_url: str | None) -> None:
+    """Write a study's recommended configuration in one format."""
+    if kind not in [known.value for known in Format]:
+        hint = did_you_mean(kind, [known.value for known in Format])
+        raise UserError(f'--format: unknown format "{kind}"', hint=hint)
+    opened, facts, decision = _open(study, storage_url)
+    text = RENDERERS[Format(kind)](make_export(opened.study_name, facts, decision))
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output {output}: can't be written: {error.strerror}") from error
+
+
+def show_study(study: str, *, storage_url: str | None) -> None:
+    """Print a study's result and its trials."""
+    opened, facts, decision = _open(study, storage_url)
+    console = Console(highlight=False)
+    identity = facts.identity
+    console.print(f"study {opened.study_name}: {identity.model}", markup=False, soft_wrap=True)
+    console.print(f"machine: {identity.machine}", markup=False, soft_wrap=True)
+    console.print(
+        f"versions: TensorFlow {facts.build.tensorflow}, keras {facts.build.keras or '-'}, "
+        f"Python {facts.build.python}",
+        markup=False,
+    )
+    console.print(f"a step is: {facts.source} {facts.phase}\n", markup=False)
+    console.print(result_table(decision, facts))
+    console.print(f"\n{decision.sentence()}\n", markup=False, soft_wrap=True)
+    for notice in facts.notices:
+        console.print(f"note: {notice_text(notice)}", markup=False, soft_wrap=True)
+    console.print(trials_table(read_records(opened.get_trials(deepcopy=False)), facts))
+
+
+def list_all(*, storage_url: str | None) -> None:
+    """Print all studies of a storage."""
+    storage = open_storage(storage_url or default_url(HOME), create=False)
+    rows = []
+    for name in optuna.get_all_study_names(storage):
+        study = load_study(storage, name)
+        facts = read_study_facts(study)
+        decision = None if facts is None else _decision(study, facts)
+        trials = len(read_records(study.get_trials(deepcopy=False)))
+        model = "-" if facts is None else Path(facts.identity.model).name
+        result = "nothing measured yet" if decision is None else _brief(decision)
+        rows.append((name, trials, model, result))
+    Console(highlight=False).print(studies_table(rows))
+
+
+def _brief(decision: Decision) -> str:
+    if decision.is_default:
+        return "defaults"
+    if decision.speed_up is None:
+        ratio = decision.best.throughput / decision.default.throughput
+        return f"{ratio:.2f}x, not confirmed"
+    return f"{decision.speed_up.median:.2f}x" + ("" if decision.deploys_best else ", defaults kept")

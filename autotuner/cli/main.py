@@ -1,0 +1,92 @@
+"""The one place that turns errors into messages and exit codes.
+
+0 done; 1 the user's to mend; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C; 143 SIGTERM.
+"""
+
+import os
+import platform
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+import typer
+
+from autotuner import __version__
+from autotuner.errors import UserError
+
+_BUG, _INTERRUPTED, _TERMINATED = 3, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM has arrived; unwinds as KeyboardInterrupt does."""
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Split at the first ``--``: our own arguments, and the script's."""
+    arguments = list(argv)
+    if "--" not in arguments:
+        return arguments, ()
+    at = arguments.index("--")
+    return arguments[:at], tuple(arguments[at + 1 :])
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _report_bug(argv: Sequence[str]) -> None:
+    lines = [
+        f"autotune {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"command: autotune {' '.join(argv)}",
+        traceback.format_exc(),
+    ]
+    descriptor, path = tempfile.mkstemp(prefix="autotune-bug-", suffix=".log")
+    os.close(descriptor)
+    Path(path).write_text("\n".join(lines), encoding="utf-8")
+    _say(f"bug in autotune: {sys.exception()!r}\nhint: please report it with this log: {path}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    from autotuner.cli.app import app
+
+    own, script_arguments = split_arguments(argv)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    command = typer.main.get_command(app)
+    try:
+        command.main(own, prog_name="autotune", standalone_mode=False, obj=script_arguments)
+    except UserError as error:
+        _say(f"error: {error.message}")
+        if error.hint is not None:
+            _say(f"hint: {error.hint}")
+        return 1
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _INTERRUPTED
+    except Terminated:
+        return _TERMINATED
+    except BrokenPipeError:  # `autotune list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - the one boundary
+        _report_bug(argv)
+        return _BUG
+    return 0
+
+
+def run() -> None:
+    """Be the command ``autotune``."""
+    sys.exit(main(sys.argv[1:]))

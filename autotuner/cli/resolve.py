@@ -1,0 +1,159 @@
+"""From flags to a study specification: a file or workload first, flags over it."""
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.knobs.catalogue import MANAGED_VARIABLES, check_knob_names
+from autotuner.spec.duration import parse_duration
+from autotuner.spec.study_spec import (
+    SamplerName,
+    StepSource,
+    StudySpec,
+    Timing,
+    check_model,
+    load_study_file,
+)
+from autotuner.spec.workloads import load_workload
+
+_Name = TypeVar("_Name", SamplerName, StepSource)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What stands on the command line of ``autotune run``, unchecked; None: not given."""
+
+    study_file: Path | None = None
+    model: Path | None = None
+    workload: str | None = None
+    arguments: tuple[str, ...] = ()
+    python: str | None = None
+    study: str | None = None
+    knobs: str | None = None
+    trials: int | None = None
+    budget: str | None = None
+    sampler: str | None = None
+    seed: int | None = None
+    measure: str | None = None
+    phase: str | None = None
+    measure_time: str | None = None
+    start_timeout: str | None = None
+    warmup_timeout: str | None = None
+    measure_timeout: str | None = None
+
+
+def base_spec(flags: Flags) -> StudySpec | None:
+    """Return what the study file, the workload or the script alone says; None without any.
+
+    Raises:
+        UserError: if more than one is given, or the one given is no good.
+    """
+    given = [
+        name
+        for name, value in (
+            ("a study file", flags.study_file),
+            ("--model", flags.model),
+            ("--workload", flags.workload),
+        )
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: only one of them", hint="see autotune run --help")
+    if flags.study_file is not None:
+        if flags.study_file.suffix == ".py":
+            hint = f"write: autotune run --model {flags.study_file}"
+            raise UserError(f"{flags.study_file}: a script is given by --model", hint=hint)
+        return load_study_file(flags.study_file)
+    if flags.workload is not None:
+        return load_workload(flags.workload)
+    if flags.model is not None:
+        return StudySpec(model=flags.model)
+    return None
+
+
+def _choice(text: str, names: type[_Name], flag: str) -> _Name:
+    values = [name.value for name in names]
+    if text not in values:
+        raise UserError(f'{flag}: unknown value "{text}"', hint=did_you_mean(text, values))
+    return names(text)
+
+
+def apply_flags(spec: StudySpec, flags: Flags) -> StudySpec:
+    """Return the specification with the flags over it, everything checked.
+
+    Raises:
+        UserError: for the first flag or value that is wrong.
+    """
+    changes: dict[str, object] = {"model": check_model(spec.model)}
+    if flags.arguments:
+        changes["arguments"] = flags.arguments
+    if flags.python is not None:
+        changes["python"] = Path(flags.python)
+    if flags.study is not None:
+        changes["name"] = flags.study
+    if flags.knobs is not None:
+        changes["knobs"] = tuple(k.strip() for k in flags.knobs.split(",") if k.strip())
+    if flags.trials is not None:
+        if flags.trials < 1:
+            hint = "at least 1, which measures TensorFlow's defaults"
+            raise UserError(f"--trials {flags.trials}: too few", hint=hint)
+        changes["trials"] = flags.trials
+    if flags.budget is not None:
+        changes["budget_s"] = parse_duration(flags.budget, where="--budget")
+        changes.setdefault("trials", None)
+    if flags.sampler is not None:
+        changes["sampler"] = _choice(flags.sampler, SamplerName, "--sampler")
+    if flags.seed is not None:
+        changes["seed"] = flags.seed
+    if flags.measure is not None:
+        changes["measure"] = _choice(flags.measure, StepSource, "--measure")
+    if flags.phase is not None:
+        changes["phase"] = flags.phase
+    changes["timing"] = _timing(spec.timing, flags)
+    resolved = dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+    check_knob_names(resolved.knobs)
+    _check_environment(resolved)
+    return resolved
+
+
+def _timing(timing: Timing, flags: Flags) -> Timing:
+    given = {
+        "measure_s": ("--measure-time", flags.measure_time),
+        "start_timeout_s": ("--start-timeout", flags.start_timeout),
+        "warmup_timeout_s": ("--warmup-timeout", flags.warmup_timeout),
+        "measure_timeout_s": ("--measure-timeout", flags.measure_timeout),
+    }
+    seconds = {
+        field: parse_duration(text, where=flag)
+        for field, (flag, text) in given.items()
+        if text is not None
+    }
+    return dataclasses.replace(timing, **seconds)
+
+
+def _check_environment(spec: StudySpec) -> None:
+    for name, _ in spec.environment:
+        if name in MANAGED_VARIABLES:
+            hint = "take it out of the study's [environment]: it is searched"
+            raise UserError(f"{name} is a knob", hint=hint)
+
+
+def find_interpreter(python: Path | None) -> Path:
+    """Return the absolute path of the user's interpreter, links kept: a venv's is a link.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if python is None:
+        return Path(sys.executable)
+    if len(python.parts) == 1 and not python.exists():
+        found = shutil.which(str(python))
+        if found is not None:
+            return Path(found).absolute()
+    if not python.is_file():
+        hint = "--python takes the path of the interpreter that runs your script"
+        raise UserError(f"--python {python}: no such interpreter", hint=hint)
+    return python.expanduser().absolute()

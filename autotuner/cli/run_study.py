@@ -1,0 +1,189 @@
+"""``autotune run``: the stages of a study, one after the other."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+from rich.console import Console
+
+from autotuner.cli.browse import HOME, make_export
+from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.errors import ScriptFailedError, UserError
+from autotuner.export.formats import render_json, write_files
+from autotuner.machine import inspect_machine
+from autotuner.report.progress import JsonProgress, Progress, make_progress
+from autotuner.report.tables import result_table
+from autotuner.spec.study_spec import StudySpec
+from autotuner.study.identity import identify, study_folder
+from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
+from autotuner.study.record import read_study_facts
+from autotuner.study.settings import read_spec, write_spec
+from autotuner.study.storage import default_url, open_storage
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.environment import ignored_variables
+from autotuner.trial.probe import probe
+from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.decision import Decision
+from autotuner.verdict.final import current_decision, run_final
+
+
+def run_study(flags: Flags, *, storage_url: str | None, as_json: bool) -> None:
+    """Carry out ``autotune run``.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    environment = dict(os.environ)  # as it is now: libraries we use may change ours later
+    spec = base_spec(flags)
+    if spec is not None:
+        spec = apply_flags(spec, flags)
+    elif flags.study is None:
+        raise UserError(
+            "nothing to tune", hint="give --model SCRIPT, --workload NAME or STUDY.TOML"
+        )
+    if spec is not None:
+        find_interpreter(spec.python)
+    storage = open_storage(storage_url or default_url(HOME), create=True)
+    spec, name = _settle(spec, flags, storage)
+    python = find_interpreter(spec.python)
+    folder = study_folder(HOME, name)
+    runner = ProcessRunner(environment)
+    machine = inspect_machine()
+    with _display(as_json) as display:
+        for variable, value in ignored_variables(environment).items():
+            display.say(f"note: trials do not see {variable}={value} from your environment")
+        display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
+        build = probe(spec, python=python, folder=folder / "probe", runner=runner)
+        study = _open(storage, name)
+        check_same(study, identify(spec, machine, build))
+        write_spec(study, spec)
+        tuner = Tuner(
+            Setting(
+                study=study,
+                storage=storage,
+                spec=spec,
+                machine=machine,
+                build=build,
+                python=python,
+                folder=folder,
+                runner=runner,
+                listener=display,
+            )
+        )
+        decision = _tune(tuner, study, storage, display, folder)
+    if decision is not None:
+        _finish(tuner, decision, name, folder, storage_url, as_json=as_json)
+
+
+def _settle(spec: StudySpec | None, flags: Flags, storage: BaseStorage) -> tuple[StudySpec, str]:
+    """Return the specification and the name of the study, made or to be made."""
+    names = optuna.get_all_study_names(storage)
+    if spec is None:
+        assert flags.study is not None
+        stored = read_spec(load_study(storage, flags.study))
+        if stored is None:
+            raise UserError(f'study "{flags.study}": not made by autotune', hint="give --model")
+        return apply_flags(stored, flags), flags.study
+    if flags.study is not None:
+        if flags.study in names and (stored := read_spec(load_study(storage, flags.study))):
+            spec = _resumed(spec, stored)
+        return spec, flags.study
+    return spec, reusable_name(storage, spec.name or _default_name(spec))
+
+
+def _resumed(spec: StudySpec, stored: StudySpec) -> StudySpec:
+    """Return the specification for going on with a study: its knobs are settled."""
+    return dataclasses.replace(spec, knobs=stored.knobs, name=stored.name)
+
+
+def _default_name(spec: StudySpec) -> str:
+    return spec.model.stem
+
+
+def _open(storage: BaseStorage, name: str) -> optuna.Study:
+    if name not in optuna.get_all_study_names(storage):
+        return create_study(storage, name)
+    study = load_study(storage, name)
+    if not is_idle(study):
+        hint = "wait for it, or give --study another name"
+        raise UserError(f'study "{name}" is being run by another autotune', hint=hint)
+    return study
+
+
+@contextlib.contextmanager
+def _display(as_json: bool) -> Iterator[Progress]:
+    display = make_progress(as_json=as_json, console=Console(stderr=True, highlight=False))
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def _tune(
+    tuner: Tuner, study: optuna.Study, storage: BaseStorage, display: Progress, folder: Path
+) -> Decision | None:
+    swept = tuner.sweep()
+    if swept:
+        display.say(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
+    try:
+        tuner.run_first_trials()
+        tuner.search()
+        decision = run_final(tuner)
+    except ScriptFailedError:
+        if read_study_facts(study) is None:
+            optuna.delete_study(study_name=study.study_name, storage=storage)
+        raise
+    except BaseException:
+        _say_what_is_kept(tuner, study, display)
+        raise
+    return decision
+
+
+def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> None:
+    name = study.study_name
+    if read_study_facts(study) is None:
+        display.say(f"stopped before the defaults were measured; nothing is lost in study {name}")
+        return
+    decision = current_decision(tuner)
+    if decision is not None:
+        ratio = decision.best.throughput / decision.default.throughput
+        display.say(f"stopped. Best so far: {ratio:.2f}x the default (not confirmed)")
+    display.say(f"everything is kept; go on with: autotune run --study {shlex.quote(name)}")
+
+
+def _finish(
+    tuner: Tuner,
+    decision: Decision,
+    name: str,
+    folder: Path,
+    storage_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    export = make_export(name, tuner.facts, decision)
+    paths = write_files(folder, export)
+    if as_json:
+        JsonProgress().result(render_json(export), [str(path) for path in paths])
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(result_table(decision, tuner.facts), soft_wrap=False)
+    console.print(f"\n{decision.sentence()}", markup=False)
+    for notice in export.lines_to_remove():
+        console.print(f"remove {notice.where}: {notice.text}", markup=False)
+    shown = {path.suffix: os.path.relpath(path) for path in paths}
+    url = storage_url or f"sqlite:///{os.path.relpath(HOME / 'studies.db')}"
+    console.print(
+        f"\nshell:     source {shlex.quote(shown['.env'])}\n"
+        f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
+        f"json:      {shown['.json']}\n"
+        f"trials:    autotune show {shlex.quote(name)}\n"
+        f"browse:    optuna-dashboard {url}",
+        markup=False,
+    )
+    sys.stdout.flush()

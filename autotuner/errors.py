@@ -1,0 +1,38 @@
+"""Errors that are the user's to mend.
+
+::
+
+    Exception
+     └── UserError          says what, where and what to do; the command line exits with 1
+          └── ScriptFailedError  the script fails with TensorFlow's defaults; carries the log's path
+
+A trial that goes wrong is not an exception but an :class:`autotuner.trial.outcome.Outcome`.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: a message and, where one is known, a hint what to do."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ScriptFailedError(UserError):
+    """The script does not run with TensorFlow's defaults, so there is nothing to tune."""
+
+    def __init__(self, message: str, *, log: Path, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.log = log
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the nearest known word, or all of them if none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Export: the recommended configuration as files to deploy."""

@@ -1,0 +1,53 @@
+"""What every exported file says, whatever its format."""
+
+import dataclasses
+from datetime import datetime
+
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
+from autotuner.study.record import StudyFacts
+from autotuner.trial.outcome import Notice
+from autotuner.verdict.decision import Decision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """A recommended configuration and where it comes from."""
+
+    study: str
+    created: datetime
+    version: str
+    facts: StudyFacts
+    decision: Decision
+
+    @property
+    def configuration(self) -> Configuration:
+        """Return the values to deploy, every one explicit."""
+        return self.decision.deployed.configuration
+
+    def provenance(self) -> list[str]:
+        """Return lines that say what was measured, on what, and with which result."""
+        identity, build = self.facts.identity, self.facts.build
+        arguments = f" {' '.join(identity.arguments)}" if identity.arguments else ""
+        return [
+            f"model: {identity.model}{arguments}",
+            f"model's SHA-256: {identity.model_sha256}",
+            f"machine: {identity.machine}",
+            f"versions: TensorFlow {build.tensorflow}, keras {build.keras or '-'}, "
+            f"Python {build.python}, autotune {self.version}",
+            f"study: {self.study}, exported {self.created:%Y-%m-%d %H:%M}",
+            f"result: {self.decision.sentence()}",
+        ]
+
+    def lines_to_remove(self) -> list[Notice]:
+        """Return where the script sets knobs itself, which would beat the exported values."""
+        return [notice for notice in self.facts.notices if notice.kind == "override"]
+
+
+def data_settings(configuration: Configuration) -> Configuration:
+    """Return the tf.data knobs that change something."""
+    return {
+        name: value
+        for name, value in configuration.items()
+        if KNOBS[name].group is Group.DATA and value != AS_WRITTEN
+    }

@@ -1,0 +1,100 @@
+"""What a knob is: data, no behaviour of its own."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from autotuner.machine import Machine
+
+KnobValue: TypeAlias = int | str
+Configuration: TypeAlias = Mapping[str, KnobValue]
+"""Values by knob name; a knob that is absent stays as TensorFlow or the script has it."""
+
+AS_WRITTEN = "as_written"
+"""The value of a tf.data knob that leaves the script's own choice alone."""
+
+
+class Group(enum.StrEnum):
+    """Knobs that are asked for and searched together."""
+
+    THREADS = "threads"
+    DATA = "data"
+    ONEDNN = "onednn"
+    OPENMP = "openmp"
+
+
+class ReadAt(enum.StrEnum):
+    """When TensorFlow or a library under it reads the setting for the only time."""
+
+    LIBRARY_LOAD = "when the OpenMP or BLAS library is loaded"
+    TF_IMPORT = "import tensorflow"
+    FIRST_OP = "first op"
+    DATASET = "when a dataset is built or iterated"
+
+
+@dataclasses.dataclass(frozen=True)
+class IntRange:
+    """Whole numbers from low to high, both included."""
+
+    low: int
+    high: int
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and self.low <= value <= self.high
+
+    def values(self) -> tuple[KnobValue, ...]:
+        """Return every value of the domain."""
+        return tuple(range(self.low, self.high + 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of a few values without an order; all are texts, as Optuna confuses 0 and False."""
+
+    options: tuple[str, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.options
+
+    def values(self) -> tuple[KnobValue, ...]:
+        """Return every value of the domain."""
+        return self.options
+
+
+Domain: TypeAlias = IntRange | Choice
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """What the interpreter's TensorFlow says of itself; the probe fills it in."""
+
+    tensorflow: str
+    keras: str
+    python: str
+    onednn_default: bool
+    openmp: str | None
+    """Name of an OpenMP runtime mapped into the process after the first steps, if any."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knob:
+    """One setting.
+
+    ``variable``: the environment variable that carries the value. For knobs of tf.data nothing in
+    TensorFlow reads it: the child and the exported Python file apply the value by code, and the
+    variable only hands it to scripts that ask. ``default``: the value TensorFlow uses by itself on
+    this machine and build, which may lie outside the domain (a quota is below the affinity).
+    ``changes_numerics``: rounding may differ from the default's; ``changes_order``: which random
+    draw meets which element may differ (the order of elements never does).
+    """
+
+    name: str
+    group: Group
+    summary: str
+    variable: str
+    read_at: ReadAt
+    domain: Callable[[Machine], Domain]
+    default: Callable[[Machine, Build], KnobValue]
+    changes_numerics: bool = False
+    changes_order: bool = False

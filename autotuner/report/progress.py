@@ -1,0 +1,228 @@
+"""Progress while a study runs: live on a terminal, plain lines elsewhere, JSON for machines.
+
+All three hear the same things (:class:`autotuner.study.tuner.Listener`). The live display redraws
+at most twice a second, so as not to disturb what is being measured.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from autotuner.knobs.knob import Configuration
+from autotuner.report.wording import describe, result_text, role_text
+from autotuner.spec.duration import format_duration
+from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.tuner import Listener
+from autotuner.trial.outcome import Notice, Phase
+
+_REDRAWS_PER_SECOND = 2
+
+
+class Progress(Listener, Protocol):
+    """A listener that owns the screen while a study runs."""
+
+    def say(self, text: str) -> None:
+        """Show a sentence."""
+
+    def close(self) -> None:
+        """Give the screen back."""
+
+
+def notice_text(notice: Notice) -> str:
+    """Return a notice as the user reads it."""
+    text = f"{notice.where}: {notice.text}" if notice.where else notice.text
+    if notice.kind == "override":
+        text += "; trials ignore it. Remove that line when you use the exported files"
+    return text
+
+
+class _Lines:
+    """One line for each trial; remembers the default and the best."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self.default: float | None = None
+        self.best: float | None = None
+        self.space_default: Configuration = {}
+        self._current: Configuration = {}
+
+    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
+        self._current = configuration
+
+    def phase_entered(self, phase: Phase) -> None:
+        """Plain lines say nothing about phases."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        if record.role is Role.DEFAULT:
+            self.default = record.value
+        is_search = record.role is not Role.FINAL
+        if is_search and record.value is not None and record.value > (self.best or 0.0):
+            self.best = record.value
+        what = describe(record.configuration, self.space_default) if record.configuration else ""
+        result = result_text(record, self.default)
+        if record.throughput is None:
+            result += f"  (log: {record.folder}/output.log)"
+        self._write(
+            f"trial {record.number:>3}  {role_text(record.role)}: {result}"
+            + (f"  [{what}]" if what else "")
+        )
+
+    def facts_known(self, facts: StudyFacts) -> None:
+        self.space_default = facts.space.default
+        step = f"{facts.source} {facts.phase}".strip()
+        self._write(f"a step is: {step}; measured in {facts.unit.value}")
+        self._write(f"searched: {', '.join(facts.space.domains)} ({facts.space.size:,} points)")
+        for notice in facts.notices:
+            self._write(f"note: {notice_text(notice)}")
+
+    def progress(self, done: float) -> None:
+        """Plain lines say nothing about the part that is done."""
+
+
+class PlainProgress(_Lines):
+    """Plain lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        super().__init__(self.say)
+
+    def say(self, text: str) -> None:
+        """Write a line at once."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class JsonProgress:
+    """One JSON object per line on standard output."""
+
+    def _emit(self, event: str, **fields: object) -> None:
+        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()
+
+    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
+        """Write ``trial_started``."""
+        self._emit("trial_started", number=number, role=role, configuration=dict(configuration))
+
+    def phase_entered(self, phase: Phase) -> None:
+        """Write ``phase``."""
+        self._emit("phase", phase=phase)
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Write ``trial_ended``."""
+        self._emit(
+            "trial_ended",
+            number=record.number,
+            role=record.role,
+            status=record.status,
+            reason=record.reason,
+            throughput=record.value,
+            unit=None if record.throughput is None else record.throughput.unit,
+            configuration=dict(record.configuration),
+            folder=record.folder,
+        )
+
+    def facts_known(self, facts: StudyFacts) -> None:
+        """Write ``study``."""
+        self._emit(
+            "study",
+            source=facts.source,
+            phase=facts.phase,
+            unit=facts.unit,
+            knobs=list(facts.space.domains),
+            notices=[notice_text(notice) for notice in facts.notices],
+        )
+
+    def progress(self, done: float) -> None:
+        """Write ``progress``."""
+        self._emit("progress", done=round(done, 4))
+
+    def result(self, document: str, files: list[str]) -> None:
+        """Write ``result``: the content of best.json, and the files written."""
+        self._emit("result", best=json.loads(document), files=files)
+
+    def say(self, text: str) -> None:
+        """Write ``message``."""
+        self._emit("message", text=text)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class LiveProgress(_Lines):
+    """A bar, the best so far and the current trial at the foot of the terminal."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(self.say)
+        self._console = console
+        self._started = time.monotonic()
+        self._done = 0.0
+        self._trial: tuple[int, Role] | None = None
+        self._phase = Phase.START
+        self._live = Live(
+            console=console,
+            refresh_per_second=_REDRAWS_PER_SECOND,
+            get_renderable=self._foot,
+            transient=True,
+        )
+        self._live.start()
+
+    def say(self, text: str) -> None:
+        """Print a line above the foot."""
+        self._console.print(Text(text))
+
+    def close(self) -> None:
+        """Take the foot away."""
+        self._live.stop()
+
+    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
+        """Show the trial."""
+        super().trial_started(number, role, configuration)
+        self._trial = (number, role)
+
+    def phase_entered(self, phase: Phase) -> None:
+        """Show the phase."""
+        self._phase = phase
+
+    def progress(self, done: float) -> None:
+        """Move the bar."""
+        self._done = done
+
+    def _foot(self) -> Group:
+        return Group(
+            ProgressBar(total=1.0, completed=self._done, width=min(60, self._console.width)),
+            Text(self._time_text(), no_wrap=True, overflow="ellipsis"),
+            Text(self._trial_text(), no_wrap=True, overflow="ellipsis"),
+        )
+
+    def _time_text(self) -> str:
+        elapsed = time.monotonic() - self._started
+        left = ""
+        if 0.05 < self._done < 1:
+            left = f", about {format_duration(elapsed * (1 - self._done) / self._done)} left"
+        best = ""
+        if self.best and self.default:
+            best = f"; best so far {self.best / self.default:.2f}x the default (not yet confirmed)"
+        return f"{format_duration(elapsed)}{left}{best}"
+
+    def _trial_text(self) -> str:
+        if self._trial is None:
+            return "starting"
+        number, role = self._trial
+        what = describe(self._current, self.space_default) if self._current else "nothing set"
+        return f"trial {number} ({role_text(role)}), {self._phase.value}: {what}"
+
+
+def make_progress(*, as_json: bool, console: Console) -> Progress:
+    """Return the display that fits: JSON if asked for, live on a terminal, else plain lines."""
+    if as_json:
+        return JsonProgress()
+    return LiveProgress(console) if console.is_terminal else PlainProgress()

@@ -1,0 +1,37 @@
+"""Durations as people write them: ``90``, ``45s``, ``10m``, ``1h30m``."""
+
+import re
+
+from autotuner.errors import UserError
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)([hms]?)")
+
+
+def parse_duration(text: str, *, where: str) -> float:
+    """Return seconds.
+
+    Args:
+        text: a number of seconds, or numbers with the units h, m, s, the largest first.
+        where: the flag or key the text came from, for the message.
+
+    Raises:
+        UserError: if the text is not a duration above zero.
+    """
+    parts = _PART.findall(text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise UserError(f'{where}: "{text}" is not a duration', hint="write 90s, 10m or 1h30m")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise UserError(f"{where}: a duration must be above zero", hint="write 90s, 10m or 1h30m")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Return a short text such as ``47 s``, ``3 min 05 s`` or ``1 h 02 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

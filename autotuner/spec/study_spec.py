@@ -1,0 +1,200 @@
+"""The study specification: everything the user can say about a study, checked once.
+
+First stage of the flow. A specification comes from flags, from a ``study.toml`` whose keys have the
+same names, or from both: a flag overrides the file. Names of knobs are checked one stage later,
+where the catalogue is known.
+"""
+
+import dataclasses
+import enum
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.spec.duration import parse_duration
+
+DEFAULT_TRIALS = 30
+
+
+class StepSource(enum.StrEnum):
+    """Where a script's steps are counted; AUTO takes the first that the script offers."""
+
+    AUTO = "auto"
+    STEP = "step"
+    KERAS = "keras"
+    DATASET = "dataset"
+    FUNCTION = "function"
+    PROCESS = "process"
+
+
+class SamplerName(enum.StrEnum):
+    """Which of Optuna's samplers proposes configurations."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+    GRID = "grid"
+    GP = "gp"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long a trial may take; all in seconds.
+
+    ``warmup_max_s`` ends a warm-up that does not get steady. The three ``*_timeout_s`` are
+    deadlines after which a trial that makes no progress is killed.
+    """
+
+    window_s: float = 0.2
+    warmup_min_s: float = 0.6
+    warmup_max_s: float = 20.0
+    measure_s: float = 3.0
+    start_timeout_s: float = 300.0
+    warmup_timeout_s: float = 120.0
+    measure_timeout_s: float = 120.0
+    grace_s: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """One study: the script, how it is run and measured, and how the search is bounded.
+
+    ``trials`` counts all trials of the search in the study, the default and the recipe included,
+    over all sittings; ``budget_s`` is wall time of this sitting. None means: no such bound.
+    """
+
+    model: Path
+    arguments: tuple[str, ...] = ()
+    python: Path | None = None
+    name: str | None = None
+    description: str = ""
+    knobs: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    measure: StepSource = StepSource.AUTO
+    phase: str | None = None
+    trials: int | None = None
+    budget_s: float | None = None
+    sampler: SamplerName = SamplerName.TPE
+    seed: int = 0
+    timing: Timing = Timing()
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{where}: expected a text, got {value!r}", hint=f'write {where} = "..."')
+    return value
+
+
+def _whole(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{where}: expected a whole number, got {value!r}")
+    return value
+
+
+def _positive(value: object, where: str) -> int:
+    number = _whole(value, where)
+    if number < 1:
+        raise UserError(f"{where}: {number} is too few", hint="at least 1: TensorFlow's defaults")
+    return number
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UserError(f"{where}: expected a list of texts, got {value!r}")
+    return tuple(value)
+
+
+def _seconds(value: object, where: str) -> float:
+    return parse_duration(str(value), where=where)
+
+
+def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise UserError(f"{where}: expected a table of texts", hint='TF_CPP_MIN_LOG_LEVEL = "2"')
+    return tuple(sorted(value.items()))
+
+
+def _one_of(choices: type[enum.StrEnum]) -> Any:
+    def read(value: object, where: str) -> enum.StrEnum:
+        text = _text(value, where)
+        if text not in [choice.value for choice in choices]:
+            hint = did_you_mean(text, [choice.value for choice in choices])
+            raise UserError(f'{where}: unknown value "{text}"', hint=hint)
+        return choices(text)
+
+    return read
+
+
+# key in the file: (field of StudySpec, reader)
+_KEYS: dict[str, tuple[str, Any]] = {
+    "model": ("model", lambda value, where: Path(_text(value, where))),
+    "arguments": ("arguments", _texts),
+    "python": ("python", lambda value, where: Path(_text(value, where))),
+    "name": ("name", _text),
+    "description": ("description", _text),
+    "knobs": ("knobs", _texts),
+    "environment": ("environment", _variables),
+    "measure": ("measure", _one_of(StepSource)),
+    "phase": ("phase", _text),
+    "trials": ("trials", _positive),
+    "budget": ("budget_s", _seconds),
+    "sampler": ("sampler", _one_of(SamplerName)),
+    "seed": ("seed", _whole),
+}
+# keys of the file's [timing] table are the fields of Timing without the unit
+_TIMING_KEYS = {f.name.removesuffix("_s"): f.name for f in dataclasses.fields(Timing)}
+
+
+def _checked(table: dict[str, Any], known: Any, where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UserError(f'{where}: unknown key "{key}"', hint=did_you_mean(key, known))
+
+
+def load_study_file(path: Path) -> StudySpec:
+    """Read a ``study.toml``; its ``model`` and ``python`` are relative to the file.
+
+    Raises:
+        UserError: if the file can't be read, is not TOML, holds an unknown key or a wrong value.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: can't be read: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    timing_table = document.pop("timing", {})
+    if not isinstance(timing_table, dict):
+        raise UserError(f"{path}: [timing] must be a table")
+    _checked(document, _KEYS, str(path))
+    _checked(timing_table, _TIMING_KEYS, f"{path}: [timing]")
+    if "model" not in document:
+        raise UserError(f'{path}: the key "model" is missing', hint='add model = "script.py"')
+    fields = {
+        _KEYS[key][0]: _KEYS[key][1](value, f"{path}: {key}") for key, value in document.items()
+    }
+    timing = {
+        _TIMING_KEYS[key]: _seconds(value, f"{path}: [timing] {key}")
+        for key, value in timing_table.items()
+    }
+    # os.path semantics on purpose: an interpreter in a venv is a link that must not be resolved
+    fields["model"] = path.parent / fields["model"]
+    if "python" in fields and len(fields["python"].parts) > 1:
+        fields["python"] = path.parent / fields["python"]
+    return StudySpec(**fields, timing=Timing(**timing))
+
+
+def check_model(path: Path) -> Path:
+    """Return the script's absolute path.
+
+    Raises:
+        UserError: if there is no such file or it is not a Python script.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder", hint="name the Python script to tune")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", hint="--model takes the path of a Python script")
+    if path.suffix not in (".py", ".pyw", ""):
+        raise UserError(f"{path}: not a Python script", hint="--model takes a .py file")
+    return path.absolute()

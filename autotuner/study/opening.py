@@ -1,0 +1,79 @@
+"""Making a study, or opening one that exists."""
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.study.identity import Identity, is_alive
+from autotuner.study.record import StudyFacts, read_study_facts
+from autotuner.study.settings import read_spec
+
+
+def reusable_name(storage: BaseStorage, wanted: str) -> str:
+    """Return the name, or the name with the first number that no study of substance has.
+
+    A study in which nothing was measured and that nobody runs is taken over.
+    """
+    taken = set(optuna.get_all_study_names(storage))
+    candidates = (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3)))
+    return next(n for n in candidates if n not in taken or _is_empty(load_study(storage, n)))
+
+
+def _is_empty(study: optuna.Study) -> bool:
+    return read_spec(study) is not None and read_study_facts(study) is None and is_idle(study)
+
+
+def is_idle(study: optuna.Study) -> bool:
+    """Tell whether no living process has a trial of this study running."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return not any(is_alive(trial.user_attrs.get("owner", "")) for trial in running)
+
+
+def create_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """Make a study that maximises throughput; without a pruner, as noise fools them all."""
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        pruner=optuna.pruners.NopPruner(),
+    )
+
+
+def load_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """Open a study that exists.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        hint = did_you_mean(name, names) if names else "there are no studies yet: autotune run"
+        raise UserError(f'unknown study "{name}"', hint=hint)
+    return optuna.load_study(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
+
+
+def load_facts(study: optuna.Study) -> StudyFacts:
+    """Return a study's facts.
+
+    Raises:
+        UserError: if the study has none, because it was not made by autotune or its default failed.
+    """
+    facts = read_study_facts(study)
+    if facts is None:
+        hint = f"run it: autotune run --study {study.study_name} --model ..."
+        raise UserError(f'study "{study.study_name}": nothing was measured yet', hint=hint)
+    return facts
+
+
+def check_same(study: optuna.Study, identity: Identity) -> None:
+    """Raise UserError if a study was made of something else than what is to be run now."""
+    facts = read_study_facts(study)
+    if facts is None:
+        return
+    differences = facts.identity.differences(identity)
+    if differences:
+        listed = "".join(f"\n    {line}" for line in differences)
+        hint = "give --study another name to begin a new study"
+        name = study.study_name
+        raise UserError(f'study "{name}" was made of something else:{listed}', hint=hint)

@@ -1,0 +1,190 @@
+"""What a study and its trials hold, read from and written to Optuna's user attributes.
+
+User attributes are flat where the dashboard is to sort by them and JSON elsewhere.
+"""
+
+import dataclasses
+import enum
+import json
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
+from autotuner.statistics import Throughput, Unit
+from autotuner.study.identity import Identity, identity_from
+from autotuner.study.space import Space
+from autotuner.trial.outcome import Notice, Outcome, Status
+
+SCHEMA = 1
+_MARK = "autotune_schema"
+
+
+class Role(enum.StrEnum):
+    """Why a trial was run."""
+
+    DEFAULT = "default"
+    RECIPE = "recipe"
+    SCRIPT = "script"
+    SEARCH = "search"
+    FINAL = "final"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """What holds for all trials of a study. ``source`` and ``phase``: what its step is."""
+
+    identity: Identity
+    build: Build
+    space: Space
+    unit: Unit
+    source: str
+    phase: str
+    folder: Path
+    seed: int
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial. ``throughput`` is None unless it was measured; ``pair`` numbers final pairs."""
+
+    number: int
+    role: Role
+    configuration: Configuration
+    state: TrialState
+    status: Status | None
+    reason: str
+    throughput: Throughput | None
+    folder: str
+    elapsed_s: float
+    pair: int | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The throughput, in the study's unit."""
+        return None if self.throughput is None else self.throughput.value
+
+
+def configuration_key(configuration: Configuration) -> str:
+    """Return a text that is equal for equal configurations."""
+    return json.dumps(dict(configuration), sort_keys=True)
+
+
+def _domain_as_json(domain: Domain) -> list[Any]:
+    if isinstance(domain, IntRange):
+        return ["int", domain.low, domain.high]
+    return ["choice", *domain.options]
+
+
+def _domain_from_json(stored: list[Any]) -> Domain:
+    kind, *rest = stored
+    return IntRange(*rest) if kind == "int" else Choice(tuple(rest))
+
+
+def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
+    """Keep the facts in the study."""
+    space = facts.space
+    study.set_user_attr("identity", dataclasses.asdict(facts.identity))
+    study.set_user_attr("build", dataclasses.asdict(facts.build))
+    domains = {name: _domain_as_json(domain) for name, domain in space.domains.items()}
+    study.set_user_attr("space", domains)
+    study.set_user_attr("default", dict(space.default))
+    study.set_user_attr("recipe", dict(space.recipe))
+    study.set_user_attr("unit", facts.unit.value)
+    study.set_user_attr("step", [facts.source, facts.phase])
+    study.set_user_attr("folder", str(facts.folder))
+    study.set_user_attr("seed", facts.seed)
+    study.set_user_attr("notices", [dataclasses.asdict(notice) for notice in facts.notices])
+    study.set_user_attr(_MARK, SCHEMA)  # last: a study without it was not finished being made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([f"throughput ({facts.unit.value})"])
+
+
+def read_study_facts(study: optuna.Study) -> StudyFacts | None:
+    """Return a study's facts; None if it was not made by us or was not finished being made."""
+    attributes = study.user_attrs
+    if attributes.get(_MARK) != SCHEMA:
+        return None
+    source, phase = attributes["step"]
+    return StudyFacts(
+        identity=identity_from(attributes["identity"]),
+        build=Build(**attributes["build"]),
+        space=Space(
+            domains={n: _domain_from_json(d) for n, d in attributes["space"].items()},
+            default=attributes["default"],
+            recipe=attributes["recipe"],
+        ),
+        unit=Unit(attributes["unit"]),
+        source=source,
+        phase=phase,
+        folder=Path(attributes["folder"]),
+        seed=attributes["seed"],
+        notices=tuple(Notice(**notice) for notice in attributes["notices"]),
+    )
+
+
+def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput | None) -> None:
+    """Keep how a trial ended, before Optuna is told its value."""
+    trial.set_user_attr("status", outcome.status.value)
+    trial.set_user_attr("reason", outcome.reason)
+    trial.set_user_attr("folder", str(outcome.folder))
+    trial.set_user_attr("elapsed_s", round(outcome.elapsed_s, 3))
+    if outcome.facts.get("peak_rss_bytes"):
+        trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
+    if throughput is not None:
+        trial.set_user_attr("throughput", throughput.value)
+        trial.set_user_attr("throughput_low", throughput.low)
+        trial.set_user_attr("throughput_high", throughput.high)
+        trial.set_user_attr("unit", throughput.unit.value)
+        trial.set_user_attr("windows", throughput.windows)
+
+
+def write_start(
+    trial: optuna.Trial, *, role: Role, configuration: Configuration, owner: str, pair: int | None
+) -> None:
+    """Keep what a trial is about to do."""
+    trial.set_user_attr("role", role.value)
+    trial.set_user_attr("owner", owner)
+    trial.set_user_attr("configuration", dict(configuration))
+    if pair is not None:
+        trial.set_user_attr("pair", pair)
+
+
+def read_record(trial: FrozenTrial) -> TrialRecord | None:
+    """Return a trial's record, or None for a trial that is not ours or did not get to start."""
+    attributes = trial.user_attrs
+    if "role" not in attributes:
+        return None
+    throughput = None
+    if trial.state is TrialState.COMPLETE and "throughput" in attributes:
+        throughput = Throughput(
+            value=attributes["throughput"],
+            low=attributes["throughput_low"],
+            high=attributes["throughput_high"],
+            unit=Unit(attributes["unit"]),
+            windows=attributes["windows"],
+        )
+    status = attributes.get("status")
+    return TrialRecord(
+        number=trial.number,
+        role=Role(attributes["role"]),
+        configuration=attributes.get("configuration", {}),
+        state=trial.state,
+        status=None if status is None else Status(status),
+        reason=attributes.get("reason", ""),
+        throughput=throughput,
+        folder=attributes.get("folder", ""),
+        elapsed_s=attributes.get("elapsed_s", 0.0),
+        pair=attributes.get("pair"),
+    )
+
+
+def read_records(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
+    """Return the records of all trials that are ours."""
+    return [record for record in map(read_record, trials) if record is not None]

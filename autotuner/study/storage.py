@@ -1,0 +1,63 @@
+"""Where studies are kept: SQLite under the working directory unless the user names a storage."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from autotuner.errors import UserError
+
+_BUSY_TIMEOUT_S = 60
+
+
+def quiet_optuna() -> None:
+    """Let Optuna say nothing on its own: what matters, we say."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def default_url(home: Path) -> str:
+    """Return the URL of ``studies.db`` in the ``.autotune`` folder."""
+    return f"sqlite:///{home.absolute() / 'studies.db'}"
+
+
+def open_storage(url: str, *, create: bool) -> RDBStorage:
+    """Open a storage; SQLite gets a write-ahead log, so that readers don't block the study.
+
+    Args:
+        url: as SQLAlchemy takes it.
+        create: whether a SQLite file that does not exist may be made.
+
+    Raises:
+        UserError: if it can't be opened.
+    """
+    quiet_optuna()
+    engine: dict[str, object] = {"pool_pre_ping": True}
+    if url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///"))
+        _prepare_sqlite(file, create=create)
+        engine = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+    try:
+        # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
+        return RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--storage {url}: can't be opened: {reason}") from error
+
+
+def _prepare_sqlite(file: Path, *, create: bool) -> None:
+    if not file.exists() and not create:
+        hint = "run autotune where the study was made, or give --storage"
+        raise UserError(f"{file}: there are no studies here", hint=hint)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS autotune_writable (x INTEGER)")
+            connection.execute("DROP TABLE autotune_writable")
+    except (OSError, sqlite3.Error) as error:
+        hint = "run autotune where it may write .autotune/, or give --storage"
+        raise UserError(f"{file}: can't be written: {error}", hint=hint) from error

@@ -1,0 +1,54 @@
+"""Reading a tf.data pipeline: its stages and the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def stages(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset and all its inputs, the last stage first."""
+    waiting = [dataset]
+    while waiting:
+        stage = waiting.pop(0)
+        yield stage
+        inputs = getattr(stage, "_inputs", None)
+        waiting.extend(inputs() if inputs is not None else ())
+
+
+def stage_kind(stage: Any) -> str:
+    """Return the stage's name without TensorFlow's decoration: "Map", "ParallelMap", "Batch"."""
+    return type(stage).__name__.lstrip("_").replace("Dataset", "")
+
+
+def batch_stage(dataset: Any) -> Any | None:
+    """Return the last stage that makes batches, unless they are taken apart again after it."""
+    for stage in stages(dataset):
+        kind = stage_kind(stage)
+        if "Unbatch" in kind:
+            return None
+        if "Batch" in kind:
+            return stage
+    return None
+
+
+def batch_size_of(dataset: Any) -> int | None:
+    """Return the static batch size of a pipeline, or None."""
+    stage = batch_stage(dataset)
+    if stage is None:
+        return None
+    try:
+        return int(stage._batch_size)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def leading_dimension(element: Any) -> int | None:
+    """Return the first dimension of the first tensor in a nested element, or None."""
+    while isinstance(element, (tuple, list, dict)) and len(element):
+        element = next(iter(element.values())) if isinstance(element, dict) else element[0]
+    shape = getattr(element, "shape", None)
+    try:
+        return int(shape[0]) if shape is not None and len(shape) else None
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,62 @@
+"""Entry of a trial's child process, and the protocol between it and the parent.
+
+Command line::
+
+    PYTHON main.py REQUEST EVENTS_FD
+
+Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
+
+``kind``         "trial", or "probe": check the script's syntax, import TensorFlow, say hello, end.
+``script``       absolute path of the user's script; ``arguments``: its arguments, a list.
+``environment``  variables of the configuration. The parent has set them already; they are set again
+                 before numpy and TensorFlow are imported, in case the script changed them.
+``pipeline``     ``map_parallelism``, ``prefetch_depth``, ``data_threads``: see pipeline.py.
+``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``
+                 (a name or null), ``window_s``, ``warmup_min_s``, ``warmup_max_s``, ``measure_s``.
+
+Working directory and environment are the parent's choice; standard input is closed; standard output
+and standard error belong to the script.
+
+Events out: one JSON object per line on the file descriptor EVENTS_FD, each with ``event`` and ``t``
+(monotonic seconds), in this order:
+
+``hello``        ``python``, ``executable``, ``pid``.
+``tensorflow``   after its import: ``tensorflow``, ``keras``, ``onednn`` (true or false).
+``notice``       any time: ``kind``, ``where`` ("file:line"), ``text``: what the user should know;
+                 kind "override": the script sets a knob itself, ``knob`` and ``value`` say which.
+``stage``        a meter enters "warmup" or "measure": ``meter``, ``source``, ``phase``.
+``window``       ``meter``, ``stage``, ``start_s`` (since the meter's first step), ``duration_s``,
+                 ``steps``, ``samples`` (null where the batch size is not known).
+``done``         the measurement: ``result`` ("measured" or "no_steps"), ``meter``, ``source``,
+                 ``phase``, ``complete`` (false: the script ended before it was complete),
+                 ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py).
+``error``        ``kind`` ("exception", "exit", "memory", "tensorflow", "syntax", "script"),
+                 ``text``, ``where``.
+
+Exactly one ``done`` or ``error`` ends the stream; without one the child died. After ``done`` the
+script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends.
+"""
+
+import importlib.util
+import os
+import sys
+
+PACKAGE = "_autotune_child"
+
+
+def _load_package() -> None:
+    """Make the folder of this file importable as a package, without touching sys.path."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    spec = importlib.util.spec_from_file_location(
+        PACKAGE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError("the child's folder is incomplete: " + folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    _load_package()
+    importlib.import_module(PACKAGE + ".session").run(sys.argv[1], int(sys.argv[2]))

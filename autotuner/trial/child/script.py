@@ -1,0 +1,36 @@
+"""Runs the user's script as Python itself would: as ``__main__``, with its own argv and path."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from importlib.machinery import SourceFileLoader
+from typing import Any
+
+
+def compile_script(path: str) -> Any:
+    """Return the script's code; raises SyntaxError or OSError."""
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
+
+
+def run_script(code: Any, path: str, arguments: list[str]) -> None:
+    """Run the script to its end; whatever it raises comes out.
+
+    ``sys.path[0]``, which Python has set to our folder, becomes the script's, and the main module
+    is one that multiprocessing's spawn can find again by its file.
+    """
+    folder = os.path.dirname(path)
+    if not getattr(sys.flags, "safe_path", False):  # with PYTHONSAFEPATH there is no folder
+        sys.path[0] = folder
+    sys.argv[:] = [path, *arguments]
+    main = types.ModuleType("__main__")
+    main.__file__ = path
+    main.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    main.__loader__ = SourceFileLoader("__main__", path)
+    main.__spec__ = None
+    main.__package__ = None
+    main.__cached__ = None  # type: ignore[attr-defined]
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)

@@ -1,0 +1,174 @@
+"""The child's course of events: read the request, hook in, run the script, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+import types
+from typing import Any, Callable
+
+from . import facts, keras_steps, overrides, pipeline
+from .callers import user_line
+from .events import EventPipe
+from .importing import ImportHooks
+from .meter import Rule
+from .script import compile_script, run_script
+from .steps import STEP, MeasurementComplete, StepFinder
+from .tf_steps import CallSteps, DatasetSteps
+
+_SCHEMA = 1
+
+
+def run(request_path: str, events_descriptor: int) -> None:
+    """Carry out the request; ends the process with the exit code that the script would have."""
+    pipe = EventPipe(events_descriptor)
+    with open(request_path, encoding="utf-8") as file:
+        request = json.load(file)
+    if request["schema"] != _SCHEMA:
+        raise ValueError(f"request of schema {request['schema']}, this child knows {_SCHEMA}")
+    pipe.emit(
+        "hello",
+        python=".".join(str(part) for part in sys.version_info[:3]),
+        executable=sys.executable,
+        pid=os.getpid(),
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # as on a terminal: a killed script's last words stay
+            stream.reconfigure(line_buffering=True)
+    try:
+        code = compile_script(request["script"])
+    except (SyntaxError, ValueError) as error:
+        where = "{}:{}".format(request["script"], getattr(error, "lineno", None) or "?")
+        pipe.emit("error", kind="syntax", text=getattr(error, "msg", str(error)), where=where)
+        sys.exit(1)
+    except OSError as error:
+        pipe.emit("error", kind="script", text=error.strerror, where=request["script"])
+        sys.exit(1)
+    if request["kind"] == "probe":
+        _probe(pipe)
+    else:
+        _Trial(request, pipe).run(code)
+
+
+def _probe(pipe: EventPipe) -> None:
+    try:
+        import tensorflow
+    except BaseException as error:  # noqa: BLE001 - an import can fail in any way, that is the answer
+        pipe.emit("error", kind="tensorflow", text=f"{type(error).__name__}: {error}", where="")
+        sys.exit(1)
+    pipe.emit("tensorflow", **facts.tensorflow_facts(tensorflow))
+    pipe.emit("done", result="no_steps", facts={"openmp": facts.openmp_runtime()})
+
+
+class _Trial:
+    """One run of the script with hooks."""
+
+    def __init__(self, request: dict[str, Any], pipe: EventPipe) -> None:
+        self._request = request
+        self._pipe = pipe
+        measurement = request["measurement"]
+        self._finder = StepFinder(
+            pipe,
+            Rule(**{field: measurement[field] for field in Rule._fields}),
+            source=measurement["source"],
+            phase=measurement["phase"],
+            facts=lambda: facts.process_facts(datasets_built=self._datasets.built),
+        )
+        self._datasets = DatasetSteps(self._finder)
+        self._calls = CallSteps(self._finder)
+
+    def run(self, code: Any) -> None:
+        """Run the script and end this process."""
+        script = self._request["script"]
+        hold = overrides.hold_environment(script, self._request["environment"], self._pipe)
+        ImportHooks(
+            before={"numpy": hold, "tensorflow": hold},
+            after={
+                "tensorflow": self._tensorflow_imported,
+                "keras": self._keras_imported,
+                "tf_keras": self._keras_imported,
+            },
+        ).install()
+        _offer_step(self._finder)
+        start = time.monotonic()
+        try:
+            run_script(code, script, self._request["arguments"])
+        except MeasurementComplete:
+            return
+        except SystemExit as error:
+            if self._finder.finished:
+                return
+            if error.code not in (None, 0):
+                text = f"the script ended with exit code {error.code}"
+                self._pipe.emit("error", kind="exit", text=text, where="")
+                raise
+        except BaseException as error:
+            if self._finder.finished or not self._pipe.is_open:
+                raise
+            self._report(error)
+            sys.exit(1)
+        if "tensorflow" not in sys.modules and self._finder.listens_to("process"):
+            text = "the script ended without importing TensorFlow"
+            self._pipe.emit("error", kind="script", text=text, where=script)
+            sys.exit(1)
+        self._finder.script_ended(time.monotonic() - start)
+
+    def _tensorflow_imported(self, tensorflow: Any) -> None:
+        self._pipe.emit("tensorflow", **facts.tensorflow_facts(tensorflow))
+        overrides.hold_threads(tensorflow, self._pipe)
+        pipeline.apply_data_settings(**self._request["pipeline"], notice=self._notice)
+        self._datasets.install(tensorflow)
+        self._calls.install(tensorflow)
+
+    def _keras_imported(self, keras: Any) -> None:
+        if hasattr(keras, "Model"):
+            keras_steps.install(keras, self._finder)
+            self._calls.install_model(keras)
+
+    def _notice(self, kind: str, text: str) -> None:
+        self._pipe.emit("notice", kind=kind, where=user_line(), text=text)
+
+    def _report(self, error: BaseException) -> None:
+        """Print the traceback as Python would, without our frames, and send it to the parent."""
+        frames: types.TracebackType | None = error.__traceback__
+        while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
+            frames = frames.tb_next
+        traceback.print_exception(type(error), error, frames)
+        last = traceback.extract_tb(frames)
+        own = [frame for frame in last if frame.filename == self._request["script"]]
+        where = f"{own[-1].filename}:{own[-1].lineno}" if own else self._request["script"]
+        memory = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+        self._pipe.emit(
+            "error",
+            kind="memory" if memory else "exception",
+            text="".join(traceback.format_exception_only(type(error), error)).strip(),
+            where=where,
+        )
+
+
+def _offer_step(finder: StepFinder) -> None:
+    """Make ``import autotuner`` give the script a ``step`` that counts."""
+    module = _StepModule("autotuner", "Marks the steps of a script that is being tuned.")
+    module.finder = finder
+
+    sys.modules["autotuner"] = module
+
+
+class _StepModule(types.ModuleType):
+    """Stands for the package ``autotuner``; a script that takes ``step`` means to use it."""
+
+    finder: StepFinder
+
+    @property
+    def step(self) -> Callable[..., None]:
+        """Return the function that marks the end of one step."""
+        finder = self.finder
+        finder.explicit = True
+
+        def step(samples: int | None = None) -> None:
+            finder.tick(STEP, "step", 1, samples)
+
+        return step

@@ -1,0 +1,186 @@
+"""Finds the script's step: keeps a meter per source and phase and decides which one counts.
+
+Sources in order of preference: explicit ``autotuner.step()`` calls, keras loops, batches drawn from
+a dataset, calls of functions and models. Several may tick in one script (a keras loop also calls a
+function), so a meter that is complete counts only if no preferred source has been at work
+meanwhile. Ticks are cheap: a comparison or two and an addition.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import Any, Callable
+
+from .events import EventPipe
+from .meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
+
+STEP, KERAS, DATASET, FUNCTION, PROCESS = "step", "keras", "dataset", "function", "process"
+_PREFERENCE = {STEP: 0, KERAS: 1, DATASET: 2, FUNCTION: 3, PROCESS: 4}
+_AT_WORK = 2  # ticks of a preferred source during a measurement that show that it is at work
+
+
+class MeasurementComplete(BaseException):
+    """Unwinds the user's script; a BaseException, so that ``except Exception`` lets it pass."""
+
+
+class StepFinder:
+    """Receives ticks from all sources and ends the script when one measurement is complete."""
+
+    def __init__(
+        self,
+        pipe: EventPipe,
+        rule: Rule,
+        *,
+        source: str,
+        phase: str | None,
+        facts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._pipe = pipe
+        self._rule = rule
+        self._source = source
+        self._phase = phase
+        self._facts = facts
+        self._lock = threading.RLock()
+        self._meters: dict[tuple[str, str], Meter] = {}
+        self._preferred_at_start: dict[str, dict[str, int]] = {}
+        self._quiet = 0
+        self.explicit = False
+        self.finished = False
+
+    def listens_to(self, source: str) -> bool:
+        """Return whether ticks of this source can matter, for the callers' fast path."""
+        return self._source in ("auto", source) and self._pipe.is_open
+
+    def mute(self) -> None:
+        """Ignore datasets and functions while a keras loop, which uses both, is running."""
+        self._quiet += 1
+
+    def unmute(self) -> None:
+        """End one :meth:`mute`."""
+        self._quiet -= 1
+
+    def pause(self, source: str, phase: str) -> None:
+        """Stop a meter's clock."""
+        meter = self._meters.get((source, phase))
+        if meter is not None:
+            meter.pause(time.monotonic_ns())
+
+    def resume(self, source: str, phase: str) -> None:
+        """Start a meter's clock again."""
+        meter = self._meters.get((source, phase))
+        if meter is not None:
+            meter.resume(time.monotonic_ns())
+
+    def tick(self, source: str, phase: str, steps: int = 1, samples: int | None = None) -> None:
+        """Count steps that end now; unwinds the script once a measurement is complete."""
+        now_ns = time.monotonic_ns()
+        if self.finished:
+            self._unwind()
+            return
+        if not self.listens_to(source) or self._phase not in (None, phase):
+            return
+        if self._quiet and source in (DATASET, FUNCTION):
+            return
+        with self._lock:
+            meter = self._meters.get((source, phase))
+            if meter is None:
+                meter = self._meters[source, phase] = Meter(source, phase, self._rule)
+            before = meter.stage
+            window = meter.tick(now_ns, steps, samples)
+            if window is not None:
+                self._pipe.emit("window", meter=meter.name, **window._asdict())
+            if meter.stage != before:
+                self._enter(meter, now_ns)
+
+    def _enter(self, meter: Meter, now_ns: int) -> None:
+        if meter.stage in (WARMUP, MEASURE):
+            self._preferred_at_start[meter.name] = self._preferred_ticks(meter)
+            self._pipe.emit(
+                "stage",
+                stage=meter.stage,
+                meter=meter.name,
+                source=meter.source,
+                phase=meter.phase,
+            )
+        elif meter.stage == COMPLETE:
+            if self._is_outranked(meter):
+                meter.extend(now_ns)
+                self._preferred_at_start[meter.name] = self._preferred_ticks(meter)
+            else:
+                self._finish(meter)
+                self._unwind()
+
+    def _preferred_ticks(self, meter: Meter) -> dict[str, int]:
+        rank = _PREFERENCE[meter.source]
+        return {m.name: m.ticks for m in self._meters.values() if _PREFERENCE[m.source] < rank}
+
+    def _is_outranked(self, meter: Meter) -> bool:
+        if self.explicit and meter.source != STEP and self._source == "auto":
+            return True
+        before = self._preferred_at_start[meter.name]
+        now = self._preferred_ticks(meter)
+        return any(ticks - before.get(name, 0) >= _AT_WORK for name, ticks in now.items())
+
+    def _finish(self, meter: Meter) -> None:
+        self.finished = True
+        stages = [window.stage for window in meter.windows]
+        self._pipe.emit(
+            "done",
+            result="measured",
+            meter=meter.name,
+            source=meter.source,
+            phase=meter.phase,
+            complete=meter.stage == COMPLETE,
+            warm=MEASURE in stages,
+            facts=self._facts(),
+        )
+
+    def _unwind(self) -> None:
+        if not self._pipe.is_open:
+            return
+        main = threading.main_thread()
+        if threading.current_thread() is not main and main.ident is not None:
+            # the loop runs in a thread of the script's: the main thread has to go as well
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(main.ident), ctypes.py_object(MeasurementComplete)
+            )
+        raise MeasurementComplete
+
+    def script_ended(self, duration_s: float) -> None:
+        """Report the best there is when the script has come to its end by itself.
+
+        A meter that got through its warm-up is preferred, then the preferred source, then the
+        longest. Without any the whole process is the step, unless a source or a phase was asked
+        for.
+        """
+        if self.finished:
+            return
+        with self._lock:
+            meters = [meter for meter in self._meters.values() if meter.windows]
+            if self._source == PROCESS or (self._source == "auto" and not (meters or self._phase)):
+                self._finish(self._whole_process(duration_s))
+                return
+            if not meters:
+                self.finished = True
+                self._pipe.emit("done", result="no_steps", facts=self._facts())
+                return
+            self._finish(min(meters, key=_worth))
+
+    def _whole_process(self, duration_s: float) -> Meter:
+        rule = self._rule._replace(window_s=0.0, warmup_max_s=0.0, measure_s=0.0)
+        meter = Meter(PROCESS, "process", rule)
+        meter.tick(0)
+        meter.stage = MEASURE
+        window = meter.tick(max(1, round(duration_s * 1e9)), 1)
+        meter.stage = COMPLETE
+        assert window is not None
+        self._pipe.emit("window", meter=meter.name, **window._asdict())
+        return meter
+
+
+def _worth(meter: Meter) -> tuple[bool, int, float]:
+    warm = any(window.stage == MEASURE for window in meter.windows)
+    total_s = sum(window.duration_s for window in meter.windows)
+    return (not warm, _PREFERENCE[meter.source], -total_s)

@@ -1,0 +1,21 @@
+"""The environment of a trial: the user's, without any knob that the trial does not set."""
+
+from collections.abc import Mapping
+
+from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
+from autotuner.trial.request import TrialRequest
+
+
+def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the child's whole environment.
+
+    Variables of knobs that stand in ``base`` (a scheduler exports OMP_NUM_THREADS, a shell has
+    sourced an older ``best.env``) are left out, so that the default is TensorFlow's own.
+    """
+    kept = {name: value for name, value in base.items() if name not in MANAGED_VARIABLES}
+    return {**kept, **dict(request.environment), **as_environment(request.configuration)}
+
+
+def ignored_variables(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the knobs' variables that the user's environment sets and trials do not see."""
+    return {name: base[name] for name in MANAGED_VARIABLES if name in base}

@@ -1,0 +1,90 @@
+"""How a trial ended: a value, never an exception."""
+
+import dataclasses
+import enum
+from pathlib import Path
+from typing import Any
+
+
+class Status(enum.StrEnum):
+    """The ways a trial can end; only MEASURED carries a measurement."""
+
+    MEASURED = "measured"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    NO_STEPS = "no steps"
+    REJECTED = "rejected"
+
+
+class Phase(enum.StrEnum):
+    """What a trial is doing; each but the last has a deadline of its own."""
+
+    START = "start"
+    WARMUP = "warm-up"
+    MEASURE = "measurement"
+    EXIT = "exit"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """Steps done in a stretch of time inside the child; seconds of the meter's running time."""
+
+    warmup: bool
+    start_s: float
+    duration_s: float
+    steps: int
+    samples: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something in the script that the user should know about.
+
+    ``kind``: "override" (the script sets ``knob`` to ``value`` itself), "map_kept",
+    "map_randomness". ``where``: file and line.
+    """
+
+    kind: str
+    where: str
+    text: str
+    knob: str | None = None
+    value: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a trial ended.
+
+    ``reason``: one sentence, for every status but MEASURED. ``phase``: where it ended. ``windows``:
+    of the meter that counts, warm-up included. ``source`` and ``step_phase``: what a step was.
+    ``complete``: the measurement lasted as long as was asked. ``warm``: the warm-up came to its end
+    before the script did. ``facts``: see the child's facts.py.
+    """
+
+    status: Status
+    folder: Path
+    reason: str = ""
+    phase: Phase = Phase.START
+    exit_code: int | None = None
+    signal: int | None = None
+    error_kind: str | None = None
+    last_lines: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
+    source: str | None = None
+    step_phase: str | None = None
+    complete: bool = False
+    warm: bool = False
+    notices: tuple[Notice, ...] = ()
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        """The script's standard output and standard error."""
+        return self.folder / "output.log"
+
+    @property
+    def repro(self) -> Path:
+        """A shell script that repeats the trial by hand."""
+        return self.folder / "repro.sh"

@@ -1,0 +1,173 @@
+"""A child process under its warden, seen from the parent: start, messages, stop."""
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from autotuner.trial.warden import become_subreaper
+
+_WARDEN = Path(__file__).resolve().parent / "warden.py"
+_READ_BYTES = 65_536
+_MARK = "AUTOTUNE_TRIAL_MARK"
+
+
+class _Lines:
+    """Collects whole lines from a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.at_end = False
+        self._rest = b""
+
+    def read(self) -> list[bytes]:
+        """Return the lines that have arrived; an unfinished one waits for its end."""
+        found = b""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.descriptor, _READ_BYTES):
+                found += chunk
+            self.at_end = True
+        *lines, self._rest = (self._rest + found).split(b"\n")
+        return lines
+
+
+class WardedProcess:
+    """A child and everything it starts; leaving the context kills all of it.
+
+    ``messages`` yields what the child (``events``) and the warden (``status``) say.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        events_pipe: tuple[int, int],
+        environment: dict[str, str],
+        working_directory: Path,
+        log: Path,
+        grace_s: float,
+        memory_floor_bytes: int,
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        become_subreaper()  # if the warden itself is killed, what it left comes to us
+        events_read, events_write = events_pipe
+        status_read, status_write = os.pipe()
+        lifeline_read, self._lifeline = os.pipe()
+        inherited = [lifeline_read, status_write, events_write]
+        numbers = [str(descriptor) for descriptor in inherited]
+        settings = [str(grace_s), str(memory_floor_bytes)]
+        command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
+        try:
+            with log.open("wb") as output:
+                self._warden = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**environment, _MARK: self._mark},
+                    cwd=working_directory,
+                    pass_fds=inherited,
+                    start_new_session=True,
+                )
+        except BaseException:
+            for descriptor in (events_read, status_read, self._lifeline):
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in inherited:
+                os.close(descriptor)
+        self._events = _Lines(events_read)
+        self._status = _Lines(status_read)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(events_read, selectors.EVENT_READ, self._events)
+        self._selector.register(status_read, selectors.EVENT_READ, self._status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def messages(self, deadline: float) -> Iterator[dict[str, Any]]:
+        """Yield messages until the deadline (monotonic seconds) or until the child is gone.
+
+        The last message is ``exited``. A line that is not JSON is passed on as ``garbage``.
+        """
+        while not self._status.at_end:
+            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return
+            # the child's events before the warden's word that the child is gone
+            for lines in sorted((key.data for key, _ in ready), key=lambda x: x is self._status):
+                yield from self._read(lines)
+        yield {"event": "warden_gone"}
+
+    def _read(self, lines: _Lines) -> Iterator[dict[str, Any]]:
+        for line in lines.read():
+            message = _parse(line)
+            if lines is self._status and message["event"] == "exited":
+                yield from self._read_rest()
+            yield message
+        if lines.at_end:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(lines.descriptor)
+
+    def _read_rest(self) -> Iterator[dict[str, Any]]:
+        if not self._events.at_end:
+            for line in self._events.read():
+                yield _parse(line)
+
+    def terminate(self) -> None:
+        """Ask the child's group to end; the warden kills it after the grace time."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, b"T")
+
+    def close(self) -> None:
+        """Kill what is left and wait until it is gone."""
+        if self._lifeline < 0:
+            return
+        os.close(self._lifeline)
+        self._lifeline = -1
+        try:
+            self._warden.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._warden.kill()
+            self._warden.wait()
+        if self._warden.returncode != 0:  # it was killed: do its work
+            _kill_marked(self._mark)
+        self._selector.close()
+        os.close(self._events.descriptor)
+        os.close(self._status.descriptor)
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill what a dead warden left to us, and nothing else of ours."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(_MARK) == mark:
+                process.kill()
+                process.wait(5)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {"event": "garbage", "text": line[:200].decode("utf-8", "replace")}
+    return message if isinstance(message, dict) and "event" in message else {"event": "garbage"}

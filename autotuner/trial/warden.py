@@ -1,0 +1,171 @@
+"""The warden: a small process between the parent and the child that lets nothing survive.
+
+Command line::
+
+    PYTHON -P warden.py LIFELINE_FD STATUS_FD EVENTS_FD GRACE_S MEMORY_FLOOR -- CHILD_ARGV...
+
+It starts CHILD_ARGV in a session of its own with EVENTS_FD open, becomes the reaper of everything
+that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not escape), and waits:
+
+- the child ends: whatever it started is killed;
+- ``T`` arrives on the lifeline: SIGTERM to the child's group, after GRACE_S SIGKILL to all;
+- the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
+- less than MEMORY_FLOOR bytes of the machine's memory are available: SIGKILL to all, before the
+  kernel picks a victim of its own.
+
+If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
+lines: ``started`` (pid), ``low_memory`` (available, floor), ``exited`` (code, or signal).
+
+Runs in the parent's interpreter. Environment, working directory, standard output and standard error
+are handed through to the child.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+
+_POLL_S = 0.25
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def prctl(option: int, value: int) -> None:
+    """Call prctl(2); does nothing on systems other than Linux."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def become_subreaper() -> None:
+    """Make orphans among this process's descendants its own children."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_descendants(wait_s: float = 2.0) -> None:
+    """Kill everything below this process, until nothing new turns up, and reap what is ours."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        found = psutil.Process().children(recursive=True)
+        alive = [process for process in found if _is_alive(process)]
+        for process in alive:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        _reap_orphans()
+        if not alive:
+            return
+        time.sleep(0.01)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _reap_orphans(keep: int = 0) -> None:
+    """Collect ended orphans, but not the child itself."""
+    for process in psutil.Process().children():
+        if process.pid != keep and not _is_alive(process):
+            try:
+                os.waitpid(process.pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+
+
+class Warden:
+    """Watches one child."""
+
+    def __init__(self, lifeline: int, status: int, grace_s: float, memory_floor: int) -> None:
+        self._lifeline = lifeline
+        self._status = status
+        self._grace_s = grace_s
+        self._memory_floor = memory_floor
+        self._kill_at: float | None = None
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _say(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, **fields}) + "\n"
+        try:
+            os.write(self._status, line.encode())
+        except BrokenPipeError:  # the parent is gone; its lifeline tells us the same
+            return
+
+    def run(self, argv: list[str], events: int) -> None:
+        """Start the child, watch it, end with nothing left."""
+        become_subreaper()
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[events],
+            start_new_session=True,
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
+        )
+        os.close(events)
+        self._say("started", pid=child.pid)
+        while child.poll() is None:
+            self._wait(child)
+        kill_descendants()
+        code = child.returncode
+        ended = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
+        self._say("exited", **ended)
+
+    def _wait(self, child: "subprocess.Popen[bytes]") -> None:
+        watched = [self._wake] if self._kill_at is not None else [self._wake, self._lifeline]
+        ready, _, _ = select.select(watched, [], [], _POLL_S)
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+            _reap_orphans(keep=child.pid)
+        if self._lifeline in ready:
+            if os.read(self._lifeline, 1) == b"T":
+                self._signal_group(child.pid, signal.SIGTERM)
+                self._kill_at = time.monotonic() + self._grace_s
+            else:
+                self._kill_all(child.pid)
+        if self._kill_at is not None:
+            closed, _, _ = select.select([self._lifeline], [], [], 0)
+            if closed or time.monotonic() >= self._kill_at:
+                self._kill_all(child.pid)
+        available = psutil.virtual_memory().available
+        if available < self._memory_floor:
+            self._say("low_memory", available=available, floor=self._memory_floor)
+            self._memory_floor = 0
+            self._kill_all(child.pid)
+
+    def _kill_all(self, pid: int) -> None:
+        self._signal_group(pid, signal.SIGKILL)
+        self._kill_at = self._kill_at or time.monotonic()
+
+    @staticmethod
+    def _signal_group(pid: int, number: int) -> None:
+        try:
+            os.killpg(pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def main(argv: list[str]) -> None:
+    """Run the warden."""
+    lifeline, status, events, grace_s, memory_floor, separator, *child = argv
+    assert separator == "--"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # the parent decides; we go when its lifeline closes. Not SIG_IGN: a child inherits that
+        signal.signal(number, lambda *_: None)
+    warden = Warden(int(lifeline), int(status), float(grace_s), int(memory_floor))
+    warden.run(child, int(events))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
