@@ -9,7 +9,7 @@ from rich.console import Console
 
 from autotuner import __version__
 from autotuner.errors import UserError, did_you_mean
-from autotuner.export.content import Export
+from autotuner.export.content import Export, notices_for
 from autotuner.export.formats import RENDERERS, Format
 from autotuner.report.progress import notice_text
 from autotuner.report.tables import result_table, studies_table, trials_table
@@ -22,14 +22,17 @@ from autotuner.verdict.decision import Decision, decide
 HOME = Path(".autotune")
 
 
-def make_export(name: str, facts: StudyFacts, decision: Decision) -> Export:
+def make_export(study: optuna.Study, facts: StudyFacts, decision: Decision) -> Export:
     """Return what the files say, as of now."""
     return Export(
-        study=name,
+        study=study.study_name,
         created=datetime.now().astimezone(),
         version=__version__,
         facts=facts,
         decision=decision,
+        notices=notices_for(
+            decision.deployed.configuration, facts, read_records(study.get_trials(deepcopy=False))
+        ),
     )
 
 
@@ -59,7 +62,7 @@ def export_study(study: str, *, kind: str, output: Path | None, storage_url: str
         hint = did_you_mean(kind, [known.value for known in Format])
         raise UserError(f'--format: unknown format "{kind}"', hint=hint)
     opened, facts, decision = _open(study, storage_url)
-    text = RENDERERS[Format(kind)](make_export(opened.study_name, facts, decision))
+    text = RENDERERS[Format(kind)](make_export(opened, facts, decision))
     if output is None:
         sys.stdout.write(text)
         return
@@ -84,7 +87,7 @@ def show_study(study: str, *, storage_url: str | None) -> None:
     console.print(f"a step is: {facts.source} {facts.phase}\n", markup=False)
     console.print(result_table(decision, facts))
     console.print(f"\n{decision.sentence()}\n", markup=False, soft_wrap=True)
-    for notice in facts.notices:
+    for notice in make_export(opened, facts, decision).notices:
         console.print(f"note: {notice_text(notice)}", markup=False, soft_wrap=True)
     console.print(trials_table(read_records(opened.get_trials(deepcopy=False)), facts))
 

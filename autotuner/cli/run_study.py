@@ -17,12 +17,12 @@ from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interprete
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
 from autotuner.machine import inspect_machine
-from autotuner.report.progress import JsonProgress, Progress, make_progress
+from autotuner.report.progress import JsonProgress, Progress, make_progress, notice_text
 from autotuner.report.tables import result_table
 from autotuner.spec.study_spec import StudySpec
 from autotuner.study.identity import identify, study_folder
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
-from autotuner.study.record import read_study_facts
+from autotuner.study.record import StudyFacts, read_study_facts
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
@@ -78,7 +78,7 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool) -> None:
         )
         decision = _tune(tuner, study, storage, display, folder)
     if decision is not None:
-        _finish(tuner, decision, name, folder, storage_url, as_json=as_json)
+        _finish(tuner.facts, study, decision, folder, storage_url, as_json=as_json)
 
 
 def _settle(spec: StudySpec | None, flags: Flags, storage: BaseStorage) -> tuple[StudySpec, str]:
@@ -158,31 +158,32 @@ def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> N
 
 
 def _finish(
-    tuner: Tuner,
+    facts: StudyFacts,
+    study: optuna.Study,
     decision: Decision,
-    name: str,
     folder: Path,
     storage_url: str | None,
     *,
     as_json: bool,
 ) -> None:
-    export = make_export(name, tuner.facts, decision)
+    export = make_export(study, facts, decision)
     paths = write_files(folder, export)
     if as_json:
         JsonProgress().result(render_json(export), [str(path) for path in paths])
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(result_table(decision, tuner.facts), soft_wrap=False)
+    console.print(result_table(decision, facts), soft_wrap=False)
+    console.print("(ratio: from the search; final: new processes, interleaved)")
     console.print(f"\n{decision.sentence()}", markup=False)
-    for notice in export.lines_to_remove():
-        console.print(f"remove {notice.where}: {notice.text}", markup=False)
+    for notice in export.notices:
+        console.print(f"note: {notice_text(notice)}", markup=False)
     shown = {path.suffix: os.path.relpath(path) for path in paths}
     url = storage_url or f"sqlite:///{os.path.relpath(HOME / 'studies.db')}"
     console.print(
         f"\nshell:     source {shlex.quote(shown['.env'])}\n"
         f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
         f"json:      {shown['.json']}\n"
-        f"trials:    autotune show {shlex.quote(name)}\n"
+        f"trials:    autotune show {shlex.quote(study.study_name)}\n"
         f"browse:    optuna-dashboard {url}",
         markup=False,
     )

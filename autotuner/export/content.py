@@ -1,11 +1,12 @@
 """What every exported file says, whatever its format."""
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
-from autotuner.study.record import StudyFacts
+from autotuner.study.record import StudyFacts, TrialRecord, configuration_key
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
 
@@ -19,6 +20,7 @@ class Export:
     version: str
     facts: StudyFacts
     decision: Decision
+    notices: tuple[Notice, ...]
 
     @property
     def configuration(self) -> Configuration:
@@ -41,7 +43,26 @@ class Export:
 
     def lines_to_remove(self) -> list[Notice]:
         """Return where the script sets knobs itself, which would beat the exported values."""
-        return [notice for notice in self.facts.notices if notice.kind == "override"]
+        return [notice for notice in self.notices if notice.kind == "override"]
+
+    def changes_of_order(self) -> list[Notice]:
+        """Return where the configuration changes which random draw meets which element."""
+        return [notice for notice in self.notices if notice.kind == "map_randomness"]
+
+
+def notices_for(
+    configuration: Configuration, facts: StudyFacts, records: Sequence[TrialRecord]
+) -> tuple[Notice, ...]:
+    """Return what the default's trial and the trials of a configuration had to say, once each."""
+    key = configuration_key(configuration)
+    default = facts.space.default
+    own = [
+        notice
+        for record in records
+        if configuration_key({**default, **record.configuration}) == key
+        for notice in record.notices
+    ]
+    return tuple(dict.fromkeys((*facts.notices, *own)))
 
 
 def data_settings(configuration: Configuration) -> Configuration:

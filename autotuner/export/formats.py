@@ -41,7 +41,8 @@ def _removals(export: Export) -> list[str]:
 
 def _header(export: Export) -> str:
     title = "Settings for TensorFlow on the CPU, found by autotune"
-    return _comment("\n".join([title, *export.provenance(), *_removals(export)]))
+    order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
+    return _comment("\n".join([title, *export.provenance(), *order, *_removals(export)]))
 
 
 def render_env(export: Export) -> str:
@@ -123,7 +124,7 @@ def render_json(export: Export) -> str:
         },
         "model": dataclasses.asdict(facts.identity),
         "build": dataclasses.asdict(facts.build),
-        "notices": [dataclasses.asdict(notice) for notice in facts.notices],
+        "notices": [dataclasses.asdict(notice) for notice in export.notices],
     }
     return json.dumps(document, indent=2) + "\n"
 

@@ -16,7 +16,7 @@ def result_table(decision: Decision, facts: StudyFacts) -> Table:
 
     Throughputs and their ratios are the search's estimates; "final" is from the final pairs.
     """
-    columns = (f"{facts.unit.value} in search", "ratio in search", "ratio in final")
+    columns = (facts.unit.value, "ratio", "final")
     table = plain_table("", *columns, "settings that differ", right=columns)
     default = decision.default.throughput
 

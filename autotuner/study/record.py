@@ -63,6 +63,7 @@ class TrialRecord:
     folder: str
     elapsed_s: float
     pair: int | None = None
+    notices: tuple[Notice, ...] = ()
 
     @property
     def value(self) -> float | None:
@@ -135,6 +136,8 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput 
     trial.set_user_attr("reason", outcome.reason)
     trial.set_user_attr("folder", str(outcome.folder))
     trial.set_user_attr("elapsed_s", round(outcome.elapsed_s, 3))
+    if outcome.notices:
+        trial.set_user_attr("notices", [dataclasses.asdict(n) for n in outcome.notices])
     if outcome.facts.get("peak_rss_bytes"):
         trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
     if throughput is not None:
@@ -182,6 +185,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
         folder=attributes.get("folder", ""),
         elapsed_s=attributes.get("elapsed_s", 0.0),
         pair=attributes.get("pair"),
+        notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
     )
 
 

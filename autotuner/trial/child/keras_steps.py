@@ -83,7 +83,7 @@ class _Loops:
 
         def execute(*args: Any, **kwargs: Any) -> Any:
             outputs = function(*args, **kwargs)
-            if running and running[-1][0] == loop:
+            if [name for name, _ in running] == [loop]:  # a validation inside fit is no phase
                 steps = _steps_per_execution(model)
                 samples = running[-1][1]
                 finder.tick(KERAS, loop, steps, None if samples is None else steps * samples)

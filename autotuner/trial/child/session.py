@@ -110,7 +110,7 @@ class _Trial:
                 raise
             self._report(error)
             sys.exit(1)
-        if "tensorflow" not in sys.modules and self._finder.listens_to("process"):
+        if "tensorflow" not in sys.modules and self._finder.falls_back_to_process():
             text = "the script ended without importing TensorFlow"
             self._pipe.emit("error", kind="script", text=text, where=script)
             sys.exit(1)

@@ -113,8 +113,14 @@ class StepFinder:
                 self._unwind()
 
     def _preferred_ticks(self, meter: Meter) -> dict[str, int]:
-        rank = _PREFERENCE[meter.source]
-        return {m.name: m.ticks for m in self._meters.values() if _PREFERENCE[m.source] < rank}
+        return {m.name: m.ticks for m in self._meters.values() if self._is_preferred(m, meter)}
+
+    def _is_preferred(self, one: Meter, other: Meter) -> bool:
+        if one.source != other.source:
+            return _PREFERENCE[one.source] < _PREFERENCE[other.source]
+        # fit and evaluate in turns, or a training and a validation loop: the first is meant
+        order = list(self._meters.values())
+        return one.source in (KERAS, DATASET) and order.index(one) < order.index(other)
 
     def _is_outranked(self, meter: Meter) -> bool:
         if self.explicit and meter.source != STEP and self._source == "auto":
@@ -148,6 +154,13 @@ class StepFinder:
             )
         raise MeasurementComplete
 
+    def falls_back_to_process(self) -> bool:
+        """Tell whether the whole process would be the step if the script ended now."""
+        if self._source == PROCESS:
+            return True
+        seen = any(meter.windows for meter in self._meters.values())
+        return self._source == "auto" and self._phase is None and not seen
+
     def script_ended(self, duration_s: float) -> None:
         """Report the best there is when the script has come to its end by itself.
 
@@ -158,10 +171,10 @@ class StepFinder:
         if self.finished:
             return
         with self._lock:
-            meters = [meter for meter in self._meters.values() if meter.windows]
-            if self._source == PROCESS or (self._source == "auto" and not (meters or self._phase)):
+            if self.falls_back_to_process():
                 self._finish(self._whole_process(duration_s))
                 return
+            meters = [meter for meter in self._meters.values() if meter.windows]
             if not meters:
                 self.finished = True
                 self._pipe.emit("done", result="no_steps", facts=self._facts())

@@ -1,0 +1,45 @@
+# Everything works from a fresh clone with Python 3.11 or newer, git and make.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check fmt bench build lock clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## Tune a reference workload in about three minutes
+	$(BIN)/autotune run --workload image_input --budget 3m
+
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, format check, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure what the tool itself costs
+	$(BIN)/python -m benchmarks.own_cost
+
+build: $(READY) ## Build the wheel and try it in a clean environment outside the tree
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	sh .ci/try-wheel $(PYTHON)
+
+lock: $(READY) ## Renew constraints.txt
+	$(BIN)/pip-compile --quiet --all-extras --strip-extras --upgrade --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --output-file constraints.txt pyproject.toml
+
+clean: ## Remove the environment and what was built; studies in .autotune stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

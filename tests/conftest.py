@@ -1,0 +1,69 @@
+"""Shared fixtures: quick timings, real children, and a runner that needs no process."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autotuner.spec.study_spec import StepSource, Timing
+from autotuner.trial.outcome import Outcome
+from autotuner.trial.request import TrialRequest
+from autotuner.trial.runner import ProcessRunner
+
+QUICK = Timing(
+    window_s=0.05,
+    warmup_min_s=0.1,
+    warmup_max_s=1.0,
+    measure_s=0.3,
+    start_timeout_s=120,
+    warmup_timeout_s=60,
+    measure_timeout_s=60,
+    grace_s=5,
+)
+
+RunScript = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> RunScript:
+    """Return a function that runs a script as one trial, by default in this interpreter."""
+
+    def run(
+        script: Path | str,
+        *,
+        timing: Timing = QUICK,
+        source: StepSource = StepSource.AUTO,
+        runner: ProcessRunner | None = None,
+        python: Path = Path(sys.executable),
+        name: str = "trial",
+        **fields: object,
+    ) -> Outcome:
+        path = tmp_path / "script.py" if isinstance(script, str) else script
+        if isinstance(script, str):
+            path.write_text(script)
+        request = TrialRequest(
+            script=path,
+            python=python,
+            working_directory=tmp_path,
+            source=source,
+            timing=timing,
+            **fields,  # type: ignore[arg-type]
+        )
+        return (runner or ProcessRunner(os.environ)).run(request, tmp_path / name)
+
+    return run
+
+
+def living_with(marker: str) -> list[int]:
+    """Return processes that run with this marker in their environment, zombies left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("MARK") == marker:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found

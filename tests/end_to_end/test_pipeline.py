@@ -1,0 +1,231 @@
+"""The tf.data knobs on real datasets: what the graph holds, what stays sequential, what order."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autotuner.trial.outcome import Outcome, Status
+from tests.conftest import RunScript
+
+pytestmark = pytest.mark.real_tensorflow
+
+GRAPH = '''
+import json, sys
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.data.ops import iterator_ops
+
+seen = []
+make = iterator_ops.OwnedIterator.__init__
+
+def look(self, dataset=None, *args, **kwargs):
+    """Note what the datasets that are really iterated hold."""
+    if dataset is not None:
+        graph = graph_pb2.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+        nodes = {node.name: node for node in graph.node}
+        def constant(name):
+            return int(tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor))
+        found = {"ops": [n.op for n in graph.node if "Dataset" in n.op]}
+        for node in graph.node:
+            if node.op == "ParallelMapDatasetV2":
+                found.setdefault("map", []).append(constant(node.input[-1]))
+            if node.op == "PrefetchDataset":
+                found.setdefault("prefetch", []).append(constant(node.input[1]))
+        options = dataset.options()
+        found["pool"] = options.threading.private_threadpool_size
+        found["inject"] = options.experimental_optimization.inject_prefetch
+        found["rewrite"] = options.experimental_optimization.map_parallelization
+        seen.append(found)
+    make(self, dataset, *args, **kwargs)
+
+iterator_ops.OwnedIterator.__init__ = look
+
+def end(**extra):
+    with open("seen.json", "w") as file:
+        json.dump({"graphs": seen, **extra}, file, default=int)
+'''
+
+
+def look(run_script: RunScript, tmp_path: Path, body: str, **knobs: str) -> tuple[Outcome, Any]:
+    """Run a script that ends by itself; return the outcome and what it saw of its datasets."""
+    outcome = run_script(GRAPH + body, configuration=knobs)
+    assert outcome.status is Status.MEASURED, f"{outcome.reason}\n{outcome.log.read_text()}"
+    return outcome, json.loads((tmp_path / "seen.json").read_text())
+
+
+PLAIN = """
+data = tf.data.Dataset.range(64).map(lambda x: x * 2).batch(4)
+values = [batch.numpy().tolist() for batch in data]
+end(values=values)
+"""
+EXPECTED = [[2 * (i + j) for j in range(4)] for i in range(0, 64, 4)]
+
+
+def test_nothing_is_touched_by_default(run_script: RunScript, tmp_path: Path) -> None:
+    """Without a setting the graph is the script's own."""
+    _, seen = look(run_script, tmp_path, PLAIN)
+    graph = seen["graphs"][0]
+    assert "MapDataset" in graph["ops"]
+    assert "prefetch" not in graph
+    assert graph["pool"] is None
+
+
+@pytest.mark.parametrize(("value", "calls"), [("4", 4), ("AUTOTUNE", -1)])
+def test_map_prefetch_and_pool_reach_the_graph(
+    run_script: RunScript, tmp_path: Path, value: str, calls: int
+) -> None:
+    """A script without any of them gets them, and its elements stay in order."""
+    _, seen = look(
+        run_script,
+        tmp_path,
+        PLAIN,
+        map_parallelism=value,
+        prefetch_depth=value,
+        data_threads="3",
+    )
+    graph = seen["graphs"][0]
+    assert (graph["map"], graph["prefetch"], graph["pool"]) == ([calls], [calls], 3)
+    assert seen["values"] == EXPECTED
+
+
+def test_sequential_means_sequential(run_script: RunScript, tmp_path: Path) -> None:
+    """TensorFlow's own rewriting of stateless maps to AUTOTUNE is switched off as well."""
+    body = PLAIN.replace("x * 2)", "x * 2, num_parallel_calls=tf.data.AUTOTUNE)")
+    _, seen = look(run_script, tmp_path, body, map_parallelism="sequential")
+    graph = seen["graphs"][0]
+    assert "map" not in graph
+    assert graph["rewrite"] is False
+
+
+def test_the_last_prefetch_is_replaced(run_script: RunScript, tmp_path: Path) -> None:
+    """A prefetch at the end, behind repeat, take and options, changes its depth; order stays."""
+    body = """
+options = tf.data.Options()
+options.deterministic = True
+data = tf.data.Dataset.range(64).map(lambda x: x * 2).batch(4).prefetch(7)
+data = data.repeat(2).with_options(options).take(16)
+end(values=[batch.numpy().tolist() for batch in data])
+"""
+    _, seen = look(run_script, tmp_path, body, prefetch_depth="2")
+    assert seen["graphs"][0]["prefetch"] == [2]
+    assert seen["values"] == EXPECTED
+    _, seen = look(run_script, tmp_path, body, prefetch_depth="0")
+    assert "prefetch" not in seen["graphs"][0]
+    assert seen["graphs"][0]["inject"] is False
+    assert seen["values"] == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [
+        ("lambda x: tf.py_function(lambda v: v, [x], tf.int64)", "EagerPyFunc"),
+        ("lambda x: tf.numpy_function(lambda v: v, [x], tf.int64)", "PyFunc"),
+        ("lambda x: x + variable.assign_add(1)", "Variable"),
+        ("lambda x: x + table.lookup(x)", "LookupTable"),
+        ("lambda x: tf.cond(x > 0, lambda: x + variable.assign_add(1), lambda: x)", "Variable"),
+    ],
+)
+def test_stateful_maps_stay_sequential(
+    run_script: RunScript, tmp_path: Path, function: str, word: str
+) -> None:
+    """A stateful map that its author left sequential stays so, and the user is told why."""
+    body = f"""
+variable = tf.Variable(0, dtype=tf.int64)
+keys = tf.range(64, dtype=tf.int64)
+table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, keys), 0)
+data = tf.data.Dataset.range(64).map({function})
+end(values=[int(x) for x in data])
+"""
+    outcome, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    assert "map" not in seen["graphs"][0]
+    notices = [notice for notice in outcome.notices if notice.kind == "map_kept"]
+    assert len(notices) == 1
+    assert word in notices[0].text
+    assert "script.py:" in notices[0].where
+
+
+def test_a_stateful_map_that_its_author_made_parallel_may_change(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """Where the author chose parallelism, another number is as good."""
+    body = """
+f = lambda x: tf.numpy_function(lambda v: v, [x], tf.int64)
+end(values=[int(x) for x in tf.data.Dataset.range(64).map(f, 2)])
+"""
+    _, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    assert seen["graphs"][0]["map"] == [4]
+    assert seen["values"] == list(range(64))
+
+
+AUGMENT = """
+data = tf.data.Dataset.range(64).map(lambda x: (x, tf.random.uniform([])))
+end(values=[int(x) for x, _ in data])
+"""
+
+
+def test_random_maps_become_parallel_and_say_so(run_script: RunScript, tmp_path: Path) -> None:
+    """Augmentation may run in parallel; elements stay in order, draws may move, which is said."""
+    outcome, seen = look(run_script, tmp_path, AUGMENT, map_parallelism="4")
+    assert seen["graphs"][0]["map"] == [4]
+    assert seen["values"] == list(range(64))
+    assert [notice.kind for notice in outcome.notices] == ["map_randomness"]
+
+
+def test_op_determinism_is_respected(run_script: RunScript, tmp_path: Path) -> None:
+    """Where the script enables op determinism a random map stays sequential."""
+    body = (
+        "tf.keras.utils.set_random_seed(1)\ntf.config.experimental.enable_op_determinism()\n"
+        + AUGMENT
+    )
+    outcome, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    assert "map" not in seen["graphs"][0]
+    assert [notice.kind for notice in outcome.notices] == ["map_kept"]
+
+
+def test_order_stays_though_the_script_allows_disorder(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """A map made parallel by us is deterministic even under ``deterministic=False``."""
+    body = """
+import time
+options = tf.data.Options()
+options.deterministic = False
+def slow_first(x):
+    work = tf.reduce_sum(tf.random.uniform([tf.where(x % 8 == 0, 300_000, 1)]))
+    return x + tf.cast(work < 0, tf.int64)
+data = tf.data.Dataset.range(64).map(slow_first).with_options(options)
+end(values=[int(x) for x in data])
+"""
+    _, seen = look(run_script, tmp_path, body, map_parallelism="8", data_threads="8")
+    assert seen["graphs"][0]["map"] == [8]
+    assert seen["values"] == list(range(64))
+
+
+def test_keras_reads_the_changed_dataset_and_its_own_stay(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """fit on a dataset gets the settings, fit on arrays does not."""
+    body = """
+model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+x = np.ones((64, 4), "float32")
+model.fit(x, x[:, :1], epochs=2, verbose=0)
+arrays = list(seen)
+seen.clear()
+data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).map(lambda a, b: (a * 2, b)).batch(8)
+model.fit(data, epochs=2, verbose=0)
+end(arrays=arrays)
+"""
+    _, seen = look(
+        run_script, tmp_path, body, map_parallelism="4", prefetch_depth="2", data_threads="3"
+    )
+    assert seen["arrays"]
+    assert all(graph["pool"] is None for graph in seen["arrays"])
+    assert seen["graphs"]
+    assert all(
+        (graph["map"], graph["prefetch"], graph["pool"]) == ([4], [2], 3)
+        for graph in seen["graphs"]
+    )

@@ -1,0 +1,116 @@
+"""Unmodified scripts of every kind on real TensorFlow: each is measured, in the right step."""
+
+from pathlib import Path
+
+import pytest
+
+from autotuner.spec.study_spec import StepSource
+from autotuner.trial.outcome import Outcome, Status
+from tests.conftest import RunScript
+
+SCRIPTS = Path(__file__).parent / "scripts"
+pytestmark = pytest.mark.real_tensorflow
+
+
+def measured(outcome: Outcome) -> Outcome:
+    """Return the outcome if it was measured, else show why not."""
+    assert outcome.status is Status.MEASURED, f"{outcome.reason}\n{outcome.log.read_bytes()!r}"
+    assert outcome.complete
+    return outcome
+
+
+def samples_per_step(outcome: Outcome) -> set[float | None]:
+    """Return the samples per step of all windows."""
+    return {None if w.samples is None else w.samples / w.steps for w in outcome.windows}
+
+
+@pytest.mark.parametrize(
+    ("script", "source", "phase", "samples"),
+    [
+        ("fit_dataset.py", "keras", "fit", 50),
+        ("fit_arrays.py", "keras", "fit", 64),
+        ("predict_loop.py", "keras", "predict", 32),
+        ("tape_loop.py", "dataset", "dataset@tape_loop.py:11", 20),
+        ("function_loop.py", "function", "infer", None),
+        ("model_calls.py", "function", None, 16),
+        ("explicit_steps.py", "step", "step", 5),
+        ("worker_processes.py", "keras", "fit", None),
+        ("garbage_output.py", "function", None, None),
+    ],
+)
+def test_the_step_is_found(
+    run_script: RunScript, script: str, source: str, phase: str | None, samples: int | None
+) -> None:
+    """Each kind of script is measured in its own step, with the batch size where it is known."""
+    outcome = measured(run_script(SCRIPTS / script))
+    assert outcome.source == source
+    assert phase in (None, outcome.step_phase)
+    assert samples_per_step(outcome) == {samples}
+
+
+def test_forked_workers(run_script: RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes made by fork work as those made by spawn do."""
+    monkeypatch.setenv("START", "fork")
+    assert measured(run_script(SCRIPTS / "worker_processes.py")).source == "keras"
+
+
+def test_arguments_and_relative_files(run_script: RunScript, tmp_path: Path) -> None:
+    """Arguments, files relative to the working directory, modules beside the script: all found."""
+    (tmp_path / "rows.txt").write_text("8")
+    outcome = run_script(SCRIPTS / "with_arguments.py", arguments=("--width", "4", "rows.txt"))
+    assert measured(outcome).step_phase == "work"
+
+
+def test_a_phase_can_be_asked_for(run_script: RunScript) -> None:
+    """--phase takes another than the first that lasts."""
+    outcome = measured(run_script(SCRIPTS / "fit_arrays.py", phase="evaluate"))
+    assert (outcome.source, outcome.step_phase) == ("keras", "evaluate")
+
+
+def test_a_phase_that_never_comes(run_script: RunScript) -> None:
+    """Asking for a phase the script does not have is said."""
+    outcome = run_script(SCRIPTS / "whole_process.py", phase="predict")
+    assert outcome.status is Status.NO_STEPS
+
+
+def test_a_source_can_be_forced(run_script: RunScript) -> None:
+    """--measure takes a source that another one would outrank."""
+    outcome = measured(run_script(SCRIPTS / "explicit_steps.py", source=StepSource.FUNCTION))
+    assert outcome.source == "function"
+
+
+def test_without_steps_the_process_is_the_step(run_script: RunScript) -> None:
+    """A script of plain ops is measured as a whole."""
+    outcome = measured(run_script(SCRIPTS / "whole_process.py"))
+    assert (outcome.source, len(outcome.windows)) == ("process", 1)
+
+
+def test_threads_take_effect_and_the_script_s_own_are_reported(run_script: RunScript) -> None:
+    """The trial's threads win over the script's, and the user learns which lines to remove."""
+    configuration = {"intra_op": 3, "inter_op": 5, "onednn": "1"}
+    outcome = measured(run_script(SCRIPTS / "own_threads.py", configuration=configuration))
+    assert outcome.facts["thread_pools"]["tf_Compute"] == 5
+    assert outcome.facts["onednn"] is True
+    said = {(n.knob, n.value, n.where.rsplit("/", 1)[1]) for n in outcome.notices}
+    assert said == {
+        ("TF_ENABLE_ONEDNN_OPTS", "0", "own_threads.py:3"),
+        ("intra_op", "1", "own_threads.py:6"),
+        ("inter_op", "7", "own_threads.py:7"),
+    }
+
+
+def test_finally_blocks_run(
+    run_script: RunScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script is unwound through an ``except Exception`` and its finally blocks run."""
+    monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
+    outcome = measured(run_script(SCRIPTS / "finally_blocks.py"))
+    assert outcome.exit_code == 0
+    assert (tmp_path / "marker").read_text() == "ran"
+    assert (tmp_path / "marker.atexit").read_text() == "ran"
+
+
+def test_arrays_are_not_taken_for_a_pipeline(run_script: RunScript) -> None:
+    """The datasets that keras builds for arrays are not the script's own."""
+    assert measured(run_script(SCRIPTS / "fit_arrays.py")).facts["datasets_built"] == 0
+    assert measured(run_script(SCRIPTS / "fit_dataset.py")).facts["datasets_built"] > 0
