@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from autotuner.errors import UserError
@@ -21,7 +22,8 @@ def quiet_optuna() -> None:
 
 def default_url(home: Path) -> str:
     """Return the URL of ``studies.db`` in the ``.autotune`` folder."""
-    return f"sqlite:///{home.absolute() / 'studies.db'}"
+    file = str(home.absolute() / "studies.db")
+    return URL.create("sqlite", database=file).render_as_string()  # quotes what a URL must
 
 
 def open_storage(url: str, *, create: bool) -> RDBStorage:
@@ -36,11 +38,11 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
     """
     quiet_optuna()
     engine: dict[str, object] = {"pool_pre_ping": True}
-    if url.startswith("sqlite:///"):
-        file = Path(url.removeprefix("sqlite:///"))
-        _prepare_sqlite(file, create=create)
-        engine = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
     try:
+        parts = make_url(url)
+        if parts.get_backend_name() == "sqlite" and parts.database:
+            _prepare_sqlite(Path(parts.database), create=create)
+            engine = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
         # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
         return RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
     except (SQLAlchemyError, ImportError, ValueError) as error:

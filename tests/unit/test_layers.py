@@ -1,0 +1,89 @@
+"""The house: stages import one way, and the two walls hold."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "autotuner"
+CHILD = PACKAGE / "trial" / "child"
+
+# the way data flows; a module imports only from its own stage and those before it
+STAGES = [
+    "errors",
+    "stepping",
+    "spec",
+    "machine",
+    "knobs",
+    "trial",
+    "statistics",
+    "study",
+    "verdict",
+    "export",
+    "report",
+    "cli",
+]
+
+
+def imports(file: Path) -> Iterator[tuple[str, int]]:
+    """Yield (module, level of a relative import) for every import statement of a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level
+
+
+def modules(*, child: bool) -> list[Path]:
+    """Return the package's files, those of the child or all others."""
+    return [file for file in sorted(PACKAGE.rglob("*.py")) if (CHILD in file.parents) is child]
+
+
+def test_stages_import_one_way() -> None:
+    """A stage knows only the stages before it."""
+    wrong = []
+    for file in modules(child=False):
+        stage = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if stage in ("__init__", "__main__"):
+            continue
+        for module, _ in imports(file):
+            if module.startswith("autotuner."):
+                other = module.split(".")[1]
+                if STAGES.index(other) > STAGES.index(stage):
+                    wrong.append(f"{file.name}: {module}")
+    assert wrong == []
+
+
+def test_the_parent_never_imports_tensorflow_or_the_child() -> None:
+    """TensorFlow and the user's code live in the child's process only."""
+    for file in modules(child=False):
+        for module, _ in imports(file):
+            assert module.split(".")[0] not in ("tensorflow", "keras"), file
+            assert "trial.child" not in module, file
+
+
+def test_the_child_needs_nothing_but_the_standard_library_and_tensorflow() -> None:
+    """Our dependencies are not installed in the user's interpreter."""
+    allowed = {*sys.stdlib_module_names, "tensorflow"}
+    for file in modules(child=True):
+        for module, level in imports(file):
+            assert level == 1 or module.split(".")[0] in allowed, (file.name, module)
+
+
+@pytest.mark.parametrize("file", modules(child=True), ids=lambda file: file.name)
+def test_the_child_is_python_3_9(file: Path) -> None:
+    """The user's interpreter may be as old as 3.9."""
+    ast.parse(file.read_text(), feature_version=(3, 9))
+
+
+def test_one_place_prints() -> None:
+    """Only the command line and the report write to the screen."""
+    for file in modules(child=False):
+        stage = file.relative_to(PACKAGE).parts[0]
+        names = {
+            n.attr for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Attribute)
+        }
+        if stage not in ("cli", "report"):
+            assert not names & {"stdout", "stderr"} or file.name in ("warden.py",), file

@@ -1,0 +1,214 @@
+"""The child's meter and step finder on simulated time."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from autotuner.trial.child import steps as steps_module
+from autotuner.trial.child.meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
+from autotuner.trial.child.steps import MeasurementComplete, StepFinder
+
+RULE = Rule(window_s=0.2, warmup_min_s=0.5, warmup_max_s=10.0, measure_s=2.0)
+MS = 1_000_000
+
+
+def run_meter(durations_ms: Iterator[float], rule: Rule = RULE) -> Meter:
+    """Feed steps of the given lengths until the meter is complete."""
+    meter, now = Meter("keras", "fit", rule), 0.0
+    meter.tick(0)
+    for duration in durations_ms:
+        now += duration * MS
+        meter.tick(round(now), 1, 10)
+        if meter.stage == COMPLETE:
+            break
+    return meter
+
+
+def rate(meter: Meter, stage: str) -> float:
+    """Return steps per second in a stage."""
+    windows = [w for w in meter.windows if w.stage == stage]
+    return sum(w.steps for w in windows) / sum(w.duration_s for w in windows)
+
+
+def test_a_steady_script_is_measured_exactly() -> None:
+    """Ten milliseconds a step are a hundred steps a second."""
+    meter = run_meter(itertools.repeat(10.0))
+    assert meter.stage == COMPLETE
+    assert rate(meter, MEASURE) == pytest.approx(100)
+    assert all(w.samples == 10 * w.steps for w in meter.windows)
+
+
+def test_warm_up_does_not_leak_into_the_measurement() -> None:
+    """Steps that get faster for two seconds belong to the warm-up."""
+    ramp = [100 / (1 + k / 4) for k in range(60)]
+    meter = run_meter(itertools.chain(ramp, itertools.repeat(ramp[-1])))
+    first = next(w for w in meter.windows if w.stage == MEASURE)
+    assert first.steps / first.duration_s == pytest.approx(1000 / ramp[-1], rel=0.06)
+
+
+def test_a_warm_up_that_never_ends_is_ended() -> None:
+    """A script that gets faster for ever is measured after warmup_max_s."""
+
+    def doubling_every_second() -> Iterator[float]:
+        now_ms = 0.0
+        while True:
+            length_ms = 100 / 2 ** (now_ms / 1000)
+            now_ms += length_ms
+            yield length_ms
+
+    meter = run_meter(doubling_every_second(), RULE._replace(warmup_max_s=3.0))
+    assert meter.stage == COMPLETE
+    warm_s = sum(w.duration_s for w in meter.windows if w.stage == WARMUP)
+    assert 3.0 <= warm_s < 3.5
+
+
+def test_long_steps_are_a_window_each() -> None:
+    """Steps longer than a window are measured too, within a bounded number of them."""
+    meter = run_meter(itertools.repeat(1500.0))
+    assert meter.stage == COMPLETE
+    assert all(w.steps == 1 for w in meter.windows)
+    assert rate(meter, MEASURE) == pytest.approx(1 / 1.5)
+    assert sum(w.stage == MEASURE for w in meter.windows) <= 5
+
+
+def test_a_pause_does_not_count() -> None:
+    """Time between two calls of fit is not the loop's."""
+    meter, now = Meter("keras", "fit", RULE), 0
+    meter.tick(0)
+    while meter.stage != COMPLETE:
+        for _ in range(10):
+            now += 10 * MS
+            meter.tick(now)
+        meter.pause(now)
+        now += 500 * MS
+        meter.resume(now)
+    assert rate(meter, MEASURE) == pytest.approx(100)
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+
+class Pipe:
+    """Collects events."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def emit(self, event: str, **fields: Any) -> None:
+        self.events.append({"event": event, **fields})
+
+    @property
+    def done(self) -> dict[str, Any]:
+        return next(e for e in self.events if e["event"] == "done")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the step finder a simulated clock."""
+    clock = Clock()
+    monkeypatch.setattr(steps_module, "time", clock)
+    return clock
+
+
+def finder(pipe: Pipe, source: str = "auto", phase: str | None = None) -> StepFinder:
+    """Return a step finder that writes to a list."""
+    return StepFinder(pipe, RULE, source=source, phase=phase, facts=dict)  # type: ignore[arg-type]
+
+
+def loop(clock: Clock, finder: StepFinder, *ticks: tuple[str, str], steps: int = 5000) -> None:
+    """Run a loop whose body ticks in the given sources, 10 ms apart."""
+    for _ in range(steps):
+        for source, phase in ticks:
+            clock.now += 10 * MS
+            finder.tick(source, phase)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "expected"),
+    [
+        ([("function", "f"), ("dataset", "d")], ("dataset", "d")),
+        ([("function", "f"), ("function", "g")], ("function", "f")),
+        ([("dataset", "d"), ("keras", "fit"), ("step", "step")], ("step", "step")),
+        ([("keras", "fit"), ("keras", "evaluate"), ("keras", "evaluate")], ("keras", "fit")),
+    ],
+)
+def test_the_preferred_source_counts(
+    clock: Clock, ticks: list[tuple[str, str]], expected: tuple[str, str]
+) -> None:
+    """Where several sources tick, the preferred one is measured; among equals the first."""
+    pipe = Pipe()
+    with pytest.raises(MeasurementComplete):
+        loop(clock, finder(pipe), *ticks)
+    assert (pipe.done["source"], pipe.done["phase"]) == expected
+    assert pipe.done["complete"]
+
+
+def test_a_short_preferred_phase_does_not_hold_up_a_long_one(clock: Clock) -> None:
+    """A fit of a few steps before a long inference loop: the first that lasts is measured."""
+    pipe = Pipe()
+    subject = finder(pipe)
+    loop(clock, subject, ("keras", "fit"), steps=20)
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("function", "infer"))
+    assert pipe.done["source"] == "function"
+
+
+def test_a_phase_that_is_asked_for(clock: Clock) -> None:
+    """Only the phase asked for counts."""
+    pipe = Pipe()
+    with pytest.raises(MeasurementComplete):
+        loop(clock, finder(pipe, phase="predict"), ("keras", "fit"), ("keras", "predict"))
+    assert pipe.done["phase"] == "predict"
+
+
+def test_a_script_that_means_to_mark_steps_is_waited_for(clock: Clock) -> None:
+    """Taking autotuner.step is enough to be waited for, however rare the steps are."""
+    pipe = Pipe()
+    subject = finder(pipe)
+    subject.explicit = True
+    loop(clock, subject, ("keras", "fit"), steps=2000)
+    subject.script_ended(20.0)
+    assert (pipe.done["source"], pipe.done["complete"]) == ("keras", False)
+
+
+def test_every_later_tick_unwinds_again(clock: Clock) -> None:
+    """A script that swallows the unwinding meets it again at its next step."""
+    subject = finder(Pipe())
+    for _ in range(3):
+        with pytest.raises(MeasurementComplete):
+            loop(clock, subject, ("function", "f"))
+
+
+def test_a_script_that_ends_early_reports_its_best(clock: Clock) -> None:
+    """Without a complete meter the warm one of the preferred source is reported."""
+    pipe = Pipe()
+    subject = finder(pipe)
+    loop(clock, subject, ("function", "f"), ("dataset", "d"), steps=100)
+    subject.script_ended(2.0)
+    assert (pipe.done["source"], pipe.done["complete"], pipe.done["warm"]) == (
+        "dataset",
+        False,
+        True,
+    )
+
+
+def test_the_whole_process_is_the_last_resort(clock: Clock) -> None:
+    """A script without a step is one step; one that was asked for keras is none."""
+    pipe = Pipe()
+    finder(pipe).script_ended(4.0)
+    assert pipe.done["source"] == "process"
+    assert next(e for e in pipe.events if e["event"] == "window")["duration_s"] == 4.0
+    pipe = Pipe()
+    finder(pipe, source="keras").script_ended(4.0)
+    assert pipe.done["result"] == "no_steps"
