@@ -104,7 +104,8 @@ def list_all(*, storage_url: str | None) -> None:
         model = "-" if facts is None else Path(facts.identity.model).name
         result = "nothing measured yet" if decision is None else _brief(decision)
         rows.append((name, trials, model, result))
-    Console(highlight=False).print(studies_table(rows))
+    console = Console(highlight=False)
+    console.print(studies_table(rows) if rows else "there are no studies yet: autotune run")
 
 
 def _brief(decision: Decision) -> str:

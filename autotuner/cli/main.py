@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import click
 import typer
+from typer.exceptions import Abort, Exit, TyperException
 
 from autotuner import __version__
 from autotuner.errors import UserError
 
-_BUG, _INTERRUPTED, _TERMINATED = 3, 130, 143
+_USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 
 
 class Terminated(BaseException):
@@ -69,12 +69,12 @@ def main(argv: Sequence[str]) -> int:
         if error.hint is not None:
             _say(f"hint: {error.hint}")
         return 1
-    except click.exceptions.Exit as ended:
+    except Exit as ended:
         return ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except TyperException as error:
+        _say(f"error: {error.format_message()}\nhint: see autotune --help, autotune run --help")
+        return _USAGE
+    except (KeyboardInterrupt, Abort):
         return _INTERRUPTED
     except Terminated:
         return _TERMINATED

@@ -89,8 +89,8 @@ def sourced(text: str, tmp_path: Path) -> dict[str, str]:
     shell = subprocess.run(
         ["sh", "-c", '. "$0"; env -0', file], capture_output=True, env={}, cwd=tmp_path, check=True
     )
-    pairs = (item.split("=", 1) for item in shell.stdout.decode().split("\0") if item)
-    return dict((name, value) for name, value in pairs)
+    items = shell.stdout.decode().split("\0")
+    return {item.partition("=")[0]: item.partition("=")[2] for item in items if item}
 
 
 def test_a_shell_reads_every_value(export: Export, tmp_path: Path) -> None:

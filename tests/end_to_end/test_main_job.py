@@ -1,0 +1,226 @@
+"""The main job from the command line on real TensorFlow: run, resume, interrupt, export."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import living_with
+from tests.integration.test_command_line import AUTOTUNE, autotune
+
+SCRIPTS = Path(__file__).parent / "scripts"
+pytestmark = pytest.mark.real_tensorflow
+QUICK = ["--measure-time", "0.3s"]
+
+
+def test_run_show_list_export_resume(tmp_path: Path) -> None:
+    """A whole study: the table, the files, all commands that read it; then two trials more."""
+    script = SCRIPTS / "own_threads.py"
+    done = autotune("run", "--model", str(script), "--trials", "4", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("TensorFlow's defaults", "vendor's recipe", "best.env", "best.py", "best.json"):
+        assert part in done.stdout
+    assert "own_threads.py:6: the script calls tf.config.threading.set_intra_op" in done.stderr
+    document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
+    assert set(document["configuration"]) == {"intra_op", "inter_op", "onednn"}
+
+    shown = autotune("show", "own_threads", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "a step is: function infer" in shown.stdout
+    assert "own_threads" in autotune("list", cwd=tmp_path).stdout
+    for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
+        text = autotune("export", "own_threads", "--format", kind, cwd=tmp_path).stdout
+        kept = (tmp_path / ".autotune/own_threads" / name).read_text()
+        assert text.splitlines()[-3:] == kept.splitlines()[-3:]
+    refused = autotune("export", "own_threads", "--format", "yaml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "known: env, json, python" in refused.stderr
+
+    again = autotune("run", "--study", "own_threads", "--trials", "6", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "TensorFlow's defaults:" not in again.stderr
+    assert again.stderr.count("search:") == 2
+
+
+def test_a_study_file_runs(tmp_path: Path) -> None:
+    """A study.toml describes a run; a flag overrides it; JSON output ends with the result."""
+    (tmp_path / "study.toml").write_text(
+        f'model = "{SCRIPTS / "function_loop.py"}"\nname = "filed"\ntrials = 9\n'
+        'knobs = ["inter_op"]\n[timing]\nmeasure = "0.3s"\n'
+    )
+    done = autotune("run", "study.toml", "--trials", "2", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["event"] == "result"
+    assert list(events[-1]["best"]["configuration"]) == ["inter_op"]
+    search = [e for e in events if e["event"] == "trial_ended" and e["role"] != "final"]
+    assert len(search) == 2
+
+
+def test_another_script_under_the_same_study_is_refused(tmp_path: Path) -> None:
+    """Changing the script between two sittings is noticed."""
+    script = tmp_path / "train.py"
+    text = (SCRIPTS / "function_loop.py").read_text()
+    script.write_text(text)
+    line = ["run", "--model", "train.py", "--study", "s", "--trials", "1", *QUICK]
+    assert autotune(*line, cwd=tmp_path).returncode == 0
+    script.write_text(text + "# changed\n")
+    done = autotune(*line, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "model_sha256" in done.stderr
+    assert "--study another name" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_in_mid_study(
+    tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C and SIGTERM end the trial, keep everything, and say how to go on."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("MARK", mark)
+    model = str(SCRIPTS / "function_loop.py")
+    process = subprocess.Popen(
+        [*AUTOTUNE, "run", "--model", model, "--study", "my study", "--json", *QUICK],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a test run in the background of a shell ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    ended = 0
+    for line in process.stdout:
+        event = json.loads(line)
+        ended += event["event"] == "trial_ended"
+        if ended == 2 and event["event"] == "phase":
+            process.send_signal(number)
+            break
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "go on with: autotune run --study 'my study'" in rest
+    assert "Best so far" in rest
+    assert [pid for pid in living_with(mark) if pid != os.getpid()] == []
+    shown = autotune("show", "my study", cwd=tmp_path)
+    assert "interrupted" in shown.stdout
+    again = autotune("run", "--study", "my study", "--trials", "3", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("search:") == 1
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """On a terminal a bar, the time and the trial's phase are shown, at most twice a second."""
+    controller, terminal = pty.openpty()
+    model = str(SCRIPTS / "function_loop.py")
+    process = subprocess.Popen(
+        [*AUTOTUNE, "run", "--model", model, "--trials", "3", *QUICK],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown, redraws, started = b"", 0, time.monotonic()
+    while True:
+        ready, _, _ = select.select([controller], [], [], 120)
+        assert ready
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:  # the terminal is closed
+            break
+        shown += chunk
+        redraws += chunk.count(b"\xe2\x94\x81\xe2\x94\x81\xe2\x94\x81\r")
+    os.close(controller)
+    assert process.wait(timeout=60) == 0, shown
+    text = shown.decode()
+    for part in (
+        "trial 0 (TensorFlow's defaults), start",
+        "measurement: ",
+        "best.env",
+        "\u2501\u2501",
+    ):
+        assert part in text
+    assert redraws <= 3 * (time.monotonic() - started) + 20
+
+
+def test_a_script_with_arguments(tmp_path: Path) -> None:
+    """What follows -- reaches the script, which reads a file of the working directory."""
+    (tmp_path / "rows.txt").write_text("8")
+    done = autotune(
+        *("run", "--model", str(SCRIPTS / "with_arguments.py"), "--trials", "1", *QUICK),
+        *("--", "--width", "4", "rows.txt"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--width 4 rows.txt" in (tmp_path / ".autotune/with_arguments/best.env").read_text()
+
+
+OTHERS = [Path(p) for p in os.environ.get("AUTOTUNE_TEST_PYTHONS", "").split(":") if p]
+
+
+@pytest.mark.parametrize(
+    "python",
+    OTHERS
+    or [
+        pytest.param(
+            None,
+            marks=pytest.mark.skip(
+                reason="AUTOTUNE_TEST_PYTHONS names no other interpreters with TensorFlow"
+            ),
+        )
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("script", "source"),
+    [
+        ("fit_dataset.py", "keras fit"),
+        ("fit_arrays.py", "keras fit"),
+        ("predict_loop.py", "keras predict"),
+        ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
+        ("function_loop.py", "function infer"),
+        ("model_calls.py", "function model"),
+        ("worker_processes.py", "keras fit"),
+        ("own_threads.py", "function infer"),
+    ],
+)
+def test_other_interpreters(tmp_path: Path, python: Path, script: str, source: str) -> None:
+    """The same in interpreters with other versions of Python, TensorFlow and keras."""
+    line = ["run", "--model", str(SCRIPTS / script), "--python", str(python), "--trials", "3"]
+    done = autotune(*line, *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"a step is: {source}" in done.stderr
+    assert "crashed" not in done.stderr, done.stderr
+
+
+def test_reference_workloads_are_measured(tmp_path: Path) -> None:
+    """Each reference workload runs with the defaults and is measured in its own step."""
+    steps = {
+        "mlp_train": "keras fit",
+        "cnn_train": "keras fit",
+        "image_input": "keras fit",
+        "wide_branches": "function infer",
+        "transformer_infer": "keras predict",
+    }
+    for name, step in steps.items():
+        done = autotune("run", "--workload", name, "--trials", "1", *QUICK, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"a step is: {step}" in done.stderr
+
+
+def test_the_python_of_the_package_is_the_default(tmp_path: Path) -> None:
+    """Without --python the running interpreter runs the script."""
+    model = str(SCRIPTS / "function_loop.py")
+    assert autotune("run", "--model", model, "--trials", "1", *QUICK, cwd=tmp_path).returncode == 0
+    events = (tmp_path / ".autotune/function_loop/trials/0000/events.jsonl").read_text()
+    hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
+    assert hello["executable"] == sys.executable

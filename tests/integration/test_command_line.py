@@ -1,0 +1,181 @@
+"""The command as users type it, on real processes; TensorFlow only where a line needs it."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AUTOTUNE = [sys.executable, "-m", "autotuner"]
+
+
+def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line."""
+    return subprocess.run(
+        [*AUTOTUNE, *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with scripts and study files, good and bad."""
+    files = {
+        "plain.py": "print(1)\n",
+        "syntax.py": "def f(:\n",
+        "crash.py": "import tensorflow\nraise ValueError('boom')\n",
+        "unknown.toml": 'modle = "plain.py"\n',
+        "broken.toml": "model = \n",
+        "knob.toml": 'model = "plain.py"\nknobs = ["intra"]\n',
+        "missing.toml": 'model = "none.py"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("run", "nothing to tune", "--model SCRIPT"),
+        ("run --model none.py", "none.py: no such file", "--model takes"),
+        ("run --model .", "is a folder", "name the Python script"),
+        ("run --model syntax.py", "syntax.py:1: ", "read by"),
+        ("run --model plain.py", "without importing TensorFlow", None),
+        ("run --model crash.py", "crash.py:2: ValueError: boom", "repeat it: sh "),
+        ("run --model plain.py --knobs intra_opp", 'unknown knob "intra_opp"', '"intra_op"?'),
+        ("run --model plain.py --trials 0", "--trials 0", "at least 1"),
+        ("run --model plain.py --budget soon", "not a duration", "10m"),
+        ("run --model plain.py --sampler best", 'unknown value "best"', "tpe"),
+        ("run --model plain.py --python /none", "no such interpreter", "--python takes"),
+        ("run --model plain.py --python /bin/ls", "does not start", "Python 3.9"),
+        ("run --model plain.py --storage foo://x", "can't be opened", None),
+        ("run --model plain.py --workload mlp_train", "only one of them", None),
+        ("run --workload mlp", "unknown workload", "mlp_train"),
+        ("run unknown.toml", 'unknown key "modle"', '"model"?'),
+        ("run broken.toml", "not valid TOML", None),
+        ("run knob.toml", 'unknown knob "intra"', "intra_op"),
+        ("run missing.toml", "none.py: no such file", None),
+        ("run plain.py", "a script is given by --model", "--model plain.py"),
+        ("run --study none", "unknown study", None),
+        ("show none", "there are no studies here", "where the study was made"),
+        ("export none", "there are no studies here", None),
+        ("list", "there are no studies here", None),
+    ],
+)
+def test_bad_input(folder: Path, line: str, message: str, hint: str | None) -> None:
+    """One clear message, what to do where that is known, exit code 1, no traceback of ours."""
+    done = autotune(*line.split(), cwd=folder)
+    assert done.returncode == 1, done.stderr
+    errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert hint is None or hint in done.stderr.split("\nhint: ")[1]
+    assert "autotuner/" not in done.stderr.replace("autotuner/trial/child/main.py", "")
+
+
+@pytest.mark.parametrize(
+    "line", ["frob", "run --modle x.py", "run --trials many", "export", "run a b"]
+)
+def test_wrong_usage(folder: Path, line: str) -> None:
+    """What is no command line exits with 2."""
+    done = autotune(*line.split(), cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interpreter_without_tensorflow(folder: Path) -> None:
+    """It is said which interpreter and how to name another."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "empty"], check=True)
+    python = str(folder / "empty/bin/python")
+    done = autotune("run", "--model", "plain.py", "--python", python, cwd=folder)
+    assert done.returncode == 1
+    assert f"error: {python}: TensorFlow can't be imported" in done.stderr
+    assert "pip install tensorflow" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written(folder: Path) -> None:
+    """Nothing can be kept in a read-only folder, and that is said."""
+    command = [*AUTOTUNE, "run", "--model", "plain.py"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid", "65534", "--clear-groups", *command]
+        for parent in [folder, *folder.parents][:4]:
+            if parent != Path("/tmp"):
+                parent.chmod(0o755)
+    folder.chmod(0o555)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    folder.chmod(0o755)
+    assert done.returncode == 1, done.stderr
+    assert "can't be written" in done.stderr
+    assert "hint: run autotune where it may write" in done.stderr
+
+
+HEAVY = """
+import sys
+from autotuner.cli.main import main
+code = main({argv!r})
+print("LOADED", sorted({{name.split(".")[0] for name in sys.modules}}), code, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["workloads"], ["knobs"]])
+def test_help_is_light(folder: Path, argv: list[str]) -> None:
+    """Help needs neither TensorFlow nor Optuna nor numpy."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY.format(argv=argv)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    line = next(text for text in done.stderr.splitlines() if text.startswith("LOADED"))
+    loaded = ast.literal_eval(line.removeprefix("LOADED ").rsplit(" ", 1)[0])
+    assert not {"tensorflow", "keras", "optuna", "sqlalchemy", "numpy"} & set(loaded)
+    assert line.endswith(" 0")
+
+
+def test_the_parent_never_loads_tensorflow(folder: Path) -> None:
+    """Even a whole run leaves the parent without TensorFlow."""
+    argv = ["run", "--model", "plain.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY.format(argv=argv)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    line = next(text for text in done.stderr.splitlines() if text.startswith("LOADED"))
+    assert "'optuna'" in line
+    assert "'tensorflow'" not in line
+
+
+def test_the_lists(folder: Path) -> None:
+    """Workloads and knobs are listed, and the version is told."""
+    assert "image_input" in autotune("workloads", cwd=folder).stdout
+    assert "map_parallelism" in autotune("knobs", cwd=folder).stdout
+    assert autotune("--version", cwd=folder).stdout.startswith("autotune 0.")
+    assert "--model" in autotune("run", "--help", cwd=folder).stdout
+
+
+def test_a_failed_default_leaves_no_study(folder: Path) -> None:
+    """A script that does not run leaves its log, and its name is free for the next try."""
+    for _ in range(2):
+        assert autotune("run", "--model", "crash.py", cwd=folder).returncode == 1
+    assert "no studies yet" in autotune("list", cwd=folder).stdout
+    assert (folder / ".autotune/crash/trials/0000/output.log").is_file()
+
+
+def test_json_events_are_json(folder: Path) -> None:
+    """With --json standard output holds nothing else, also when the run fails."""
+    done = autotune("run", "--model", "crash.py", "--json", cwd=folder)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["event"] == "message"
+    assert "trial_started" in [event["event"] for event in events]
