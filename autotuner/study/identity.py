@@ -29,7 +29,6 @@ class Identity:
     environment: tuple[tuple[str, str], ...]
     machine: str
     tensorflow: str
-    keras: str
     python: str
 
     def differences(self, other: "Identity") -> list[str]:
@@ -53,7 +52,6 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
         environment=spec.environment,
         machine=f"{machine.host}: {machine.describe()}",
         tensorflow=build.tensorflow,
-        keras=build.keras,
         python=build.python,
     )
 

@@ -45,7 +45,7 @@ class Decision:
     @property
     def deploys_best(self) -> bool:
         """Whether the exported files hold the winner: every final pair must have been faster."""
-        return not self.is_default and (self.speed_up is None or self.speed_up.low > 1)
+        return not self.is_default and self.speed_up is not None and self.speed_up.low > 1
 
     @property
     def deployed(self) -> Candidate:
@@ -57,7 +57,10 @@ class Decision:
         if self.is_default:
             return "nothing faster than TensorFlow's defaults was found. Keep the defaults."
         if self.speed_up is None:
-            return "not compared with the defaults in new processes: an estimate of the search."
+            return (
+                "the best of the search was not yet compared with the defaults in new processes. "
+                "Keep the defaults, or go on with the study."
+            )
         ratio = self.speed_up
         numbers = (
             f"{ratio.median:.2f}x the default's throughput (median of {ratio.pairs} new "

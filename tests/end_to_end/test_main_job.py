@@ -94,7 +94,7 @@ def test_interrupted_in_mid_study(
         stderr=subprocess.PIPE,
         text=True,
         # a test run in the background of a shell ignores SIGINT, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     assert process.stdout is not None
     ended = 0

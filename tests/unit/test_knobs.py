@@ -39,7 +39,7 @@ def test_a_quota_bounds_the_search_but_not_the_default() -> None:
     """TensorFlow's default ignores a quota; what is searched and recommended does not."""
     here = machine(affinity=64, quota=4.0, cores=32)
     for name in ("intra_op", "inter_op", "omp_num_threads"):
-        assert max(KNOBS[name].domain(here).values()) == 4  # type: ignore[type-var]
+        assert max(KNOBS[name].domain(here).values()) == 4
         assert KNOBS[name].default(here, BUILD) == 64
     recipe = recipe_configuration(tuple(KNOBS), machine=here, build=BUILD)
     assert (recipe["intra_op"], recipe["omp_num_threads"]) == (4, 4)

@@ -21,7 +21,7 @@ def run_script(code: Any, path: str, arguments: list[str]) -> None:
     ``sys.path[0]``, which Python has set to our folder, becomes the script's, and the main module
     is one that multiprocessing's spawn can find again by its file.
     """
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(os.path.realpath(path))  # links followed, as Python does
     if not getattr(sys.flags, "safe_path", False):  # with PYTHONSAFEPATH there is no folder
         sys.path[0] = folder
     sys.argv[:] = [path, *arguments]

@@ -1,0 +1,116 @@
+"""The README stays true: its commands are run, its make targets exist, its links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+pytestmark = pytest.mark.real_tensorflow
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Return the README's commands in their order, each once."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return list(dict.fromkeys(line.split("  #")[0].split(" # ")[0].strip() for line in lines))
+
+
+def quick(line: str) -> list[str]:
+    """Return a command of ours with one trial and a short measurement."""
+    words = shlex.split(line)
+    if words[:2] != ["autotune", "run"]:
+        return words
+    at = words.index("--") if "--" in words else len(words)
+    return [*words[:at], "--trials", "1", "--measure-time", "0.3s", *words[at:]]
+
+
+def test_every_command_works(tmp_path: Path) -> None:
+    """Every command of the README runs, in its order, in one folder."""
+    model = blocks("python")[0]
+    (tmp_path / "mymodel.py").write_text(model)
+    (tmp_path / "train.py").write_text(
+        "import sys\nassert sys.argv[1:] == ['--epochs', '3', 'data']\n" + model
+    )
+    (tmp_path / "study.toml").write_text(blocks("toml")[0])
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    ran = []
+    for line in commands():
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            continue
+        if line.startswith("optuna-dashboard"):
+            check_dashboard(line, tmp_path, environment)
+            continue
+        words = ["sh", "-c", line] if "&&" in line else quick(line)
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        ran.append(line)
+    assert len(ran) >= 12
+
+
+def check_dashboard(line: str, folder: Path, environment: dict[str, str]) -> None:
+    """Start the dashboard as the README says, on another port, and ask it for the studies."""
+    process = subprocess.Popen(
+        [*shlex.split(line), "--port", "18080"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:18080/api/studies") as answer:
+                    assert b"mymodel" in answer.read()
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.2)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the documents is a file."""
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs/knobs.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert target.startswith("http") or (document.parent / target).exists(), target
+
+
+def test_the_knobs_page_is_complete() -> None:
+    """Every knob and its variable or option stands in docs/knobs.md."""
+    from autotuner.knobs.catalogue import KNOBS
+
+    page = (ROOT / "docs/knobs.md").read_text()
+    assert all(f"| `{name}` |" in page for name in KNOBS)
+
+
+def test_dependencies_are_justified() -> None:
+    """Every dependency of the project stands in CONTRIBUTING and in the constraints."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    constraints = (ROOT / "constraints.txt").read_text()
+    everything = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for requirement in everything:
+        name = re.split(r"[<>=]", requirement)[0]
+        assert name in contributing, name
+        assert re.search(rf"^{name}==", constraints, re.MULTILINE), name
