@@ -63,7 +63,10 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
     command = typer.main.get_command(app)
     try:
-        command.main(own, prog_name="autotune", standalone_mode=False, obj=script_arguments)
+        # typer turns Exit and KeyboardInterrupt into a code that it returns; ours return None
+        code: object = command.main(
+            own, prog_name="autotune", standalone_mode=False, obj=script_arguments
+        )
     except UserError as error:
         _say(f"error: {error.message}")
         if error.hint is not None:
@@ -84,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - the one boundary
         _report_bug(argv)
         return _BUG
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def run() -> None:

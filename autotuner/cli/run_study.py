@@ -148,7 +148,7 @@ def _tune(
 def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> None:
     name = study.study_name
     if read_study_facts(study) is None:
-        display.say(f"stopped before the defaults were measured; nothing is lost in study {name}")
+        display.say("stopped before the defaults were measured; run it again to start anew")
         return
     decision = current_decision(tuner)
     if decision is not None:
