@@ -41,8 +41,11 @@ def _removals(export: Export) -> list[str]:
 
 def _header(export: Export) -> str:
     title = "Settings for TensorFlow on the CPU, found by autotune"
+    values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
     order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
-    return _comment("\n".join([title, *export.provenance(), *order, *_removals(export)]))
+    return _comment(
+        "\n".join([title, *export.provenance(), f"settings: {values}", *order, *_removals(export)])
+    )
 
 
 def render_env(export: Export) -> str:

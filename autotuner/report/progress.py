@@ -13,6 +13,7 @@ from typing import Protocol
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Configuration
@@ -197,11 +198,12 @@ class LiveProgress(_Lines):
         self._done = done
 
     def _foot(self) -> Group:
-        return Group(
-            ProgressBar(total=1.0, completed=self._done, width=min(60, self._console.width)),
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            ProgressBar(total=1.0, completed=self._done, width=max(10, self._console.width // 4)),
             Text(self._time_text(), no_wrap=True, overflow="ellipsis"),
-            Text(self._trial_text(), no_wrap=True, overflow="ellipsis"),
         )
+        return Group(line, Text(self._trial_text(), no_wrap=True, overflow="ellipsis"))
 
     def _time_text(self) -> str:
         elapsed = time.monotonic() - self._started
@@ -210,7 +212,7 @@ class LiveProgress(_Lines):
             left = f", about {format_duration(elapsed * (1 - self._done) / self._done)} left"
         best = ""
         if self.best and self.default:
-            best = f"; best so far {self.best / self.default:.2f}x the default (not yet confirmed)"
+            best = f"; best so far {self.best / self.default:.2f}x the default"
         return f"{format_duration(elapsed)}{left}{best}"
 
     def _trial_text(self) -> str:

@@ -61,7 +61,7 @@ class Listener(Protocol):
         """Hear what the default's trial has shown: the step, the knobs, notices."""
 
     def progress(self, done: float) -> None:
-        """Hear which part of the search is done, from 0 to 1."""
+        """Hear which part of search and final is done, from 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,6 @@ class Tuner:
         )
         grid = walk_grid(self.facts.space, seed=self.facts.seed)
         while self._trials_left() > 0 and self._has_time():
-            self._setting.listener.progress(self.part_done())
             if enumerates:
                 configuration = self._next_untried(grid)
                 if configuration is None:
@@ -168,7 +167,6 @@ class Tuner:
                 self.run_trial(Role.SEARCH, configuration)
             else:
                 self._run_proposed()
-        self._setting.listener.progress(1.0)
 
     def _run_proposed(self) -> None:
         trial = self._study.ask()
@@ -222,15 +220,14 @@ class Tuner:
         return sum(lengths) / len(lengths) if lengths else 0.0
 
     def part_done(self) -> float:
-        """Return which part of the search is done, by trials or by time, whichever is further."""
+        """Return which part of search and final is done, by trials or time, the further one."""
         spec = self._setting.spec
         parts = [0.0]
         if spec.budget_s is not None:
-            reserve_s = _FINAL_TRIALS * self._mean_trial_s()
-            parts.append(self._elapsed_s() / max(1.0, spec.budget_s - reserve_s))
+            parts.append(self._elapsed_s() / spec.budget_s)
         if spec.budget_s is None or spec.trials is not None:
-            limit = spec.trials or DEFAULT_TRIALS
-            parts.append(1 - self._trials_left() / limit)
+            ended = sum(record.state in _ENDED for record in self.records())
+            parts.append(ended / ((spec.trials or DEFAULT_TRIALS) + _FINAL_TRIALS))
         return min(1.0, max(parts))
 
     @contextmanager
@@ -291,6 +288,7 @@ class Tuner:
         if record is None:
             raise RuntimeError(f"trial {trial.number} lost its role")
         self._setting.listener.trial_ended(record)
+        self._setting.listener.progress(self.part_done())
         return record
 
     def _run_default(self) -> None:
