@@ -48,6 +48,20 @@ def test_the_step_is_found(
     assert samples_per_step(outcome) == {samples}
 
 
+def test_an_execution_of_several_steps(run_script: RunScript) -> None:
+    """With steps_per_execution each execution counts as that many steps."""
+    outcome = measured(run_script(SCRIPTS / "steps_per_execution.py"))
+    assert samples_per_step(outcome) == {10}
+    assert all(window.steps % 8 == 0 for window in outcome.windows)
+
+
+def test_the_loop_s_own_time_counts(run_script: RunScript) -> None:
+    """Time that passes after an iterator is dropped belongs to the step: at most 50 a second."""
+    outcome = measured(run_script(SCRIPTS / "next_of_iter.py"))
+    assert (outcome.source, samples_per_step(outcome)) == ("dataset", {10})
+    assert all(window.steps <= window.duration_s / 0.02 for window in outcome.windows)
+
+
 def test_forked_workers(run_script: RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes made by fork work as those made by spawn do."""
     monkeypatch.setenv("START", "fork")

@@ -22,6 +22,7 @@ class DatasetSteps:
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
         self._current: Any = None  # a weakref
+        self._executing_eagerly: Callable[[], bool] = bool
         self.built = 0
 
     def install(self, tensorflow: Any) -> None:
@@ -35,7 +36,10 @@ class DatasetSteps:
         iterator_class = iterator_ops.OwnedIterator
         dataset_class.__init__ = self._watch_init(dataset_class.__init__)
         dataset_class.__iter__ = self._watch_iter(dataset_class.__iter__)
-        iterator_class.__next__ = self._watch_next(iterator_class.__next__)
+        ends = (StopIteration, tensorflow.errors.OutOfRangeError)
+        iterator_class.__next__ = self._watch_next(iterator_class.__next__, ends)
+        iterator_class.get_next = self._watch_next(iterator_class.get_next, ends)
+        self._executing_eagerly = tensorflow.executing_eagerly
 
     def _watch_init(self, initialise: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(initialise)
@@ -50,7 +54,7 @@ class DatasetSteps:
         @functools.wraps(start)
         def watched(dataset: Any) -> Any:
             iterator = start(dataset)
-            if self._finder.listens_to(DATASET):
+            if self._finder.listens_to(DATASET) and self._executing_eagerly():
                 phase = "dataset@" + user_line().rsplit("/", 1)[-1]
                 iterator._autotune_phase = phase
                 iterator._autotune_batched = batch_stage(dataset) is not None
@@ -59,30 +63,30 @@ class DatasetSteps:
 
         return watched
 
-    def _watch_next(self, draw: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _watch_next(
+        self, draw: Callable[..., Any], ends: tuple[type[BaseException], ...]
+    ) -> Callable[..., Any]:
         @functools.wraps(draw)
-        def watched(iterator: Any) -> Any:
+        def watched(iterator: Any, *args: Any) -> Any:
             phase = getattr(iterator, "_autotune_phase", None)
             if phase is None:
-                return draw(iterator)
+                return draw(iterator, *args)
             try:
-                element = draw(iterator)
-            except StopIteration:
+                element = draw(iterator, *args)
+            except ends:
                 self._end(iterator, phase)
                 raise
-            if self._is_outermost(iterator, phase):
+            if self._is_outermost(iterator):
                 samples = leading_dimension(element) if iterator._autotune_batched else None
                 self._finder.tick(DATASET, phase, 1, samples)
             return element
 
         return watched
 
-    def _is_outermost(self, iterator: Any, phase: str) -> bool:
+    def _is_outermost(self, iterator: Any) -> bool:
         current = self._current() if self._current is not None else None
         if current is None:
             self._current = weakref.ref(iterator)
-            # a loop left by break: the clock stops when the iterator goes
-            weakref.finalize(iterator, self._finder.pause, DATASET, phase).atexit = False
             return True
         return current is iterator
 
