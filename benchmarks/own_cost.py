@@ -93,7 +93,8 @@ def bench_trial_time(folder: Path) -> None:
     shares: dict[str, list[float]] = {}
     for file in sorted(folder.glob(".autotune/mlp_train/trials/*/events.jsonl")):
         events = [json.loads(line) for line in file.read_text().splitlines()]
-        times = {e.get("stage", e["event"]): e["t"] for e in events if "t" in e}
+        kinds = ("hello", "tensorflow", "stage", "done")
+        times = {e.get("stage", e["event"]): e["t"] for e in events if e["event"] in kinds}
         order = ["hello", "tensorflow", "warmup", "measure", "done"]
         names = ["import TensorFlow", "script's own start", "warm-up", "measurement"]
         for name, first, last in zip(names, order, order[1:], strict=False):
