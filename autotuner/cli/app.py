@@ -65,7 +65,8 @@ def run(
         int | None, typer.Option(help="Trials of the search in all.  [default: 30]")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time for all of it, such as 10m; may join --trials.")
+        str | None,
+        typer.Option(help="Time to aim at for all of it, such as 10m; may join --trials."),
     ] = None,
     sampler: Annotated[
         str | None, typer.Option(help="tpe, random, grid or gp.  [default: tpe]")

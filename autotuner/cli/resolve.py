@@ -1,6 +1,7 @@
 """From flags to a study specification: a file or workload first, flags over it."""
 
 import dataclasses
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -149,11 +150,14 @@ def find_interpreter(python: Path | None) -> Path:
     """
     if python is None:
         return Path(sys.executable)
+    python = python.expanduser()
     if len(python.parts) == 1 and not python.exists():
         found = shutil.which(str(python))
         if found is not None:
             return Path(found).absolute()
+    hint = "--python takes the path of the interpreter that runs your script"
     if not python.is_file():
-        hint = "--python takes the path of the interpreter that runs your script"
         raise UserError(f"--python {python}: no such interpreter", hint=hint)
-    return python.expanduser().absolute()
+    if not os.access(python, os.X_OK):
+        raise UserError(f"--python {python}: not executable", hint=hint)
+    return python.absolute()

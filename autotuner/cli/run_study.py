@@ -24,7 +24,7 @@ from autotuner.study.identity import identify, study_folder
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import StudyFacts, read_study_facts
 from autotuner.study.settings import read_spec, write_spec
-from autotuner.study.storage import default_url, open_storage
+from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
@@ -60,7 +60,7 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool) -> None:
             display.say(f"note: trials do not see {variable}={value} from your environment")
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
-        study = _open(storage, name)
+        study = _open(storage, name, spec)
         check_same(study, identify(spec, machine, build))
         write_spec(study, spec)
         tuner = Tuner(
@@ -86,15 +86,21 @@ def _settle(spec: StudySpec | None, flags: Flags, storage: BaseStorage) -> tuple
     names = optuna.get_all_study_names(storage)
     if spec is None:
         assert flags.study is not None
-        stored = read_spec(load_study(storage, flags.study))
-        if stored is None:
-            raise UserError(f'study "{flags.study}": not made by autotune', hint="give --model")
-        return apply_flags(stored, flags), flags.study
+        return apply_flags(_stored_spec(storage, flags.study), flags), flags.study
     if flags.study is not None:
-        if flags.study in names and (stored := read_spec(load_study(storage, flags.study))):
-            spec = _resumed(spec, stored)
+        if flags.study in names:
+            spec = _resumed(spec, _stored_spec(storage, flags.study))
         return spec, flags.study
     return spec, reusable_name(storage, spec.name or _default_name(spec))
+
+
+def _stored_spec(storage: BaseStorage, name: str) -> StudySpec:
+    """Return the specification in a study, which only studies made by autotune have."""
+    stored = read_spec(load_study(storage, name))
+    if stored is None:
+        hint = "give --study another name: autotune does not touch other studies"
+        raise UserError(f'study "{name}" was not made by autotune', hint=hint)
+    return stored
 
 
 def _resumed(spec: StudySpec, stored: StudySpec) -> StudySpec:
@@ -106,9 +112,11 @@ def _default_name(spec: StudySpec) -> str:
     return spec.model.stem
 
 
-def _open(storage: BaseStorage, name: str) -> optuna.Study:
+def _open(storage: BaseStorage, name: str, spec: StudySpec) -> optuna.Study:
     if name not in optuna.get_all_study_names(storage):
-        return create_study(storage, name)
+        study = create_study(storage, name)
+        write_spec(study, spec)  # at once: it is what tells our studies from others
+        return study
     study = load_study(storage, name)
     if not is_idle(study):
         hint = "wait for it, or give --study another name"
@@ -178,7 +186,11 @@ def _finish(
     for notice in export.notices:
         console.print(f"note: {notice_text(notice)}", markup=False)
     shown = {path.suffix: os.path.relpath(path) for path in paths}
-    url = storage_url or f"sqlite:///{os.path.relpath(HOME / 'studies.db')}"
+    url = (
+        shown_url(storage_url)
+        if storage_url
+        else f"sqlite:///{os.path.relpath(HOME / 'studies.db')}"
+    )
     console.print(
         f"\nshell:     source {shlex.quote(shown['.env'])}\n"
         f"python:    {shown['.py']}  (applies everything, tf.data too)\n"

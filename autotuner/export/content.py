@@ -30,7 +30,9 @@ class Export:
     def provenance(self) -> list[str]:
         """Return lines that say what was measured, on what, and with which result."""
         identity, build = self.facts.identity, self.facts.build
-        arguments = f" {' '.join(identity.arguments)}" if identity.arguments else ""
+        # the arguments themselves may hold what does not belong into a deployed file
+        count = len(identity.arguments)
+        arguments = f" (with {count} arguments, see the study)" if count else ""
         return [
             f"model: {identity.model}{arguments}",
             f"model's SHA-256: {identity.model_sha256}",

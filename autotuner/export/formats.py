@@ -10,6 +10,7 @@ from pathlib import Path
 from autotuner.export.content import Export, data_settings
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Group
+from autotuner.study.identity import Identity
 from autotuner.trial.request import CHILD_MAIN, pipeline_settings
 
 SCHEMA = 1
@@ -125,11 +126,19 @@ def render_json(export: Export) -> str:
             "best": dataclasses.asdict(decision.best),
             "default": dataclasses.asdict(decision.default),
         },
-        "model": dataclasses.asdict(facts.identity),
+        "model": _public(facts.identity),
         "build": dataclasses.asdict(facts.build),
         "notices": [dataclasses.asdict(notice) for notice in export.notices],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _public(identity: Identity) -> dict[str, object]:
+    """Return an identity without what may be secret: values of arguments and of variables."""
+    fields = dataclasses.asdict(identity)
+    fields["arguments"] = len(identity.arguments)
+    fields["environment"] = [name for name, _ in identity.environment]
+    return fields
 
 
 RENDERERS = {Format.ENV: render_env, Format.PYTHON: render_python, Format.JSON: render_json}

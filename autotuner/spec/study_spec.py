@@ -7,6 +7,7 @@ where the catalogue is known.
 
 import dataclasses
 import enum
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from autotuner.errors import UserError, did_you_mean
 from autotuner.spec.duration import parse_duration
 
 DEFAULT_TRIALS = 30
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class StepSource(enum.StrEnum):
@@ -111,6 +113,9 @@ def _seconds(value: object, where: str) -> float:
 def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise UserError(f"{where}: expected a table of texts", hint='TF_CPP_MIN_LOG_LEVEL = "2"')
+    for name in value:
+        if not _VARIABLE.fullmatch(name):
+            raise UserError(f'{where}: "{name}" can\'t be the name of a variable')
     return tuple(sorted(value.items()))
 
 

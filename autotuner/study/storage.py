@@ -26,6 +26,14 @@ def default_url(home: Path) -> str:
     return URL.create("sqlite", database=file).render_as_string()  # quotes what a URL must
 
 
+def shown_url(url: str) -> str:
+    """Return a storage URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
+
+
 def open_storage(url: str, *, create: bool) -> RDBStorage:
     """Open a storage; SQLite gets a write-ahead log, so that readers don't block the study.
 
@@ -46,8 +54,8 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
         # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
         return RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--storage {url}: can't be opened: {reason}") from error
+        reason = str(error).splitlines()[0].replace(url, shown_url(url))
+        raise UserError(f"--storage {shown_url(url)}: can't be opened: {reason}") from error
 
 
 def _prepare_sqlite(file: Path, *, create: bool) -> None:

@@ -139,7 +139,8 @@ class Tuner:
         done = {record.role for record in self.records() if record.state.is_finished()}
         for role, configuration in first:
             key = configuration_key(configuration)
-            if key not in tried and role not in done and self._trials_left() > 0:
+            wanted = key not in tried and role not in done
+            if wanted and self._trials_left() > 0 and self._has_time():
                 self.run_trial(role, configuration)
             tried.add(key)
 
@@ -281,6 +282,8 @@ class Tuner:
         write_outcome(trial, outcome, throughput)
         if outcome.status is Status.MEASURED and throughput is not None:
             self._study.tell(trial, throughput.value)
+        elif self._setting.spec.sampler is SamplerName.GP and (penalty := self._penalty()):
+            self._study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -290,6 +293,10 @@ class Tuner:
         self._setting.listener.trial_ended(record)
         self._setting.listener.progress(self.part_done())
         return record
+
+    def _penalty(self) -> float:
+        """Return half of the slowest throughput so far; 0 if there is none."""
+        return min((r.value for r in self.records() if r.value is not None), default=0.0) / 2
 
     def _run_default(self) -> None:
         """Run the defaults; what they show (step, unit, libraries) shapes the study."""

@@ -22,6 +22,7 @@ def prepare_folder(folder: Path, request: TrialRequest) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # arguments and the study's [environment] stand in its files
         text = json.dumps(as_json(request), indent=1)
         (folder / "request.json").write_text(text + "\n", encoding="utf-8")
         (folder / "repro.sh").write_text(repro_script(folder, request), encoding="utf-8")

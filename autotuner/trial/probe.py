@@ -43,6 +43,8 @@ def _refusal(outcome: Outcome, python: Path) -> UserError:
         return UserError(f"{python}: TensorFlow can't be imported: {outcome.reason}", hint=hint)
     if outcome.error_kind in ("syntax", "script"):
         return UserError(f"{outcome.reason}", hint=f"it was read by {python}")
+    if outcome.error_kind == "not_started":
+        return UserError(f"{python}: {outcome.reason}", hint="--python takes an interpreter's path")
     lines = "".join(f"\n    {line}" for line in outcome.last_lines)
     hint = f"it must be a Python 3.9 or newer that can import TensorFlow; log: {outcome.log}"
     return UserError(f"{python}: does not start: {outcome.reason}{lines}", hint=hint)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from autotuner.trial.warden import become_subreaper
 
 _WARDEN = Path(__file__).resolve().parent / "warden.py"
 _READ_BYTES = 65_536
+_ORPHANS_S = 5.0
 _MARK = "AUTOTUNE_TRIAL_MARK"
 
 
@@ -68,14 +69,17 @@ class WardedProcess:
         numbers = [str(descriptor) for descriptor in inherited]
         settings = [str(grace_s), str(memory_floor_bytes)]
         command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
+        # the child's environment is not for the warden, which needs our own, and is not for argv
+        # or a file either, as it may hold secrets: it goes in by standard input
+        child_environment = json.dumps({**environment, _MARK: self._mark}).encode()
         try:
             with log.open("wb") as output:
                 self._warden = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**environment, _MARK: self._mark},
+                    env={**os.environ, _MARK: self._mark},
                     cwd=working_directory,
                     pass_fds=inherited,
                     start_new_session=True,
@@ -87,6 +91,9 @@ class WardedProcess:
         finally:
             for descriptor in inherited:
                 os.close(descriptor)
+        assert self._warden.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._warden.stdin as pipe:
+            pipe.write(child_environment)
         self._events = _Lines(events_read)
         self._status = _Lines(status_read)
         self._selector = selectors.DefaultSelector()
@@ -104,13 +111,17 @@ class WardedProcess:
     ) -> None:
         self.close()
 
-    def messages(self, deadline: float) -> Iterator[dict[str, Any]]:
-        """Yield messages until the deadline (monotonic seconds) or until the child is gone.
+    def messages(self, deadline: Callable[[], float]) -> Iterator[dict[str, Any]]:
+        """Yield messages until the deadline or until the child is gone.
 
-        The last message is ``exited``. A line that is not JSON is passed on as ``garbage``.
+        The last message is ``exited``. A line that is not JSON is passed on as ``garbage``. Take
+        all of it: messages that were read and not taken are lost.
+
+        Args:
+            deadline: returns monotonic seconds; asked anew before each wait.
         """
         while not self._status.at_end:
-            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            ready = self._selector.select(max(0.0, deadline() - time.monotonic()))
             if not ready:
                 return
             # the child's events before the warden's word that the child is gone
@@ -157,12 +168,26 @@ class WardedProcess:
 
 
 def _kill_marked(mark: str) -> None:
-    """Kill what a dead warden left to us, and nothing else of ours."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(_MARK) == mark:
+    """Kill what a dead warden left to us, and nothing else of ours.
+
+    Orphans come to us one generation after the other, so look until there is nothing twice.
+    """
+    quiet_looks, deadline = 0, time.monotonic() + _ORPHANS_S
+    while quiet_looks < 2 and time.monotonic() < deadline:
+        found = [p for p in psutil.Process().children(recursive=True) if _has_mark(p, mark)]
+        quiet_looks = 0 if found else quiet_looks + 1
+        for process in found:
+            with contextlib.suppress(psutil.Error):
                 process.kill()
-                process.wait(5)
+                process.wait(1)
+        time.sleep(0.02)
+
+
+def _has_mark(process: psutil.Process, mark: str) -> bool:
+    try:
+        return bool(process.environ().get(_MARK) == mark)
+    except psutil.Error:
+        return False
 
 
 def _parse(line: bytes) -> dict[str, Any]:

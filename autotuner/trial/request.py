@@ -5,7 +5,7 @@ import enum
 from pathlib import Path
 from typing import Any
 
-from autotuner.knobs.catalogue import KNOBS, as_environment
+from autotuner.knobs.catalogue import KNOBS, MANAGED_VARIABLES, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
 from autotuner.spec.study_spec import StepSource, Timing
 
@@ -56,12 +56,13 @@ def pipeline_settings(configuration: Configuration) -> dict[str, int | str | Non
 def as_json(request: TrialRequest) -> dict[str, Any]:
     """Return the request as the child reads it."""
     timing = request.timing
+    values = as_environment(request.configuration)
     return {
         "schema": SCHEMA,
         "kind": request.kind.value,
         "script": str(request.script),
         "arguments": list(request.arguments),
-        "environment": as_environment(request.configuration),
+        "environment": {name: values.get(name) for name in MANAGED_VARIABLES},
         "pipeline": pipeline_settings(request.configuration),
         "measurement": {
             "source": request.source.value,

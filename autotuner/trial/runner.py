@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,6 +83,8 @@ class _Progress:
                 self.error, self.phase = dict(message), Phase.EXIT
             case "low_memory":
                 self.low_memory = True
+            case "not_started":
+                self.error = {"kind": "not_started", "text": message["reason"], "where": ""}
             case "exited":
                 self.exited = dict(message)
             case "warden_gone":
@@ -188,35 +190,30 @@ def _follow(
 ) -> Phase | None:
     """Take in messages until the child is gone; return the phase whose deadline passed, if any."""
     allowed = _time_allowed(timing)
-    timed_out: Phase | None = None
-    on_phase(progress.phase)
-    while not progress.ended:
-        phase = progress.phase
-        deadline = time.monotonic() + allowed[phase]
-        for message in _until_phase_ends(process, progress, deadline):
+    entered = time.monotonic()
+
+    def take_until(deadline: Callable[[], float]) -> None:
+        nonlocal entered
+        for message in process.messages(deadline):
+            before = progress.phase
+            progress.take(message)
             write(json.dumps(message) + "\n")
-        if progress.phase is not phase:
-            on_phase(progress.phase)
-        elif not progress.ended:
-            # in the exit phase the result is in, and the script merely does not come to its end
-            timed_out = None if phase is Phase.EXIT else phase
-            process.terminate()
-            for message in process.messages(time.monotonic() + timing.grace_s + 5):
-                progress.take(message)
-                write(json.dumps(message) + "\n")
-            break
+            if progress.phase is not before:
+                entered = time.monotonic()
+                on_phase(progress.phase)
+            if progress.ended:
+                return
+
+    on_phase(progress.phase)
+    take_until(lambda: entered + allowed[progress.phase])
+    if progress.ended:
+        return None
+    # in the exit phase the result is in, and the script merely does not come to its end
+    timed_out = None if progress.phase is Phase.EXIT else progress.phase
+    process.terminate()
+    end = time.monotonic() + timing.grace_s + 5
+    take_until(lambda: end)
     return timed_out
-
-
-def _until_phase_ends(
-    process: WardedProcess, progress: _Progress, deadline: float
-) -> Iterator[dict[str, Any]]:
-    phase = progress.phase
-    for message in process.messages(deadline):
-        progress.take(message)
-        yield message
-        if progress.phase is not phase or progress.ended:
-            return
 
 
 def _judge(
@@ -270,7 +267,10 @@ def _failure(
     if progress.low_memory:
         return Status.OUT_OF_MEMORY, "stopped: the machine's memory was nearly used up"
     if progress.done is not None:
-        return Status.NO_STEPS, "the script ran to its end without a step that could be measured"
+        seen = progress.done.get("phases_seen", ())
+        others = f"; phases seen: {', '.join(seen)}" if seen else ""
+        reason = f"the script ran to its end without a step that could be measured{others}"
+        return Status.NO_STEPS, reason
     if progress.error is not None:
         return _reported_failure(progress.error)
     if timed_out is not None:
@@ -290,6 +290,8 @@ def _reported_failure(error: Mapping[str, Any]) -> tuple[Status, str]:
     match error["kind"]:
         case "memory":
             return Status.OUT_OF_MEMORY, f"{where}: {text}"
+        case "not_started":
+            return Status.REJECTED, f"the interpreter can't be started: {text}"
         case "syntax" | "script" | "tensorflow":
             return Status.REJECTED, f"{where}: {text}" if where else text
         case _:

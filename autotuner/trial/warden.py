@@ -14,10 +14,11 @@ that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not 
   kernel picks a victim of its own.
 
 If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
-lines: ``started`` (pid), ``low_memory`` (available, floor), ``exited`` (code, or signal).
+lines: ``started`` (pid) or ``not_started`` (reason), ``low_memory`` (available, floor), ``exited``
+(code, or signal).
 
-Runs in the parent's interpreter. Environment, working directory, standard output and standard error
-are handed through to the child.
+Runs in the parent's interpreter and environment. The child's environment comes as a JSON object on
+standard input; working directory, standard output and standard error are handed through.
 """
 
 import ctypes
@@ -106,13 +107,19 @@ class Warden:
     def run(self, argv: list[str], events: int) -> None:
         """Start the child, watch it, end with nothing left."""
         become_subreaper()
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[events],
-            start_new_session=True,
-            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - one thread
-        )
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                env=json.load(sys.stdin),
+                pass_fds=[events],
+                start_new_session=True,
+                preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+            )
+        except OSError as error:
+            self._say("not_started", reason=error.strerror)
+            self._say("exited", code=127, signal=None)
+            return
         os.close(events)
         self._say("started", pid=child.pid)
         while child.poll() is None:

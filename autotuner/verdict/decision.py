@@ -8,9 +8,14 @@ import dataclasses
 from collections.abc import Sequence
 from statistics import median
 
+from optuna.trial import TrialState
+
 from autotuner.knobs.knob import Configuration
 from autotuner.statistics import Ratio, ratio_of_pairs
 from autotuner.study.record import Role, TrialRecord, configuration_key
+
+PAIRS = 3
+"""Final pairs that a winner must win, all of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class Decision:
     recipe: Candidate | None
     own: Candidate | None
     speed_up: Ratio | None
+    final_failures: int = 0
 
     @property
     def is_default(self) -> bool:
@@ -44,8 +50,10 @@ class Decision:
 
     @property
     def deploys_best(self) -> bool:
-        """Whether the exported files hold the winner: every final pair must have been faster."""
-        return not self.is_default and self.speed_up is not None and self.speed_up.low > 1
+        """Whether the exported files hold the winner: it must have won all final pairs."""
+        if self.is_default or self.speed_up is None or self.final_failures:
+            return False
+        return self.speed_up.pairs >= PAIRS and self.speed_up.low > 1
 
     @property
     def deployed(self) -> Candidate:
@@ -56,9 +64,11 @@ class Decision:
         """Return the result in one sentence."""
         if self.is_default:
             return "nothing faster than TensorFlow's defaults was found. Keep the defaults."
-        if self.speed_up is None:
+        if self.final_failures:
+            return "the best of the search failed in a new process. Keep the defaults."
+        if self.speed_up is None or self.speed_up.pairs < PAIRS:
             return (
-                "the best of the search was not yet compared with the defaults in new processes. "
+                f"the best of the search has not yet met the defaults in {PAIRS} new pairs. "
                 "Keep the defaults, or go on with the study."
             )
         ratio = self.speed_up
@@ -109,6 +119,21 @@ def decide(
         recipe=_pooled(recipe, records, default),
         own=None if own is None else _pooled(own, records, default),
         speed_up=ratio_of_pairs(final_pairs(records, best.configuration, default)),
+        final_failures=final_failures(records, best.configuration, default),
+    )
+
+
+def final_failures(
+    records: Sequence[TrialRecord], configuration: Configuration, default: Configuration
+) -> int:
+    """Return in how many final trials a configuration failed."""
+    key = configuration_key(configuration)
+    return sum(
+        record.role is Role.FINAL
+        and record.value is None
+        and record.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and configuration_key({**default, **record.configuration}) == key
+        for record in records
     )
 
 

@@ -2,9 +2,7 @@
 
 from autotuner.study.record import Role
 from autotuner.study.tuner import Tuner, own_configuration
-from autotuner.verdict.decision import Decision, decide, final_pairs
-
-PAIRS = 3
+from autotuner.verdict.decision import PAIRS, Decision, decide, final_pairs
 
 
 def current_decision(tuner: Tuner) -> Decision | None:
@@ -22,6 +20,8 @@ def run_final(tuner: Tuner) -> Decision | None:
     complete = len(final_pairs(tuner.records(), best, tuner.facts.space.default))
     used = [record.pair for record in tuner.records() if record.pair is not None]
     first = max(used, default=-1) + 1
+    if decision.final_failures:
+        return decision
     for number in range(first, first + PAIRS - complete):
         sides = [best, {}] if number % 2 else [{}, best]
         for configuration in sides:

@@ -1,5 +1,6 @@
 """Unmodified scripts of every kind on real TensorFlow: each is measured, in the right step."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,44 @@ def test_an_execution_of_several_steps(run_script: RunScript) -> None:
     outcome = measured(run_script(SCRIPTS / "steps_per_execution.py"))
     assert samples_per_step(outcome) == {10}
     assert all(window.steps % 8 == 0 for window in outcome.windows)
+
+
+def test_the_last_batch_and_execution_are_counted_as_they_are(run_script: RunScript) -> None:
+    """125 rows in batches of 10, 8 steps an execution: 13 steps and 125 samples an epoch."""
+    outcome = measured(run_script(SCRIPTS / "counted.py"))
+    steps = sum(window.steps for window in outcome.windows)
+    samples = sum(window.samples or 0 for window in outcome.windows)
+    assert steps > 130
+    assert samples / steps == pytest.approx(125 / 13, rel=13 / steps)
+
+
+def test_loops_behind_a_progress_bar(run_script: RunScript) -> None:
+    """tqdm around the loops, a look at the data and a kept iterator: still the training loop."""
+    outcome = measured(run_script(SCRIPTS / "tqdm_loops.py"))
+    assert (outcome.source, outcome.step_phase) == ("dataset", "dataset@tqdm_loops.py:18")
+    assert samples_per_step(outcome) == {20}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("own_threads.py", {("TF_ENABLE_ONEDNN_OPTS", "0"), ("intra_op", "1"), ("inter_op", "7")}),
+        ("own_threads_elsewhere.py", {("TF_NUM_INTRAOP_THREADS", "1"), ("inter_op", "1")}),
+        ("session_threads.py", {("intra_op", "1"), ("inter_op", "1")}),
+    ],
+)
+@pytest.mark.parametrize("inter_op", [None, 5])
+def test_no_way_of_setting_threads_beats_the_trial(
+    run_script: RunScript, script: str, said: set[tuple[str, str]], inter_op: int | None
+) -> None:
+    """Neither with TensorFlow's defaults nor with the trial's values: reported, not obeyed."""
+    configuration = {} if inter_op is None else {"inter_op": inter_op}
+    outcome = measured(run_script(SCRIPTS / script, configuration=configuration))
+    expected = len(os.sched_getaffinity(0)) if inter_op is None else inter_op
+    assert outcome.facts["thread_pools"]["tf_Compute"] >= expected
+    assert {(n.knob, n.value) for n in outcome.notices} == said
+    if script == "own_threads.py":
+        assert outcome.facts["onednn"] is True
 
 
 def test_the_loop_s_own_time_counts(run_script: RunScript) -> None:

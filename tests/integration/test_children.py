@@ -190,6 +190,16 @@ def test_finally_and_atexit_run_at_the_end(
     assert (tmp_path / "marker.atexit").exists()
 
 
+def test_steps_in_a_finally_block_do_not_cut_it_short(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """Cleaning up may use what is being measured."""
+    script = f"try:\n{STEPS.replace(chr(10), chr(10) + '    ')}\nfinally:\n    step()\n"
+    script += f"    open({str(tmp_path / 'clean')!r}, 'w').close()\n"
+    assert run_script(script).status is Status.MEASURED
+    assert (tmp_path / "clean").exists()
+
+
 def test_a_loop_in_a_thread_is_unwound_too(run_script: RunScript, mark: str) -> None:
     """Steps in another thread count, and the main thread ends as well."""
     script = (
@@ -235,6 +245,7 @@ import os, pickle, sys
 assert sys.argv == [__file__, "--epochs", "3", "a b"], sys.argv
 assert sys.path[0] == {str(tmp_path)!r}, sys.path
 assert not any("autotuner" in p.split("site-packages")[0] for p in sys.path[:1])
+assert __builtins__.print is print
 assert __name__ == "__main__" and sys.modules["__main__"].__file__ == __file__
 assert os.getcwd() == {str(tmp_path)!r}
 assert sys.stdin.read() == ""
@@ -251,6 +262,7 @@ def test_the_folder_repeats_the_trial(run_script: RunScript, tmp_path: Path) -> 
     outcome = run_script(STEPS, configuration={"intra_op": 3, "map_parallelism": "4"})
     request = json.loads((outcome.folder / "request.json").read_text())
     assert request["environment"]["TF_NUM_INTRAOP_THREADS"] == "3"
+    assert request["environment"]["TF_NUM_INTEROP_THREADS"] is None
     assert request["pipeline"]["map_parallelism"] == 4
     events = [
         json.loads(line) for line in (outcome.folder / "events.jsonl").read_text().splitlines()
@@ -304,7 +316,7 @@ from autotuner.trial.runner import ProcessRunner
 folder = Path(sys.argv[1])
 request = TrialRequest(script=folder / "script.py", python=Path(sys.executable),
                        working_directory=folder)
-ProcessRunner(os.environ).run(request, folder / "trial")
+print(ProcessRunner(os.environ).run(request, folder / "trial").status.value)
 """
 
 
@@ -314,6 +326,25 @@ def wait_for(condition: object, what: str) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.02)
+
+
+def test_a_parent_that_was_stopped_loses_nothing(tmp_path: Path, mark: str) -> None:
+    """Events that arrive all at once, as after Ctrl-Z and fg, are all taken."""
+    (tmp_path / "script.py").write_text(
+        "from autotuner import step\nimport time\n"
+        f"open({str(tmp_path / 'ready')!r}, 'w').close()\ntime.sleep(1)\n"
+        "for _ in range(400): step(); time.sleep(0.002)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    wait_for((tmp_path / "ready").exists, "the script started")
+    parent.send_signal(signal.SIGSTOP)
+    wait_for(lambda: others(mark) == [parent.pid], "the script and the warden have ended")
+    parent.send_signal(signal.SIGCONT)
+    assert parent.communicate(timeout=60)[0] == "measured\n"
+    events = (tmp_path / "trial/events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in events][-2:] == ["done", "exited"]
 
 
 @pytest.mark.parametrize("victim", ["parent", "warden", "child"])

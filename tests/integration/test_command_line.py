@@ -38,6 +38,8 @@ def folder(tmp_path: Path) -> Path:
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "fake").write_text("no interpreter")
+    (tmp_path / "fake").chmod(0o755)
     return tmp_path
 
 
@@ -56,6 +58,8 @@ def folder(tmp_path: Path) -> Path:
         ("run --model plain.py --sampler best", 'unknown value "best"', "tpe"),
         ("run --model plain.py --python /none", "no such interpreter", "--python takes"),
         ("run --model plain.py --python /bin/ls", "does not start", "Python 3.9"),
+        ("run --model plain.py --python plain.py", "not executable", "--python takes"),
+        ("run --model plain.py --python ./fake", "can't be started", "--python takes"),
         ("run --model plain.py --storage foo://x", "can't be opened", None),
         ("run --model plain.py --workload mlp_train", "only one of them", None),
         ("run --workload mlp", "unknown workload", "mlp_train"),
@@ -162,6 +166,31 @@ def test_the_lists(folder: Path) -> None:
     assert "map_parallelism" in autotune("knobs", cwd=folder).stdout
     assert autotune("--version", cwd=folder).stdout.startswith("autotune 0.")
     assert "--model" in autotune("run", "--help", cwd=folder).stdout
+
+
+def test_a_study_of_someone_else_is_not_touched(folder: Path) -> None:
+    """A study that autotune did not make is refused, whatever the script does."""
+    import optuna
+
+    url = f"sqlite:///{folder / 'hpo.db'}"
+    other = optuna.create_study(study_name="cnn", storage=url)
+    other.ask()
+    line = ["--storage", url, "--study", "cnn"]
+    for arguments in (["run", "--model", "crash.py", *line], ["run", *line]):
+        done = autotune(*arguments, cwd=folder)
+        assert done.returncode == 1
+        assert 'study "cnn" was not made by autotune' in done.stderr
+    again = optuna.load_study(study_name="cnn", storage=url)
+    assert [trial.state.name for trial in again.trials] == ["RUNNING"]
+    assert again.user_attrs == {}
+
+
+def test_passwords_are_not_shown(folder: Path) -> None:
+    """A storage URL is printed without its password."""
+    url = "postgresql://me:secret@127.0.0.1:1/x"
+    done = autotune("run", "--model", "plain.py", "--storage", url, cwd=folder)
+    assert done.returncode == 1
+    assert "secret" not in done.stderr + done.stdout
 
 
 def test_a_failed_default_leaves_no_study(folder: Path) -> None:

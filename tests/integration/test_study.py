@@ -18,7 +18,8 @@ from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.outcome import Notice, Phase, Status
-from autotuner.verdict.final import PAIRS, current_decision, run_final
+from autotuner.verdict.decision import PAIRS
+from autotuner.verdict.final import current_decision, run_final
 from tests.integration.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from autotuner.trial.child import steps as steps_module
+from autotuner.trial.child.keras_steps import Pass
 from autotuner.trial.child.meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
 from autotuner.trial.child.steps import MeasurementComplete, StepFinder
 
@@ -182,12 +183,51 @@ def test_a_script_that_means_to_mark_steps_is_waited_for(clock: Clock) -> None:
     assert (pipe.done["source"], pipe.done["complete"]) == ("keras", False)
 
 
-def test_every_later_tick_unwinds_again(clock: Clock) -> None:
-    """A script that swallows the unwinding meets it again at its next step."""
+def test_the_script_is_unwound_once(clock: Clock) -> None:
+    """Steps in the script's finally blocks are not disturbed."""
     subject = finder(Pipe())
-    for _ in range(3):
-        with pytest.raises(MeasurementComplete):
-            loop(clock, subject, ("function", "f"))
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("function", "f"))
+    loop(clock, subject, ("function", "f"), steps=10)
+
+
+def test_a_phase_is_not_held_up_by_marks(clock: Clock) -> None:
+    """Asking for a phase outranks the script's own marks, which belong to none."""
+    pipe = Pipe()
+    subject = finder(pipe, phase="fit")
+    subject.explicit = True
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("keras", "fit"))
+    assert pipe.done["phase"] == "fit"
+
+
+def test_other_phases_are_named(clock: Clock) -> None:
+    """Asking for a phase that never comes tells which ones there were."""
+    pipe = Pipe()
+    subject = finder(pipe, phase="fitt")
+    loop(clock, subject, ("keras", "fit"), ("keras", "predict"), steps=3)
+    subject.script_ended(1.0)
+    assert (pipe.done["result"], pipe.done["phases_seen"]) == ("no_steps", ["fit", "predict"])
+
+
+@pytest.mark.parametrize(
+    ("known", "most", "expected"),
+    [
+        ((4, 10, 35), 1, [(1, 10), (1, 10), (1, 10), (1, 5), (1, 10)]),
+        ((5, 10, None), 2, [(2, 20), (2, 20), (1, 10), (2, 20)]),
+        ((2, 32, 40), 8, [(2, 40), (2, 40)]),
+        ((None, 8, None), 3, [(3, 24), (3, 24)]),
+        ((None, None, None), 1, [(1, None)]),
+    ],
+)
+def test_executions_are_counted_as_large_as_they_are(
+    known: tuple[int | None, int | None, int | None],
+    most: int,
+    expected: list[tuple[int, int | None]],
+) -> None:
+    """The last execution of a pass may be smaller, in steps and in samples."""
+    subject = Pass(*known)
+    assert [subject.advance(most) for _ in expected] == expected
 
 
 def test_a_script_that_ends_early_reports_its_best(clock: Clock) -> None:

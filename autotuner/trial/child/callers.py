@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
+from collections.abc import Iterator
 from types import FrameType
 
-_LIBRARIES = ("tensorflow", "keras", "tf_keras", "_autotune_child", "importlib", "contextlib")
+_OWN = os.path.dirname(os.path.abspath(__file__))
+# libraries wrap loops (tqdm) and calls: their lines are not the ones that a user can change
+_LIBRARIES = tuple(
+    path + os.sep
+    for path in (_OWN, *(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib")))
+)
 
 
-def user_frame() -> FrameType | None:
-    """Return the nearest frame that belongs neither to TensorFlow, keras nor this package."""
-    frame: FrameType | None = sys._getframe(1)
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.split(".", 1)[0] not in _LIBRARIES:
-            return frame
+        yield frame
         frame = frame.f_back
-    return None
 
 
 def user_line() -> str:
-    """Return "file:line" of that frame, or "?"."""
-    frame = user_frame()
-    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    """Return "file:line" of the nearest frame outside of all installed libraries, or "?".
+
+    The script's folder is the user's, even where it lies among them, as reference workloads do.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None) or ""
+    own = os.path.dirname(script) + os.sep
+    for frame in _frames():
+        file = frame.f_code.co_filename
+        if file.startswith(own) or not file.startswith((*_LIBRARIES, "<")):
+            return f"{file}:{frame.f_lineno}"
+    return "?"

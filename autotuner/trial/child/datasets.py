@@ -32,15 +32,24 @@ def batch_stage(dataset: Any) -> Any | None:
     return None
 
 
-def batch_size_of(dataset: Any) -> int | None:
-    """Return the static batch size of a pipeline, or None."""
+def dataset_pass(dataset: Any) -> tuple[int | None, int | None, int | None]:
+    """Return steps, batch size and samples of one pass over a pipeline; None where not known."""
     stage = batch_stage(dataset)
     if stage is None:
-        return None
+        return None, None, None
     try:
-        return int(stage._batch_size)
+        batch = int(stage._batch_size)
     except (AttributeError, TypeError, ValueError):
-        return None
+        return None, None, None
+    steps, rows = _cardinality(dataset), _cardinality(stage._input_dataset)
+    if steps is None or rows is None or steps != -(-rows // batch):
+        rows = None  # repeated, cut, or without its remainder
+    return steps, batch, rows
+
+
+def _cardinality(dataset: Any) -> int | None:
+    count = int(dataset.cardinality())
+    return count if count >= 0 else None
 
 
 def leading_dimension(element: Any) -> int | None:

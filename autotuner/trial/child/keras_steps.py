@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable
 
-from .datasets import batch_size_of
+from .datasets import dataset_pass
 from .steps import KERAS, StepFinder
 
 # method that loops, method that makes the function of one execution, attribute that holds it
@@ -37,7 +37,7 @@ class _Loops:
 
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
-        self._running: list[tuple[str, int | None]] = []
+        self._running: list[tuple[str, Pass]] = []
 
     def watch(self, method: Callable[..., Any], loop: str) -> Callable[..., Any]:
         """Wrap a method so that its meter's clock runs just while it does."""
@@ -49,7 +49,7 @@ class _Loops:
                 return method(model, *args, **kwargs)
             if running:
                 finder.pause(KERAS, running[-1][0])
-            running.append((loop, _samples_per_step(loop, args, kwargs)))
+            running.append((loop, _pass_of(loop, args, kwargs)))
             finder.mute()
             finder.resume(KERAS, loop)
             try:
@@ -84,9 +84,7 @@ class _Loops:
         def execute(*args: Any, **kwargs: Any) -> Any:
             outputs = function(*args, **kwargs)
             if [name for name, _ in running] == [loop]:  # a validation inside fit is no phase
-                steps = _steps_per_execution(model)
-                samples = running[-1][1]
-                finder.tick(KERAS, loop, steps, None if samples is None else steps * samples)
+                finder.tick(KERAS, loop, *running[-1][1].advance(_steps_per_execution(model)))
             return outputs
 
         execute._autotune_counts = True  # type: ignore[attr-defined]
@@ -103,15 +101,60 @@ def _steps_per_execution(model: Any) -> int:
         return 1
 
 
-def _samples_per_step(loop: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Return the batch size of a call of fit, evaluate or predict where it is known."""
+class Pass:
+    """Goes over the data pass by pass, to know how large each execution really was.
+
+    The last execution of a pass may hold fewer steps, and the last step fewer samples. ``steps``
+    and ``samples`` are those of one pass; None where they are not known.
+    """
+
+    def __init__(self, steps: int | None, batch: int | None, samples: int | None) -> None:
+        self._steps = steps
+        self._batch = batch
+        self._samples = samples
+        self._done = 0
+
+    def advance(self, most: int) -> tuple[int, int | None]:
+        """Return steps and samples of the next execution, which holds at most so many steps."""
+        steps = most if self._steps is None else min(most, self._steps - self._done)
+        first, self._done = self._done, self._done + steps
+        at_end = self._done == self._steps
+        if at_end:
+            self._done = 0
+        if self._batch is None:
+            return steps, None
+        if at_end and self._samples is not None:
+            return steps, self._samples - first * self._batch
+        return steps, steps * self._batch
+
+
+# where batch_size and the number of steps stand in the arguments of fit, evaluate and predict
+_BATCH_SIZE = {"fit": 2, "evaluate": 2, "predict": 1}
+_STEPS_NAME = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
+
+
+def _pass_of(loop: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    """Return what is known of the passes of a call of fit, evaluate or predict."""
     data: Any = args[0] if args else kwargs.get("x")
+    asked = kwargs.get(_STEPS_NAME[loop])
     if hasattr(data, "element_spec"):
-        return batch_size_of(data)
+        steps, batch, samples = dataset_pass(data)
+    else:
+        at = _BATCH_SIZE[loop]
+        size = args[at] if len(args) > at else kwargs.get("batch_size")
+        batch = size if isinstance(size, int) else _KERAS_BATCH_SIZE
+        samples = _rows(data, kwargs.get("validation_split", 0.0))
+        steps = None if samples is None else -(-samples // batch)
+        batch = None if samples is None else batch
+    if isinstance(asked, int):
+        return Pass(asked, batch, None)
+    return Pass(steps, batch, samples)
+
+
+def _rows(data: Any, validation_split: float) -> int | None:
+    """Return the number of rows in arrays that are trained on; None for generators."""
     while isinstance(data, (list, tuple, dict)) and len(data):
         data = next(iter(data.values())) if isinstance(data, dict) else data[0]
-    if not (hasattr(data, "dtype") or hasattr(data, "dtypes")):
-        return None  # a generator or a Sequence
-    position = 1 if loop == "predict" else 2  # predict(x, batch_size), fit(x, y, batch_size)
-    size = args[position] if len(args) > position else kwargs.get("batch_size")
-    return min(size if isinstance(size, int) else _KERAS_BATCH_SIZE, len(data))
+    if not (hasattr(data, "dtype") or hasattr(data, "dtypes")) or not hasattr(data, "__len__"):
+        return None
+    return int(len(data) * (1.0 - (validation_split or 0.0)))

@@ -8,8 +8,9 @@ Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 
 ``kind``         "trial", or "probe": check the script's syntax, import TensorFlow, say hello, end.
 ``script``       absolute path of the user's script; ``arguments``: its arguments, a list.
-``environment``  variables of the configuration. The parent has set them already; they are set again
-                 before numpy and TensorFlow are imported, in case the script changed them.
+``environment``  all knobs' variables, null for those that are not to be set. The parent has seen to
+                 it already; it is done again before numpy and TensorFlow are imported and before
+                 the first op, in case the script has changed them.
 ``pipeline``     ``map_parallelism``, ``prefetch_depth``, ``data_threads``: see pipeline.py.
 ``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``
                  (a name or null), ``window_s``, ``warmup_min_s``, ``warmup_max_s``, ``measure_s``.
@@ -29,7 +30,8 @@ Events out: one JSON object per line on the file descriptor EVENTS_FD, each with
                  ``steps``, ``samples`` (null where the batch size is not known).
 ``done``         the measurement: ``result`` ("measured" or "no_steps"), ``meter``, ``source``,
                  ``phase``, ``complete`` (false: the script ended before it was complete),
-                 ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py).
+                 ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py),
+                 ``phases_seen`` (no_steps only: the phases there were instead of the asked one).
 ``error``        ``kind`` ("exception", "exit", "memory", "tensorflow", "syntax", "script"),
                  ``text``, ``where``.
 

@@ -9,20 +9,29 @@ from typing import Any, Callable
 from .callers import user_line
 from .events import EventPipe
 
+_THREADS = ("intra_op", "inter_op")
+
 
 def hold_environment(
-    script: str, environment: dict[str, str], pipe: EventPipe
+    script: str, environment: dict[str, str | None], pipe: EventPipe
 ) -> Callable[[], None]:
-    """Return a function that sets the trial's variables again and reports any that had changed."""
+    """Return a function that sets the trial's variables again and reports any that had changed.
+
+    A variable whose value is None is taken away: so it is with all knobs in the default's trial.
+    """
 
     def hold() -> None:
         for name, value in environment.items():
             found = os.environ.get(name)
-            if found != value:
+            if found == value:
+                continue
+            if value is None:
+                del os.environ[name]
+            else:
                 os.environ[name] = value
-                pipe.emit(
-                    "notice",
-                    kind="override",
+            if found is not None:
+                _report(
+                    pipe,
                     where=_line_that_names(script, name),
                     knob=name,
                     value=found,
@@ -30,6 +39,10 @@ def hold_environment(
                 )
 
     return hold
+
+
+def _report(pipe: EventPipe, *, where: str, knob: str, value: Any, text: str) -> None:
+    pipe.emit("notice", kind="override", where=where, knob=knob, value=value, text=text)
 
 
 def _line_that_names(script: str, name: str) -> str:
@@ -43,20 +56,61 @@ def _line_that_names(script: str, name: str) -> str:
     return script
 
 
-def hold_threads(tensorflow: Any, pipe: EventPipe) -> None:
-    """Make ``tf.config.threading.set_*`` report instead of set."""
-    threading_module = tensorflow.config.threading
-    for knob in ("intra_op", "inter_op"):
-        function_name = f"set_{knob}_parallelism_threads"
+def hold_until_first_op(hold: Callable[[], None]) -> None:
+    """Call ``hold`` once more when TensorFlow's context is made, which reads the thread counts."""
+    from tensorflow.python.eager import context
 
-        def report(num_threads: int, knob: str = knob, name: str = function_name) -> None:
-            pipe.emit(
-                "notice",
-                kind="override",
-                where=user_line(),
-                knob=knob,
-                value=num_threads,
-                text=f"the script calls tf.config.threading.{name}({num_threads}) itself",
-            )
+    context_class = context.Context
+    make = context_class.ensure_initialized
 
-        setattr(threading_module, function_name, report)
+    def ensure_initialized(self: Any) -> None:
+        context_class.ensure_initialized = make
+        hold()
+        make(self)
+
+    context_class.ensure_initialized = ensure_initialized
+
+
+def hold_threads(pipe: EventPipe) -> None:
+    """Make all ways by which code sets thread counts report instead of set.
+
+    These are ``tf.config.threading.set_*`` of both API versions, which end in properties of the
+    eager context, and a TensorFlow 1 session's ``ConfigProto``.
+    """
+    from tensorflow.python.client import session
+    from tensorflow.python.eager import context
+
+    for knob in _THREADS:
+        name = f"{knob}_parallelism_threads"
+        setattr(context.Context, name, _reporting(getattr(context.Context, name), knob, pipe))
+    session.BaseSession.__init__ = _without_threads(session.BaseSession.__init__, pipe)
+
+
+def _reporting(found: Any, knob: str, pipe: EventPipe) -> property:
+    def report(self: Any, num_threads: int) -> None:
+        text = f"the script calls tf.config.threading.set_{knob}_parallelism_threads({num_threads})"
+        _report(pipe, where=user_line(), knob=knob, value=num_threads, text=text + " itself")
+
+    return property(found.fget, report)
+
+
+def _without_threads(initialise: Callable[..., None], pipe: EventPipe) -> Callable[..., None]:
+    def init(
+        self: Any,
+        target: Any = "",
+        graph: Any = None,
+        config: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        for knob in _THREADS:
+            field = f"{knob}_parallelism_threads"
+            value = getattr(config, field, 0)
+            if value:
+                text = f"the script's session is configured with {field}={value}"
+                _report(pipe, where=user_line(), knob=knob, value=value, text=text)
+                config = type(config).FromString(config.SerializeToString())
+                config.ClearField(field)
+        initialise(self, target, graph, config, *args, **kwargs)
+
+    return init

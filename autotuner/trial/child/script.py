@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import types
@@ -27,7 +28,7 @@ def run_script(code: Any, path: str, arguments: list[str]) -> None:
     sys.argv[:] = [path, *arguments]
     main = types.ModuleType("__main__")
     main.__file__ = path
-    main.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    main.__builtins__ = builtins  # type: ignore[attr-defined]
     main.__loader__ = SourceFileLoader("__main__", path)
     main.__spec__ = None
     main.__package__ = None

@@ -83,7 +83,9 @@ class _Trial:
     def run(self, code: Any) -> None:
         """Run the script and end this process."""
         script = self._request["script"]
-        hold = overrides.hold_environment(script, self._request["environment"], self._pipe)
+        hold = self._hold = overrides.hold_environment(
+            script, self._request["environment"], self._pipe
+        )
         ImportHooks(
             before={"numpy": hold, "tensorflow": hold},
             after={
@@ -99,6 +101,8 @@ class _Trial:
         except MeasurementComplete:
             return
         except SystemExit as error:
+            if not self._pipe.is_open:  # a process that the script has forked
+                raise
             if self._finder.finished:
                 return
             if error.code not in (None, 0):
@@ -110,6 +114,8 @@ class _Trial:
                 raise
             self._report(error)
             sys.exit(1)
+        if not self._pipe.is_open:
+            return
         if "tensorflow" not in sys.modules and self._finder.falls_back_to_process():
             text = "the script ended without importing TensorFlow"
             self._pipe.emit("error", kind="script", text=text, where=script)
@@ -118,7 +124,8 @@ class _Trial:
 
     def _tensorflow_imported(self, tensorflow: Any) -> None:
         self._pipe.emit("tensorflow", **facts.tensorflow_facts(tensorflow))
-        overrides.hold_threads(tensorflow, self._pipe)
+        overrides.hold_threads(self._pipe)
+        overrides.hold_until_first_op(self._hold)
         pipeline.apply_data_settings(**self._request["pipeline"], notice=self._notice)
         self._datasets.install(tensorflow)
         self._calls.install(tensorflow)

@@ -45,6 +45,7 @@ class StepFinder:
         self._lock = threading.RLock()
         self._meters: dict[tuple[str, str], Meter] = {}
         self._preferred_at_start: dict[str, dict[str, int]] = {}
+        self._other_phases: set[str] = set()
         self._quiet = 0
         self.explicit = False
         self.finished = False
@@ -76,10 +77,12 @@ class StepFinder:
     def tick(self, source: str, phase: str, steps: int = 1, samples: int | None = None) -> None:
         """Count steps that end now; unwinds the script once a measurement is complete."""
         now_ns = time.monotonic_ns()
-        if self.finished:
-            self._unwind()
+        if self.finished:  # unwinding: the script's finally blocks may well call functions
             return
-        if not self.listens_to(source) or self._phase not in (None, phase):
+        if not self.listens_to(source):
+            return
+        if self._phase not in (None, phase):
+            self._other_phases.add(phase)
             return
         if self._quiet and source in (DATASET, FUNCTION):
             return
@@ -123,7 +126,8 @@ class StepFinder:
         return one.source in (KERAS, DATASET) and order.index(one) < order.index(other)
 
     def _is_outranked(self, meter: Meter) -> bool:
-        if self.explicit and meter.source != STEP and self._source == "auto":
+        waits_for_marks = self._source == "auto" and self._phase in (None, STEP)
+        if self.explicit and meter.source != STEP and waits_for_marks:
             return True
         before = self._preferred_at_start[meter.name]
         now = self._preferred_ticks(meter)
@@ -177,7 +181,12 @@ class StepFinder:
             meters = [meter for meter in self._meters.values() if meter.windows]
             if not meters:
                 self.finished = True
-                self._pipe.emit("done", result="no_steps", facts=self._facts())
+                self._pipe.emit(
+                    "done",
+                    result="no_steps",
+                    phases_seen=sorted(self._other_phases),
+                    facts=self._facts(),
+                )
                 return
             self._finish(min(meters, key=_worth))
 

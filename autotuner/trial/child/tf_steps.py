@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-import weakref
 from typing import Any, Callable
 
 from .callers import user_line
@@ -16,12 +15,12 @@ from .steps import DATASET, FUNCTION, StepFinder
 class DatasetSteps:
     """Batches drawn by Python loops. A phase is the line that starts the iteration.
 
-    While one iteration is under way, others are taken as its inner loops and do not count.
+    Its clock stands between the end of one iteration and the beginning of the next. Loops inside
+    loops, and training and validation in turns, are phases each: the finder takes the first.
     """
 
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
-        self._current: Any = None  # a weakref
         self._executing_eagerly: Callable[[], bool] = bool
         self.built = 0
 
@@ -74,26 +73,13 @@ class DatasetSteps:
             try:
                 element = draw(iterator, *args)
             except ends:
-                self._end(iterator, phase)
+                self._finder.pause(DATASET, phase)
                 raise
-            if self._is_outermost(iterator):
-                samples = leading_dimension(element) if iterator._autotune_batched else None
-                self._finder.tick(DATASET, phase, 1, samples)
+            samples = leading_dimension(element) if iterator._autotune_batched else None
+            self._finder.tick(DATASET, phase, 1, samples)
             return element
 
         return watched
-
-    def _is_outermost(self, iterator: Any) -> bool:
-        current = self._current() if self._current is not None else None
-        if current is None:
-            self._current = weakref.ref(iterator)
-            return True
-        return current is iterator
-
-    def _end(self, iterator: Any, phase: str) -> None:
-        if self._current is not None and self._current() is iterator:
-            self._current = None
-            self._finder.pause(DATASET, phase)
 
 
 class CallSteps:
