@@ -24,6 +24,13 @@ QUICK = Timing(
     grace_s=5,
 )
 
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests run beside a tuning run of the user's, and beside each other."""
+    monkeypatch.setenv("AUTOTUNE_LOCK", str(tmp_path / "autotune.lock"))
+
+
 RunScript = Callable[..., Outcome]
 
 

@@ -94,6 +94,9 @@ def run(
     measure_timeout: Annotated[
         str | None, typer.Option(help="Time until the measurement ends.  [default: 120s]")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object per line, for machines.")
     ] = False,
@@ -121,7 +124,7 @@ def run(
         warmup_timeout=warmup_timeout,
         measure_timeout=measure_timeout,
     )
-    run_study(flags, storage_url=storage, as_json=as_json)
+    run_study(flags, storage_url=storage, as_json=as_json, wait=wait)
 
 
 @app.command()

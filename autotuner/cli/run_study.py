@@ -17,6 +17,7 @@ from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interprete
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
 from autotuner.machine import inspect_machine
+from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress, make_progress, notice_text
 from autotuner.report.tables import result_table
 from autotuner.spec.study_spec import StudySpec
@@ -33,7 +34,7 @@ from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import current_decision, run_final
 
 
-def run_study(flags: Flags, *, storage_url: str | None, as_json: bool) -> None:
+def run_study(flags: Flags, *, storage_url: str | None, as_json: bool, wait: bool) -> None:
     """Carry out ``autotune run``.
 
     Raises:
@@ -55,7 +56,7 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool) -> None:
     folder = study_folder(HOME, name)
     runner = ProcessRunner(environment)
     machine = inspect_machine()
-    with _display(as_json) as display:
+    with _display(as_json) as display, hold_machine(name, wait=wait, say=display.say):
         for variable, value in ignored_variables(environment).items():
             display.say(f"note: trials do not see {variable}={value} from your environment")
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")

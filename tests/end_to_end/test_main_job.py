@@ -167,35 +167,34 @@ def test_a_script_with_arguments(tmp_path: Path) -> None:
     assert "rows.txt" not in text  # an argument may be a secret
 
 
+KINDS = [
+    ("fit_dataset.py", "keras fit"),
+    ("fit_arrays.py", "keras fit"),
+    ("predict_loop.py", "keras predict"),
+    ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
+    ("function_loop.py", "function infer"),
+    ("model_calls.py", "function model"),
+    ("explicit_steps.py", "step step"),
+    ("worker_processes.py", "keras fit"),
+    ("own_threads.py", "function infer"),
+    ("garbage_output.py", "function "),
+]
+
+
+@pytest.mark.parametrize(("script", "source"), KINDS)
+def test_every_kind_of_script(tmp_path: Path, script: str, source: str) -> None:
+    """Scripts of every kind, unmodified, from the command line."""
+    done = autotune("run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"a step is: {source}" in done.stderr
+
+
 OTHERS = [Path(p) for p in os.environ.get("AUTOTUNE_TEST_PYTHONS", "").split(":") if p]
 
 
-@pytest.mark.parametrize(
-    "python",
-    OTHERS
-    or [
-        pytest.param(
-            None,
-            marks=pytest.mark.skip(
-                reason="AUTOTUNE_TEST_PYTHONS names no other interpreters with TensorFlow"
-            ),
-        )
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    ("script", "source"),
-    [
-        ("fit_dataset.py", "keras fit"),
-        ("fit_arrays.py", "keras fit"),
-        ("predict_loop.py", "keras predict"),
-        ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
-        ("function_loop.py", "function infer"),
-        ("model_calls.py", "function model"),
-        ("worker_processes.py", "keras fit"),
-        ("own_threads.py", "function infer"),
-    ],
-)
+@pytest.mark.skipif(not OTHERS, reason="AUTOTUNE_TEST_PYTHONS names no other interpreters")
+@pytest.mark.parametrize("python", OTHERS or [None], ids=str)
+@pytest.mark.parametrize(("script", "source"), KINDS)
 def test_other_interpreters(tmp_path: Path, python: Path, script: str, source: str) -> None:
     """The same in interpreters with other versions of Python, TensorFlow and keras."""
     line = ["run", "--model", str(SCRIPTS / script), "--python", str(python), "--trials", "3"]

@@ -16,6 +16,7 @@ STAGES = [
     "stepping",
     "spec",
     "machine",
+    "machine_lock",
     "knobs",
     "trial",
     "statistics",

@@ -1,0 +1,71 @@
+"""One tuning run at a time: the lock between real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autotuner.errors import UserError
+from autotuner.machine_lock import hold_machine, lock_path
+from tests.integration.test_children import wait_for
+from tests.integration.test_command_line import autotune
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from autotuner.machine_lock import hold_machine
+with hold_machine("theirs", wait=False, say=print):
+    Path(sys.argv[1]).touch()
+    time.sleep(600)
+"""
+
+
+def test_a_second_run_is_told_who_is_first(tmp_path: Path) -> None:
+    """The message names the study and the process, and --wait."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "held")])
+    try:
+        wait_for((tmp_path / "held").exists, "the lock is held")
+        (tmp_path / "train.py").write_text("import tensorflow")
+        done = autotune("run", "--model", "train.py", cwd=tmp_path)
+        assert done.returncode == 1
+        assert f"study theirs, process {holder.pid}, since 20" in done.stderr
+        assert "--wait" in done.stderr
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_waiting_ends_when_the_first_is_killed(tmp_path: Path) -> None:
+    """A killed holder leaves the lock free for the one that waits."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "held")])
+    wait_for((tmp_path / "held").exists, "the lock is held")
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        os.kill(holder.pid, signal.SIGKILL)
+
+    with hold_machine("ours", wait=True, say=say):
+        assert "theirs" in said[0]
+    holder.wait()
+    with hold_machine("again", wait=False, say=said.append):
+        assert len(said) == 1
+
+
+def test_all_users_may_lock(tmp_path: Path) -> None:
+    """The file can be opened by everybody."""
+    with hold_machine("ours", wait=False, say=print):
+        assert lock_path().stat().st_mode & 0o777 == 0o666
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """Nobody is made to write through a link that someone else has put there."""
+    lock_path().symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(UserError, match="can't be locked"),
+        hold_machine("ours", wait=False, say=print),
+    ):
+        pass
