@@ -18,7 +18,7 @@ from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.statistics import Throughput, Unit
 from autotuner.study.identity import Identity, identity_from
 from autotuner.study.space import Space
-from autotuner.trial.outcome import Notice, Outcome, Status
+from autotuner.trial.outcome import Cost, Notice, Outcome, Status
 
 SCHEMA = 1
 _MARK = "autotune_schema"
@@ -140,12 +140,28 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput 
         trial.set_user_attr("notices", [dataclasses.asdict(n) for n in outcome.notices])
     if outcome.facts.get("peak_rss_bytes"):
         trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
+    for name, value in _flat_cost(outcome.cost).items():
+        trial.set_user_attr(name, value)
     if throughput is not None:
         trial.set_user_attr("throughput", throughput.value)
         trial.set_user_attr("throughput_low", throughput.low)
         trial.set_user_attr("throughput_high", throughput.high)
         trial.set_user_attr("unit", throughput.unit.value)
         trial.set_user_attr("windows", throughput.windows)
+
+
+def _flat_cost(cost: Cost) -> dict[str, float]:
+    """Return what a measurement took as flat numbers, by which the dashboard can sort."""
+    fields: dict[str, float | None] = {
+        **{f"step_ms_{name}": value for name, value in (cost.step_ms or {}).items()},
+        "cores_used": cost.cores_used,
+        "others_cores": cost.others_cores,
+        "voluntary_switches": cost.voluntary_switches,
+        "involuntary_switches": cost.involuntary_switches,
+        "first_step_s": cost.first_step_s,
+        "warmup_s": cost.warmup_s,
+    }
+    return {name: round(value, 4) for name, value in fields.items() if value is not None}
 
 
 def write_start(

@@ -53,6 +53,25 @@ class Notice:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a measurement took besides time. None: not known on this system.
+
+    ``step_ms``: percentiles of step times, by "p50", "p95", "p99". ``cores_used``: CPU seconds of
+    the script and its workers per second. ``others_cores``: the same of everything else on the
+    machine, which should be near 0. ``first_step_s``: from the child's start to the end of its first step;
+    ``warmup_s``: from there to the beginning of the measurement.
+    """
+
+    step_ms: dict[str, float] | None = None
+    cores_used: float | None = None
+    others_cores: float | None = None
+    voluntary_switches: int | None = None
+    involuntary_switches: int | None = None
+    first_step_s: float | None = None
+    warmup_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a trial ended.
 
@@ -75,6 +94,7 @@ class Outcome:
     step_phase: str | None = None
     complete: bool = False
     warm: bool = False
+    cost: Cost = Cost()
     notices: tuple[Notice, ...] = ()
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     elapsed_s: float = 0.0

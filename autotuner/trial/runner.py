@@ -19,7 +19,7 @@ from autotuner.machine import count_oom_kills
 from autotuner.spec.study_spec import Timing
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, last_lines, prepare_folder
-from autotuner.trial.outcome import Notice, Outcome, Phase, Status, Window
+from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Status, Window
 from autotuner.trial.process import WardedProcess
 from autotuner.trial.request import Kind, TrialRequest
 
@@ -49,6 +49,7 @@ class _Progress:
 
     phase: Phase = Phase.START
     hello: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stage_times: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
     build: dict[str, Any] = dataclasses.field(default_factory=dict)
     windows: dict[str, list[Window]] = dataclasses.field(default_factory=dict)
     notices: list[Notice] = dataclasses.field(default_factory=list)
@@ -70,6 +71,7 @@ class _Progress:
             case "tensorflow":
                 self.build = dict(message)
             case "stage":
+                self.stage_times.setdefault((message["meter"], message["stage"]), message["t"])
                 if self.phase is not Phase.MEASURE:
                     measuring = message["stage"] == "measure"
                     self.phase = Phase.MEASURE if measuring else Phase.WARMUP
@@ -253,9 +255,35 @@ def _judge(
             step_phase=done.get("phase"),
             complete=done.get("complete", False),
             warm=done.get("warm", False),
+            cost=_cost(progress, done),
         )
     status, reason = _failure(progress, timed_out, oom_killed, timing)
     return dataclasses.replace(result, status=status, reason=reason)
+
+
+def _cost(progress: _Progress, done: Mapping[str, Any]) -> Cost:
+    usage = done.get("usage") or {}
+    wall_s, own_s, all_s = (usage.get(k) for k in ("wall_s", "own_cpu_s", "machine_cpu_s"))
+    meter = done.get("meter", "")
+    first, warm = (progress.stage_times.get((meter, stage)) for stage in ("warmup", "measure"))
+    start = progress.hello.get("t")
+    cores = others = None
+    if wall_s and own_s is not None:
+        cores = own_s / wall_s
+        others = None if all_s is None else max(0.0, all_s - own_s) / wall_s
+    return Cost(
+        step_ms=done.get("step_ms"),
+        cores_used=cores,
+        others_cores=others,
+        voluntary_switches=_whole(usage.get("voluntary_switches")),
+        involuntary_switches=_whole(usage.get("involuntary_switches")),
+        first_step_s=first - start if first is not None and start is not None else None,
+        warmup_s=warm - first if warm is not None and first is not None else None,
+    )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _failure(

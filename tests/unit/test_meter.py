@@ -74,6 +74,14 @@ def test_long_steps_are_a_window_each() -> None:
     assert sum(w.stage == MEASURE for w in meter.windows) <= 5
 
 
+def test_step_times() -> None:
+    """Percentiles are of measured steps only; warm-up steps of 30 ms are not among them."""
+    warm = itertools.chain(itertools.repeat(30.0, 40), itertools.cycle([*[10.0] * 29, 50.0]))
+    meter = run_meter(warm)
+    assert meter.step_times_ms() == {"p50": 10.0, "p95": 10.0, "p99": 50.0}
+    assert Meter("keras", "fit", RULE).step_times_ms() is None
+
+
 def test_a_pause_does_not_count() -> None:
     """Time between two calls of fit is not the loop's."""
     meter, now = Meter("keras", "fit", RULE), 0
@@ -124,7 +132,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def finder(pipe: Pipe, source: str = "auto", phase: str | None = None) -> StepFinder:
     """Return a step finder that writes to a list."""
-    return StepFinder(pipe, RULE, source=source, phase=phase, facts=dict)  # type: ignore[arg-type]
+    return StepFinder(pipe, RULE, source=source, phase=phase, facts=dict, usage=dict)  # type: ignore[arg-type]
 
 
 def loop(clock: Clock, finder: StepFinder, *ticks: tuple[str, str], steps: int = 5000) -> None:

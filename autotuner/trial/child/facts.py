@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from typing import Any
 
 _OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
@@ -73,3 +74,44 @@ def process_facts(*, datasets_built: int) -> dict[str, Any]:
         "peak_rss_bytes": usage.ru_maxrss * scale,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }
+
+
+def usage_so_far() -> dict[str, float]:
+    """Return counters whose difference over a measurement says what it took.
+
+    ``own_cpu_s``: CPU time of this process and all others of its session, such as workers.
+    ``machine_cpu_s``: CPU time of everything on the machine; absent where /proc does not say.
+    """
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    counters = {
+        "wall_s": time.monotonic(),
+        "own_cpu_s": usage.ru_utime + usage.ru_stime,
+        "voluntary_switches": float(usage.ru_nvcsw),
+        "involuntary_switches": float(usage.ru_nivcsw),
+    }
+    try:
+        counters["own_cpu_s"] = _session_cpu_s()
+        counters["machine_cpu_s"] = _machine_cpu_s()
+    except (OSError, ValueError, IndexError):
+        pass
+    return counters
+
+
+def _session_cpu_s() -> float:
+    session, ticks = os.getsid(0), 0
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", errors="replace") as file:
+                    fields = file.read().rpartition(")")[2].split()  # a name may hold spaces
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(fields[3]) == session:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _machine_cpu_s() -> float:
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, *_ = (int(x) for x in file.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

@@ -31,6 +31,8 @@ Events out: one JSON object per line on the file descriptor EVENTS_FD, each with
 ``done``         the measurement: ``result`` ("measured" or "no_steps"), ``meter``, ``source``,
                  ``phase``, ``complete`` (false: the script ended before it was complete),
                  ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py),
+                 ``step_ms`` (``p50``, ``p95``, ``p99`` of the measured steps, or null),
+                 ``usage`` (differences of facts.usage_so_far over the measurement, or null),
                  ``phases_seen`` (no_steps only: the phases there were instead of the asked one).
 ``error``        ``kind`` ("exception", "exit", "memory", "tensorflow", "syntax", "script"),
                  ``text``, ``where``.

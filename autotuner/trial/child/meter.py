@@ -8,6 +8,7 @@ three before, after at least ``warmup_min_s``, and in any case after ``warmup_ma
 
 from __future__ import annotations
 
+from array import array
 from statistics import median
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ _COMPARED_WINDOWS = 3
 _STEADY = 1.05
 _LEAST_WINDOWS = 5
 _NS = 1_000_000_000
+_PERCENTILES = (("p50", 50), ("p95", 95), ("p99", 99))
 
 
 class Rule(NamedTuple):
@@ -49,12 +51,14 @@ class Meter:
         self.stage = FIRST
         self.ticks = 0
         self.windows: list[Window] = []
+        self.step_ns = array("q")  # of each measured tick, per step
         self._rule = rule
         self._paused_at: int | None = None
         self._paused_ns = 0
         self._origin_ns = 0
         self._stage_start_ns = 0
         self._window_start_ns = 0
+        self._last_ns = 0
         self._steps = 0
         self._samples: int | None = 0
 
@@ -82,7 +86,11 @@ class Meter:
         if self.stage == FIRST:
             self.stage = WARMUP
             self._origin_ns = self._stage_start_ns = self._window_start_ns = active_ns
+            self._last_ns = active_ns
             return None
+        if self.stage == MEASURE:
+            self.step_ns.append((active_ns - self._last_ns) // max(1, steps))
+        self._last_ns = active_ns
         self._steps += steps
         if samples is None or self._samples is None:
             self._samples = None
@@ -125,3 +133,14 @@ class Meter:
     def extend(self, now_ns: int) -> None:
         """Go on measuring for as long again, because a better source of steps is at work."""
         self.stage, self._stage_start_ns = MEASURE, now_ns - self._paused_ns
+
+    def step_times_ms(self) -> dict[str, float] | None:
+        """Return percentiles of the measured steps' times; None if there are none.
+
+        Nearest-rank percentiles (Hyndman & Fan 1996, type 1). With few steps p99 is the largest.
+        """
+        ordered = sorted(self.step_ns)
+        if not ordered:
+            return None
+        ranks = {name: -(-len(ordered) * part // 100) - 1 for name, part in _PERCENTILES}
+        return {name: ordered[rank] / 1e6 for name, rank in ranks.items()}

@@ -75,6 +75,7 @@ class _Trial:
             Rule(**{field: measurement[field] for field in Rule._fields}),
             source=measurement["source"],
             phase=measurement["phase"],
+            usage=facts.usage_so_far,
             facts=lambda: facts.process_facts(datasets_built=self._datasets.built),
         )
         self._datasets = DatasetSteps(self._finder)

@@ -36,12 +36,15 @@ class StepFinder:
         source: str,
         phase: str | None,
         facts: Callable[[], dict[str, Any]],
+        usage: Callable[[], dict[str, float]],
     ) -> None:
         self._pipe = pipe
         self._rule = rule
         self._source = source
         self._phase = phase
         self._facts = facts
+        self._usage = usage
+        self._usage_at_start: dict[str, dict[str, float]] = {}
         self._lock = threading.RLock()
         self._meters: dict[tuple[str, str], Meter] = {}
         self._preferred_at_start: dict[str, dict[str, int]] = {}
@@ -100,6 +103,8 @@ class StepFinder:
     def _enter(self, meter: Meter, now_ns: int) -> None:
         if meter.stage in (WARMUP, MEASURE):
             self._preferred_at_start[meter.name] = self._preferred_ticks(meter)
+            if meter.stage == MEASURE:
+                self._usage_at_start[meter.name] = self._usage()
             self._pipe.emit(
                 "stage",
                 stage=meter.stage,
@@ -136,6 +141,7 @@ class StepFinder:
     def _finish(self, meter: Meter) -> None:
         self.finished = True
         stages = [window.stage for window in meter.windows]
+        start, end = self._usage_at_start.get(meter.name), self._usage()
         self._pipe.emit(
             "done",
             result="measured",
@@ -144,6 +150,8 @@ class StepFinder:
             phase=meter.phase,
             complete=meter.stage == COMPLETE,
             warm=MEASURE in stages,
+            usage=None if start is None else {k: end[k] - v for k, v in start.items() if k in end},
+            step_ms=meter.step_times_ms(),
             facts=self._facts(),
         )
 
