@@ -4,6 +4,8 @@ from autotuner.knobs.knob import Configuration
 from autotuner.statistics import Throughput
 from autotuner.study.record import Role, TrialRecord
 
+_DISTURBING_CORES = 0.3
+
 
 def describe(configuration: Configuration, default: Configuration) -> str:
     """Return what differs from the default, such as ``intra_op=1 onednn=0``."""
@@ -41,4 +43,7 @@ def result_text(record: TrialRecord, baseline: float | None) -> str:
     if record.throughput is None:
         return f"{record.status.value if record.status else 'not finished'}: {record.reason}"
     ratio = "" if not baseline else f"  {record.throughput.value / baseline:.2f}x"
-    return f"{throughput_text(record.throughput)}{ratio}"
+    disturbed = ""
+    if record.others_cores is not None and record.others_cores >= _DISTURBING_CORES:
+        disturbed = f"  (other processes used {record.others_cores:.1f} CPUs meanwhile)"
+    return f"{throughput_text(record.throughput)}{ratio}{disturbed}"

@@ -64,6 +64,7 @@ class TrialRecord:
     elapsed_s: float
     pair: int | None = None
     notices: tuple[Notice, ...] = ()
+    others_cores: float | None = None
 
     @property
     def value(self) -> float | None:
@@ -202,6 +203,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
         elapsed_s=attributes.get("elapsed_s", 0.0),
         pair=attributes.get("pair"),
         notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
+        others_cores=attributes.get("others_cores"),
     )
 
 

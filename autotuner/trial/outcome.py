@@ -58,8 +58,8 @@ class Cost:
 
     ``step_ms``: percentiles of step times, by "p50", "p95", "p99". ``cores_used``: CPU seconds of
     the script and its workers per second. ``others_cores``: the same of everything else on the
-    machine, which should be near 0. ``first_step_s``: from the child's start to the end of its first step;
-    ``warmup_s``: from there to the beginning of the measurement.
+    machine, which should be near 0. ``first_step_s``: from the child's start to the end of its
+    first step; ``warmup_s``: from there to the beginning of the measurement.
     """
 
     step_ms: dict[str, float] | None = None

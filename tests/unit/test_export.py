@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from autotuner.export.content import Export, data_settings
 from autotuner.export.formats import (
@@ -20,13 +21,13 @@ from autotuner.export.formats import (
 )
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Configuration
-from autotuner.report.wording import describe, number
+from autotuner.report.wording import describe, number, result_text
 from autotuner.spec.study_spec import StudySpec
-from autotuner.statistics import Ratio, Unit
+from autotuner.statistics import Ratio, Throughput, Unit
 from autotuner.study.identity import identify
-from autotuner.study.record import StudyFacts
+from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.space import make_space
-from autotuner.trial.outcome import Notice
+from autotuner.trial.outcome import Notice, Status
 from autotuner.verdict.decision import Candidate, Decision
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
@@ -158,6 +159,28 @@ def test_files_are_written_whole(export: Export, tmp_path: Path) -> None:
     paths = write_files(folder, export)
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILE_NAMES.values())
     assert [path.name for path in paths] == [FILE_NAMES[kind] for kind in Format]
+
+
+def test_disturbed_trials_say_so() -> None:
+    """A trial during which others used the CPUs is marked."""
+    throughput = Throughput(value=100.0, low=None, high=None, unit=Unit.STEPS, windows=1)
+    record = TrialRecord(
+        number=1,
+        role=Role.SEARCH,
+        configuration={},
+        state=TrialState.COMPLETE,
+        status=Status.MEASURED,
+        reason="",
+        throughput=throughput,
+        folder="",
+        elapsed_s=1.0,
+        others_cores=0.82,
+    )
+    assert result_text(record, 50.0) == (
+        "100 steps/s  2.00x  (other processes used 0.8 CPUs meanwhile)"
+    )
+    quiet = dataclasses.replace(record, others_cores=0.05)
+    assert result_text(quiet, None) == "100 steps/s"
 
 
 def test_wording() -> None:
