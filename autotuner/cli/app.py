@@ -104,6 +104,8 @@ def run(
     """Tune a script: try configurations, compare the best with the defaults, write the files."""
     from autotuner.cli.resolve import Flags
     from autotuner.cli.run_study import run_study
+    from autotuner.errors import UserError
+    from autotuner.report.progress import JsonProgress
 
     flags = Flags(
         study_file=study_file,
@@ -124,7 +126,12 @@ def run(
         warmup_timeout=warmup_timeout,
         measure_timeout=measure_timeout,
     )
-    run_study(flags, storage_url=storage, as_json=as_json, wait=wait)
+    try:
+        run_study(flags, storage_url=storage, as_json=as_json, wait=wait)
+    except UserError as error:
+        if as_json:
+            JsonProgress().error(error.message, error.hint)
+        raise
 
 
 @app.command()

@@ -21,9 +21,10 @@ from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress, make_progress, notice_text
 from autotuner.report.tables import result_table
 from autotuner.spec.study_spec import StudySpec
-from autotuner.study.identity import identify, study_folder
+from autotuner.study.identity import claim_folder, identify
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import StudyFacts, read_study_facts
+from autotuner.study.samplers import check_sampler
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.tuner import Setting, Tuner
@@ -50,10 +51,12 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool, wait: boo
         )
     if spec is not None:
         find_interpreter(spec.python)
-    storage = open_storage(storage_url or default_url(HOME), create=True)
+    # a study that is only named must be there already
+    storage = open_storage(storage_url or default_url(HOME), create=spec is not None)
     spec, name = _settle(spec, flags, storage)
+    check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
-    folder = study_folder(HOME, name)
+    folder = claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
     runner = ProcessRunner(environment)
     machine = inspect_machine()
     with _display(as_json) as display, hold_machine(name, wait=wait, say=display.say):
@@ -182,10 +185,18 @@ def _finish(
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(result_table(decision, facts), soft_wrap=False)
-    console.print("(ratio: from the search; final: new processes, interleaved)")
+    console.print("(ratio: from the search, repeats pooled; final: new processes, interleaved)")
     console.print(f"\n{decision.sentence()}", markup=False)
+    if decision.own is not None:
+        ratio = decision.own.throughput / decision.default.throughput
+        console.print(
+            f"the script with its own settings, as it is today, ran at {ratio:.2f}x TensorFlow's "
+            f"defaults in the search."
+        )
     for notice in export.notices:
         console.print(f"note: {notice_text(notice)}", markup=False)
+    if not decision.deploys_best:
+        console.print("\nThe files hold TensorFlow's defaults, written out:")
     shown = {path.suffix: os.path.relpath(path) for path in paths}
     url = (
         shown_url(storage_url)

@@ -44,6 +44,7 @@ def _header(export: Export) -> str:
     title = "Settings for TensorFlow on the CPU, found by autotune"
     values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
     order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
+    order += [f"note: {n.text}" for n in export.notices if n.kind == "short"]
     return _comment(
         "\n".join([title, *export.provenance(), f"settings: {values}", *order, *_removals(export)])
     )

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Configuration
-from autotuner.report.wording import describe, result_text, role_text
+from autotuner.report.wording import describe, result_text, role_text, trial_text
 from autotuner.spec.duration import format_duration
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.tuner import Listener
@@ -71,7 +71,7 @@ class _Lines:
         if record.throughput is None:
             result += f"  (log: {record.folder}/output.log)"
         self._write(
-            f"trial {record.number:>3}  {role_text(record.role)}: {result}"
+            f"trial {record.number:>3}  {trial_text(record)}: {result}"
             + (f"  [{what}]" if what else "")
         )
 
@@ -146,6 +146,10 @@ class JsonProgress:
         """Write ``progress``."""
         self._emit("progress", done=round(done, 4))
 
+    def error(self, message: str, hint: str | None) -> None:
+        """Write ``error``; standard error says the same in words."""
+        self._emit("error", message=message, hint=hint)
+
     def result(self, document: str, files: list[str]) -> None:
         """Write ``result``: the content of best.json, and the files written."""
         self._emit("result", best=json.loads(document), files=files)
@@ -166,6 +170,7 @@ class LiveProgress(_Lines):
         self._console = console
         self._started = time.monotonic()
         self._done = 0.0
+        self._end: float | None = None
         self._trial: tuple[int, Role] | None = None
         self._phase = Phase.START
         self._live = Live(
@@ -194,8 +199,10 @@ class LiveProgress(_Lines):
         self._phase = phase
 
     def progress(self, done: float) -> None:
-        """Move the bar."""
+        """Move the bar, and estimate the end anew; between two trials the time just runs down."""
         self._done = done
+        now = time.monotonic()
+        self._end = now + (now - self._started) * (1 - done) / done if done > 0 else None
 
     def _foot(self) -> Group:
         line = Table.grid(padding=(0, 1))
@@ -206,10 +213,10 @@ class LiveProgress(_Lines):
         return Group(line, Text(self._trial_text(), no_wrap=True, overflow="ellipsis"))
 
     def _time_text(self) -> str:
-        elapsed = time.monotonic() - self._started
-        left = ""
-        if 0.05 < self._done < 1:
-            left = f", about {format_duration(elapsed * (1 - self._done) / self._done)} left"
+        now = time.monotonic()
+        elapsed, left = now - self._started, ""
+        if self._end is not None and self._end > now:
+            left = f", at most about {format_duration(self._end - now)} left"
         best = ""
         if self.best and self.default:
             best = f"; best so far {self.best / self.default:.2f}x the default"

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.report.lists import plain_table
-from autotuner.report.wording import describe, number, result_text, role_text
+from autotuner.report.wording import describe, number, result_text, role_text, trial_text
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.verdict.decision import Candidate, Decision
 
@@ -49,7 +49,7 @@ def trials_table(records: Sequence[TrialRecord], facts: StudyFacts) -> Table:
         what = describe(record.configuration, facts.space.default) if record.configuration else ""
         table.add_row(
             str(record.number),
-            role_text(record.role),
+            trial_text(record),
             Text(result_text(record, baseline)),
             Text(what),
         )

@@ -38,11 +38,20 @@ def role_text(role: Role) -> str:
     }[role]
 
 
+def trial_text(record: TrialRecord) -> str:
+    """Return what a trial was for: its role, and in final pairs which side."""
+    if record.role is not Role.FINAL:
+        return role_text(record.role)
+    return "final pair, best" if record.configuration else "final pair, defaults"
+
+
 def result_text(record: TrialRecord, baseline: float | None) -> str:
     """Return how a trial ended, in one line."""
     if record.throughput is None:
         return f"{record.status.value if record.status else 'not finished'}: {record.reason}"
-    ratio = "" if not baseline else f"  {record.throughput.value / baseline:.2f}x"
+    # a final trial is compared with the other side of its pair, not with the first trial
+    compared = baseline and record.role is not Role.FINAL
+    ratio = f"  {record.throughput.value / baseline:.2f}x" if baseline and compared else ""
     disturbed = ""
     if record.others_cores is not None and record.others_cores >= _DISTURBING_CORES:
         disturbed = f"  (other processes used {record.others_cores:.1f} CPUs meanwhile)"

@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
 from autotuner.machine import Machine
 from autotuner.spec.study_spec import StudySpec
@@ -34,11 +36,23 @@ class Identity:
     def differences(self, other: "Identity") -> list[str]:
         """Return one line for each field in which the other one differs."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        return [
-            f"{field}: {mine[field]!r} in the study, now {theirs[field]!r}"
-            for field in mine
-            if mine[field] != theirs[field]
-        ]
+        lines = []
+        for field in mine:
+            if mine[field] == theirs[field]:
+                continue
+            if field == "model_sha256":
+                lines.append("the script has changed since the study began")
+            else:
+                lines.append(
+                    f"{field}: {_plain(mine[field])} in the study, now {_plain(theirs[field])}"
+                )
+        return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return shlex.join("=".join(v) if isinstance(v, tuple) else str(v) for v in value) or "none"
+    return "none" if value is None else str(value)
 
 
 def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
@@ -101,6 +115,31 @@ def folder_name(study: str) -> str:
     return f"{safe or 'study'}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
-def study_folder(home: Path, name: str) -> Path:
-    """Return the folder of a study's files under ``.autotune``."""
-    return home.absolute() / folder_name(name)
+def claim_folder(home: Path, study: str, storage: str) -> Path:
+    """Return the folder of a study's files under ``.autotune``, another one for each storage.
+
+    Two storages may hold studies of one name, and neither may write over the other's files.
+
+    Args:
+        home: the ``.autotune`` folder.
+        study: the study's name.
+        storage: what tells the storage from others, without a password.
+
+    Raises:
+        UserError: if the folder can't be written.
+    """
+    name, mine = folder_name(study), json.dumps({"study": study, "storage": storage})
+    number = 1
+    while True:
+        folder = home.absolute() / (name if number == 1 else f"{name}-in-storage-{number}")
+        claim = folder / "claim.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not claim.exists():
+                claim.write_text(mine, encoding="utf-8")
+            if claim.read_text(encoding="utf-8") == mine:
+                return folder
+        except OSError as error:
+            hint = "run autotune where it may write .autotune/"
+            raise UserError(f"{folder}: can't be written: {error.strerror}", hint=hint) from error
+        number += 1

@@ -74,6 +74,6 @@ def check_same(study: optuna.Study, identity: Identity) -> None:
     differences = facts.identity.differences(identity)
     if differences:
         listed = "".join(f"\n    {line}" for line in differences)
-        hint = "give --study another name to begin a new study"
+        hint = "begin a new study: autotune run --study ANOTHER-NAME --model ..."
         name = study.study_name
         raise UserError(f'study "{name}" was made of something else:{listed}', hint=hint)

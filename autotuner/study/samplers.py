@@ -1,5 +1,6 @@
 """Who proposes configurations: Optuna's samplers by name, or the grid in a random order."""
 
+import importlib.util
 import random
 import warnings
 from collections.abc import Iterator
@@ -32,17 +33,20 @@ def make_sampler(name: SamplerName, *, seed: int, trials_so_far: int) -> BaseSam
             return TPESampler(seed=derived, n_startup_trials=8)
 
 
-def _gp_sampler(seed: int) -> BaseSampler:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            import scipy  # type: ignore[import-untyped]  # noqa: F401
-            import torch  # type: ignore[import-not-found]  # noqa: F401
+def check_sampler(name: SamplerName) -> None:
+    """Raise UserError if a sampler needs a package that is not installed."""
+    if name is SamplerName.GP:
+        for package in ("scipy", "torch"):
+            if importlib.util.find_spec(package) is None:
+                hint = "pip install torch scipy, or use --sampler tpe"
+                raise UserError(f"--sampler gp: needs the package {package}", hint=hint)
 
-            return optuna.samplers.GPSampler(seed=seed)
-    except ImportError as error:
-        hint = "pip install torch scipy, or use --sampler tpe"
-        raise UserError(f"--sampler gp: needs the package {error.name}", hint=hint) from error
+
+def _gp_sampler(seed: int) -> BaseSampler:
+    check_sampler(SamplerName.GP)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(seed=seed)
 
 
 _MOST_POINTS = 100_000

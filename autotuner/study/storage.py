@@ -63,7 +63,8 @@ def _prepare_sqlite(file: Path, *, create: bool) -> None:
         hint = "run autotune where the study was made, or give --storage"
         raise UserError(f"{file}: there are no studies here", hint=hint)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.parent.name == ".autotune":  # ours to make; any other folder may be mistyped
+            file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("CREATE TABLE IF NOT EXISTS autotune_writable (x INTEGER)")

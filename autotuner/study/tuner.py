@@ -117,6 +117,12 @@ class Tuner:
         storage.set_trial_user_attr(trial_id, "reason", reason)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
+    def _record(self, number: int) -> TrialRecord:
+        record = read_record(self._frozen(number))
+        if record is None:
+            raise RuntimeError(f"trial {number} lost its role")
+        return record
+
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
 
@@ -287,9 +293,7 @@ class Tuner:
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
             self._study.tell(trial, state=TrialState.PRUNED)
-        record = read_record(self._frozen(trial.number))
-        if record is None:
-            raise RuntimeError(f"trial {trial.number} lost its role")
+        record = self._record(trial.number)
         self._setting.listener.trial_ended(record)
         self._setting.listener.progress(self.part_done())
         return record
@@ -314,6 +318,7 @@ class Tuner:
             if throughput is None:
                 write_outcome(trial, outcome, None)
                 self._study.tell(trial, state=TrialState.FAIL)
+                setting.listener.trial_ended(self._record(trial.number))
                 raise _script_failed(outcome)
             self._facts = self._facts_from(outcome, throughput)
             if self._facts.space.holds(self._facts.space.default):
@@ -352,7 +357,11 @@ def _shape_notices(outcome: Outcome) -> Iterator[Notice]:
         text = "the script ended before the measurement was complete"
         if not outcome.warm:
             text += ", and even before its speed was steady"
-        yield Notice(kind="short", where="", text=text + "; let it run longer for better numbers")
+        text += (
+            "; let it run longer for better numbers. Each trial runs it to its end, "
+            "and so does whatever it writes there"
+        )
+        yield Notice(kind="short", where="", text=text)
 
 
 def _checked_unit(outcome: Outcome, throughput: Throughput | None, unit: Unit) -> Outcome:
@@ -371,11 +380,12 @@ def _script_failed(outcome: Outcome) -> ScriptFailedError:
     if outcome.status is Status.TIMED_OUT:
         option = {Phase.START: "start", Phase.WARMUP: "warmup"}.get(outcome.phase, "measure")
         hint = f"--{option}-timeout gives it longer; its output is in {outcome.log}"
-    if outcome.status is Status.NO_STEPS:
-        hint = "mark steps with autotuner.step(), or try --measure process"
+    problem = "the script does not run with TensorFlow's defaults"
+    if outcome.status in (Status.NO_STEPS, Status.MEASURED):
+        problem, lines = "there is nothing to measure", ""
+        hint = "see --phase and --measure in autotune run --help, or mark steps by autotuner.step()"
     return ScriptFailedError(
-        f"the script does not run with TensorFlow's defaults: {outcome.reason or 'no window'}"
-        + ("" if rejected else lines),
+        f"{problem}: {outcome.reason or 'no step took any time'}" + ("" if rejected else lines),
         log=outcome.log,
         hint=hint,
     )

@@ -42,6 +42,7 @@ class Decision:
     own: Candidate | None
     speed_up: Ratio | None
     final_failures: int = 0
+    configurations: int = 0
 
     @property
     def is_default(self) -> bool:
@@ -62,6 +63,8 @@ class Decision:
 
     def sentence(self) -> str:
         """Return the result in one sentence."""
+        if self.is_default and self.configurations <= 1:
+            return "only TensorFlow's defaults were measured, so there is nothing to compare."
         if self.is_default:
             return "nothing faster than TensorFlow's defaults was found. Keep the defaults."
         if self.final_failures:
@@ -119,6 +122,7 @@ def decide(
         recipe=_pooled(recipe, records, default),
         own=None if own is None else _pooled(own, records, default),
         speed_up=ratio_of_pairs(final_pairs(records, best.configuration, default)),
+        configurations=len(configurations),
         final_failures=final_failures(records, best.configuration, default),
     )
 

@@ -75,8 +75,8 @@ def test_another_script_under_the_same_study_is_refused(tmp_path: Path) -> None:
     script.write_text(text + "# changed\n")
     done = autotune(*line, cwd=tmp_path)
     assert done.returncode == 1
-    assert "model_sha256" in done.stderr
-    assert "--study another name" in done.stderr
+    assert "the script has changed since the study began" in done.stderr
+    assert "--study ANOTHER-NAME" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

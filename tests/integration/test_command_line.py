@@ -68,7 +68,13 @@ def folder(tmp_path: Path) -> Path:
         ("run knob.toml", 'unknown knob "intra"', "intra_op"),
         ("run missing.toml", "none.py: no such file", None),
         ("run plain.py", "a script is given by --model", "--model plain.py"),
-        ("run --study none", "unknown study", None),
+        ("run --study none", "there are no studies here", "where the study was made"),
+        (
+            "run --model plain.py --sampler gp",
+            "--sampler gp: needs the package",
+            "pip install torch",
+        ),
+        ("run --model plain.py --storage sqlite:///no/where/x.db", "can't be written", None),
         ("show none", "there are no studies here", "where the study was made"),
         ("export none", "there are no studies here", None),
         ("list", "there are no studies here", None),
@@ -206,4 +212,6 @@ def test_json_events_are_json(folder: Path) -> None:
     done = autotune("run", "--model", "crash.py", "--json", cwd=folder)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "message"
-    assert "trial_started" in [event["event"] for event in events]
+    assert [event["event"] for event in events][-2:] == ["trial_ended", "error"]
+    assert events[-2]["status"] == "crashed"
+    assert "boom" in events[-1]["message"]

@@ -11,7 +11,7 @@ from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.machine import Machine
 from autotuner.spec.study_spec import SamplerName, StudySpec
-from autotuner.study.identity import folder_name, identify, owner
+from autotuner.study.identity import claim_folder, folder_name, identify, owner
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
 from autotuner.study.settings import read_spec, write_spec
@@ -321,11 +321,11 @@ def test_a_study_of_something_else_is_refused(bench: Bench) -> None:
     tuner.run_first_trials()
     identity = tuner.facts.identity
     check_same(bench.study, identity)
-    with pytest.raises(UserError, match=r"tensorflow: '2\.21\.0' in the study, now '3\.0'"):
+    with pytest.raises(UserError, match=r"tensorflow: 2\.21\.0 in the study, now 3\.0"):
         check_same(bench.study, dataclasses.replace(identity, tensorflow="3.0"))
     bench.script.write_text("changed")
     changed = identify(StudySpec(model=bench.script), bench.machine, BUILD)
-    with pytest.raises(UserError, match="model_sha256"):
+    with pytest.raises(UserError, match="the script has changed"):
         check_same(bench.study, changed)
 
 
@@ -364,6 +364,12 @@ def test_folders_are_safe_and_distinct(name: str) -> None:
     assert len(folder) < 120
     assert folder not in (".", "..")
     assert folder_name(name + "!") != folder
+
+
+def test_two_storages_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Studies of one name in two storages keep their files apart, and find them again."""
+    folders = [claim_folder(tmp_path, "s", url) for url in ("a", "b", "a", "b")]
+    assert folders[0] == folders[2] != folders[1] == folders[3]
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space", "br{ac}es", "qu'ote", "per%cent", "ünï"])

@@ -251,6 +251,17 @@ def test_a_script_that_ends_early_reports_its_best(clock: Clock) -> None:
     )
 
 
+def test_a_phase_shorter_than_a_window_is_reported(clock: Clock) -> None:
+    """A few steps are better than the whole process with its imports."""
+    pipe = Pipe()
+    subject = finder(pipe)
+    loop(clock, subject, ("keras", "predict"), steps=5)
+    subject.script_ended(4.0)
+    assert (pipe.done["source"], pipe.done["complete"]) == ("keras", False)
+    window = next(e for e in pipe.events if e["event"] == "window")
+    assert (window["steps"], window["duration_s"]) == (4, pytest.approx(0.04))
+
+
 def test_the_whole_process_is_the_last_resort(clock: Clock) -> None:
     """A script without a step is one step; one that was asked for keras is none."""
     pipe = Pipe()

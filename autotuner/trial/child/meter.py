@@ -101,6 +101,13 @@ class Meter:
             return None
         return self._close_window(active_ns, elapsed_ns)
 
+    def flush(self) -> Window | None:
+        """Close the window that is open when the script ends; None if there is nothing in it."""
+        elapsed_ns = self._last_ns - self._window_start_ns
+        if not self._steps or elapsed_ns <= 0:
+            return None
+        return self._close_window(self._last_ns, elapsed_ns)
+
     def _close_window(self, active_ns: int, elapsed_ns: int) -> Window:
         stage = MEASURE if self.stage in (MEASURE, COMPLETE) else WARMUP
         start_s = (self._window_start_ns - self._origin_ns) / _NS

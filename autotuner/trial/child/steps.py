@@ -84,10 +84,10 @@ class StepFinder:
             return
         if not self.listens_to(source):
             return
+        if self._quiet and source in (DATASET, FUNCTION):
+            return
         if self._phase not in (None, phase):
             self._other_phases.add(phase)
-            return
-        if self._quiet and source in (DATASET, FUNCTION):
             return
         with self._lock:
             meter = self._meters.get((source, phase))
@@ -170,7 +170,7 @@ class StepFinder:
         """Tell whether the whole process would be the step if the script ended now."""
         if self._source == PROCESS:
             return True
-        seen = any(meter.windows for meter in self._meters.values())
+        seen = any(meter.ticks > 1 for meter in self._meters.values())
         return self._source == "auto" and self._phase is None and not seen
 
     def script_ended(self, duration_s: float) -> None:
@@ -183,6 +183,7 @@ class StepFinder:
         if self.finished:
             return
         with self._lock:
+            self._flush()
             if self.falls_back_to_process():
                 self._finish(self._whole_process(duration_s))
                 return
@@ -197,6 +198,13 @@ class StepFinder:
                 )
                 return
             self._finish(min(meters, key=_worth))
+
+    def _flush(self) -> None:
+        """Take in what short phases have left in windows that are not full."""
+        for meter in self._meters.values():
+            window = None if meter.windows else meter.flush()
+            if window is not None:
+                self._pipe.emit("window", meter=meter.name, **window._asdict())
 
     def _whole_process(self, duration_s: float) -> Meter:
         rule = self._rule._replace(window_s=0.0, warmup_max_s=0.0, measure_s=0.0)
