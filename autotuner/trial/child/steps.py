@@ -18,6 +18,7 @@ from .meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
 
 STEP, KERAS, DATASET, FUNCTION, PROCESS = "step", "keras", "dataset", "function", "process"
 _PREFERENCE = {STEP: 0, KERAS: 1, DATASET: 2, FUNCTION: 3, PROCESS: 4}
+_SHORTEST_LOOP = 5  # ticks
 _AT_WORK = 2  # ticks of a preferred source during a measurement that show that it is at work
 
 
@@ -170,7 +171,7 @@ class StepFinder:
         """Tell whether the whole process would be the step if the script ended now."""
         if self._source == PROCESS:
             return True
-        seen = any(meter.ticks > 1 for meter in self._meters.values())
+        seen = any(map(_is_a_loop, self._meters.values()))
         return self._source == "auto" and self._phase is None and not seen
 
     def script_ended(self, duration_s: float) -> None:
@@ -202,7 +203,7 @@ class StepFinder:
     def _flush(self) -> None:
         """Take in what short phases have left in windows that are not full."""
         for meter in self._meters.values():
-            window = None if meter.windows else meter.flush()
+            window = meter.flush() if _is_a_loop(meter) and not meter.windows else None
             if window is not None:
                 self._pipe.emit("window", meter=meter.name, **window._asdict())
 
@@ -216,6 +217,11 @@ class StepFinder:
         assert window is not None
         self._pipe.emit("window", meter=meter.name, **window._asdict())
         return meter
+
+
+def _is_a_loop(meter: Meter) -> bool:
+    """Tell a short loop from a few calls that a script makes besides its real work."""
+    return bool(meter.windows) or meter.ticks >= _SHORTEST_LOOP
 
 
 def _worth(meter: Meter) -> tuple[bool, int, float]:
