@@ -58,12 +58,7 @@ def notices_for(
     """Return what the default's trial and the trials of a configuration had to say, once each."""
     key = configuration_key(configuration)
     default = facts.space.default
-    own = [
-        notice
-        for record in records
-        if configuration_key({**default, **record.configuration}) == key
-        for notice in record.notices
-    ]
+    own = [notice for record in records if record.key(default) == key for notice in record.notices]
     return tuple(dict.fromkeys((*facts.notices, *own)))
 
 

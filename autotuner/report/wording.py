@@ -50,8 +50,8 @@ def result_text(record: TrialRecord, baseline: float | None) -> str:
     if record.throughput is None:
         return f"{record.status.value if record.status else 'not finished'}: {record.reason}"
     # a final trial is compared with the other side of its pair, not with the first trial
-    compared = baseline and record.role is not Role.FINAL
-    ratio = f"  {record.throughput.value / baseline:.2f}x" if baseline and compared else ""
+    compared = baseline if record.role is not Role.FINAL else None
+    ratio = f"  {record.throughput.value / compared:.2f}x" if compared else ""
     disturbed = ""
     if record.others_cores is not None and record.others_cores >= _DISTURBING_CORES:
         disturbed = f"  (other processes used {record.others_cores:.1f} CPUs meanwhile)"

@@ -71,6 +71,10 @@ class TrialRecord:
         """The throughput, in the study's unit."""
         return None if self.throughput is None else self.throughput.value
 
+    def key(self, default: Configuration) -> str:
+        """Return the key of what ran: what the trial sets, over the default."""
+        return configuration_key({**default, **self.configuration})
+
 
 def configuration_key(configuration: Configuration) -> str:
     """Return a text that is equal for equal configurations."""

@@ -183,11 +183,7 @@ class Tuner:
 
     def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:
         default = self.facts.space.default
-        tried = {
-            configuration_key({**default, **record.configuration})
-            for record in self.records()
-            if record.state in _ENDED
-        }
+        tried = {record.key(default) for record in self.records() if record.state in _ENDED}
         return next((point for point in grid if configuration_key(point) not in tried), None)
 
     def run_trial(

@@ -91,9 +91,7 @@ def _pooled(
     values = [
         record.value
         for record in records
-        if record.value is not None
-        and record.role is not Role.FINAL
-        and configuration_key({**default, **record.configuration}) == key
+        if record.value is not None and record.role is not Role.FINAL and record.key(default) == key
     ]
     if not values:
         return None
@@ -136,7 +134,7 @@ def final_failures(
         record.role is Role.FINAL
         and record.value is None
         and record.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and configuration_key({**default, **record.configuration}) == key
+        and record.key(default) == key
         for record in records
     )
 
@@ -152,6 +150,6 @@ def final_pairs(
         if record.role is Role.FINAL and record.value is not None and record.pair is not None:
             if not record.configuration:
                 defaults[record.pair] = record.value
-            elif configuration_key({**default, **record.configuration}) == key:
+            elif record.key(default) == key:
                 candidates[record.pair] = record.value
     return [(candidates[pair], defaults[pair]) for pair in candidates if pair in defaults]

@@ -14,14 +14,12 @@ def current_decision(tuner: Tuner) -> Decision | None:
 def run_final(tuner: Tuner) -> Decision | None:
     """Run the pairs that are missing and return the decision; which one goes first alternates."""
     decision = current_decision(tuner)
-    if decision is None or decision.is_default:
+    if decision is None or decision.is_default or decision.final_failures:
         return decision
     best = decision.best.configuration
     complete = len(final_pairs(tuner.records(), best, tuner.facts.space.default))
     used = [record.pair for record in tuner.records() if record.pair is not None]
     first = max(used, default=-1) + 1
-    if decision.final_failures:
-        return decision
     for number in range(first, first + PAIRS - complete):
         sides = [best, {}] if number % 2 else [{}, best]
         for configuration in sides:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
 from types import FrameType
 
 _OWN = os.path.dirname(os.path.abspath(__file__))
@@ -16,13 +15,6 @@ _LIBRARIES = tuple(
 )
 
 
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
 def user_line() -> str:
     """Return "file:line" of the nearest frame outside of all installed libraries, or "?".
 
@@ -30,8 +22,10 @@ def user_line() -> str:
     """
     script = getattr(sys.modules["__main__"], "__file__", None) or ""
     own = os.path.dirname(script) + os.sep
-    for frame in _frames():
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(own) or not file.startswith((*_LIBRARIES, "<")):
             return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back
     return "?"
