@@ -101,6 +101,17 @@ def read_cpu_quota(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> float | Non
     return min(quotas, default=None)
 
 
+def read_cpu_throttling(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
+    """Return in how many periods so far a CPU quota has stopped this process's cgroups."""
+    folders, _ = _cgroup_folders(proc, cgroup, "cpu")
+    total = 0
+    for folder in folders:
+        for line in (_read(folder / "cpu.stat") or "").splitlines():
+            if line.startswith("nr_throttled "):
+                total += int(line.split()[1])
+    return total
+
+
 def read_memory_limit(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
     """Return the tightest memory limit of this process's cgroup and its parents, in bytes."""
     folders, is_v2 = _cgroup_folders(proc, cgroup, "memory")

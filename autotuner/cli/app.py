@@ -61,13 +61,49 @@ def run(
         str | None,
         typer.Option(help="Knobs or groups to search, with commas: see `autotune knobs`."),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            help="fast, balanced or thorough: about 3, 10 and 30 minutes. [default: balanced]"
+        ),
+    ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Trials of the search in all.  [default: 30]")
+        int | None, typer.Option(help="Trials of the search in all.  [default: by effort]")
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Time to aim at for all of it, such as 10m; may join --trials."),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="throughput, latency-p50, latency-p99 or cpu-efficiency.  [default: throughput]"
+        ),
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Leave out what needs more memory, such as 4G.")
+    ] = None,
+    max_latency_p99: Annotated[
+        str | None, typer.Option(help="Leave out what has a longer p99 of step times, as 50ms.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="What counts as no difference.  [default: 0.03]")
+    ] = None,
+    strict_numerics: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict-numerics/--no-strict-numerics",
+            help="Refuse a configuration that changes results beyond rounding.",
+            show_default=False,
+        ),
+    ] = None,
+    sequential: Annotated[
+        bool | None,
+        typer.Option("--sequential", help="Never stop and continue the script (no duels)."),
+    ] = None,
+    export_anyway: Annotated[
+        bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
+    ] = False,
     sampler: Annotated[
         str | None, typer.Option(help="tpe, random, grid or gp.  [default: tpe]")
     ] = None,
@@ -83,7 +119,7 @@ def run(
         typer.Option(help="Which phase: fit, evaluate, predict.  [default: the first that lasts]"),
     ] = None,
     measure_time: Annotated[
-        str | None, typer.Option(help="Time to measure in each trial.  [default: 3s]")
+        str | None, typer.Option(help="Longest measurement of a trial.  [default: by effort]")
     ] = None,
     start_timeout: Annotated[
         str | None, typer.Option(help="Time until the first step ends.  [default: 300s]")
@@ -117,6 +153,13 @@ def run(
         knobs=knobs,
         trials=trials,
         budget=budget,
+        effort=effort,
+        objective=objective,
+        max_memory=max_memory,
+        max_latency_p99=max_latency_p99,
+        margin=margin,
+        strict_numerics=strict_numerics,
+        sequential=sequential,
         sampler=sampler,
         seed=seed,
         measure=measure,
@@ -127,7 +170,13 @@ def run(
         measure_timeout=measure_timeout,
     )
     try:
-        run_study(flags, storage_url=storage, as_json=as_json, wait=wait)
+        run_study(
+            flags,
+            storage_url=storage,
+            as_json=as_json,
+            wait=wait,
+            export_anyway=export_anyway,
+        )
     except UserError as error:
         if as_json:
             JsonProgress().error(error.message, error.hint)
@@ -142,11 +191,113 @@ def export(
         Path | None, typer.Option(help="The file to write.  [default: standard output]")
     ] = None,
     storage: StorageOption = None,
+    export_anyway: Annotated[
+        bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
+    ] = False,
 ) -> None:
     """Print the recommended configuration of a study as a file to deploy."""
     from autotuner.cli.browse import export_study
 
-    export_study(study, kind=kind, output=output, storage_url=storage)
+    export_study(study, kind=kind, output=output, storage_url=storage, export_anyway=export_anyway)
+
+
+ModelOption = Annotated[
+    Path | None, typer.Option(help="The Python script; its arguments follow after --.")
+]
+WorkloadOption = Annotated[
+    str | None, typer.Option(help="A reference workload: see `autotune workloads`.")
+]
+PythonOption = Annotated[
+    str | None, typer.Option(help="The interpreter that runs your script.  [default: this one]")
+]
+EffortOption = Annotated[
+    str | None,
+    typer.Option(help="fast, balanced or thorough: up to 8, 16, 30 pairs. [default: balanced]"),
+]
+PhaseOption = Annotated[
+    str | None,
+    typer.Option(help="Which phase: fit, evaluate, predict.  [default: as the file's study]"),
+]
+MarginOption = Annotated[
+    float | None, typer.Option(help="What counts as no difference.  [default: 0.03]")
+]
+SequentialOption = Annotated[
+    bool | None, typer.Option("--sequential", help="Never stop and continue the script (no duels).")
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Write one JSON object per line, for machines.")
+]
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    best: Annotated[Path, typer.Argument(metavar="BEST.JSON", help="A file made by autotune.")],
+    model: ModelOption = None,
+    workload: WorkloadOption = None,
+    python: PythonOption = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(help="Exit with 1 if the speed-up is below this, such as 1.05, for CI."),
+    ] = None,
+    effort: EffortOption = None,
+    phase: PhaseOption = None,
+    margin: MarginOption = None,
+    sequential: SequentialOption = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare an exported configuration with TensorFlow's defaults, here and today."""
+    from autotuner.cli.resolve import Flags
+    from autotuner.cli.versus import verify_file
+
+    flags = Flags(
+        model=model,
+        workload=workload,
+        arguments=context.obj or (),
+        python=python,
+        effort=effort,
+        phase=phase,
+        margin=margin,
+        sequential=sequential,
+    )
+    if not verify_file(best, flags, fail_under=fail_under, wait=wait, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    first: Annotated[Path, typer.Argument(metavar="A.JSON", help="A configuration.")],
+    second: Annotated[Path, typer.Argument(metavar="B.JSON", help="What it is compared with.")],
+    model: ModelOption = None,
+    workload: WorkloadOption = None,
+    python: PythonOption = None,
+    effort: EffortOption = None,
+    phase: PhaseOption = None,
+    margin: MarginOption = None,
+    sequential: SequentialOption = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two configurations: how much faster is A than B?"""
+    from autotuner.cli.resolve import Flags
+    from autotuner.cli.versus import compare_files
+
+    flags = Flags(
+        model=model,
+        workload=workload,
+        arguments=context.obj or (),
+        python=python,
+        effort=effort,
+        phase=phase,
+        margin=margin,
+        sequential=sequential,
+    )
+    compare_files(first, second, flags, wait=wait, as_json=as_json)
 
 
 @app.command()

@@ -10,7 +10,11 @@ from typing import TypeVar
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import MANAGED_VARIABLES, check_knob_names
 from autotuner.spec.duration import parse_duration
+from autotuner.spec.quantity import parse_bytes
 from autotuner.spec.study_spec import (
+    Effort,
+    Objective,
+    Pairing,
     SamplerName,
     StepSource,
     StudySpec,
@@ -20,7 +24,7 @@ from autotuner.spec.study_spec import (
 )
 from autotuner.spec.workloads import load_workload
 
-_Name = TypeVar("_Name", SamplerName, StepSource)
+_Name = TypeVar("_Name", SamplerName, StepSource, Effort, Objective)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,13 @@ class Flags:
     budget: str | None = None
     sampler: str | None = None
     seed: int | None = None
+    effort: str | None = None
+    objective: str | None = None
+    max_memory: str | None = None
+    max_latency_p99: str | None = None
+    margin: float | None = None
+    strict_numerics: bool | None = None
+    sequential: bool | None = None
     measure: str | None = None
     phase: str | None = None
     measure_time: str | None = None
@@ -113,6 +124,9 @@ def apply_flags(spec: StudySpec, flags: Flags) -> StudySpec:
         changes["measure"] = _choice(flags.measure, StepSource, "--measure")
     if flags.phase is not None:
         changes["phase"] = flags.phase
+    changes.update(_what_counts(flags))
+    if flags.measure_time is not None:
+        changes["measure_s"] = parse_duration(flags.measure_time, where="--measure-time")
     changes["timing"] = _timing(spec.timing, flags)
     resolved = dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
     check_knob_names(resolved.knobs)
@@ -120,9 +134,33 @@ def apply_flags(spec: StudySpec, flags: Flags) -> StudySpec:
     return resolved
 
 
+def _what_counts(flags: Flags) -> dict[str, object]:
+    """Return what the flags say of the effort, the objective, the limits and the verdict."""
+    changes: dict[str, object] = {}
+    if flags.effort is not None:
+        changes["effort"] = _choice(flags.effort, Effort, "--effort")
+    if flags.objective is not None:
+        changes["objective"] = _choice(flags.objective, Objective, "--objective")
+    if flags.max_memory is not None:
+        changes["max_memory_bytes"] = parse_bytes(flags.max_memory, where="--max-memory")
+    if flags.max_latency_p99 is not None:
+        longest_s = parse_duration(flags.max_latency_p99, where="--max-latency-p99")
+        changes["max_latency_p99_s"] = longest_s
+    if flags.margin is not None:
+        if not 0 < flags.margin < 1:
+            raise UserError(
+                f"--margin {flags.margin:g}: must be between 0 and 1", hint="0.03 is 3 %"
+            )
+        changes["margin"] = flags.margin
+    if flags.strict_numerics is not None:
+        changes["strict_numerics"] = flags.strict_numerics
+    if flags.sequential:
+        changes["pairing"] = Pairing.SEQUENTIAL
+    return changes
+
+
 def _timing(timing: Timing, flags: Flags) -> Timing:
     given = {
-        "measure_s": ("--measure-time", flags.measure_time),
         "start_timeout_s": ("--start-timeout", flags.start_timeout),
         "warmup_timeout_s": ("--warmup-timeout", flags.warmup_timeout),
         "measure_timeout_s": ("--measure-timeout", flags.measure_timeout),

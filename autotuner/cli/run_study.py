@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import BaseStorage
 from rich.console import Console
 
-from autotuner.cli.browse import HOME, make_export
+from autotuner.cli.browse import HOME, make_export, remarks
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
@@ -21,6 +21,7 @@ from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress, make_progress, notice_text
 from autotuner.report.tables import result_table
 from autotuner.spec.study_spec import StudySpec
+from autotuner.statistics.throughput import less_is_better
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import StudyFacts, read_study_facts
@@ -32,10 +33,15 @@ from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.final import current_decision, run_final
+from autotuner.verdict.final import decision_of, run_final
+from autotuner.verdict.race import run_race
+from autotuner.verdict.sentences import ratio_text
+from autotuner.verdict.sequential import Rule
 
 
-def run_study(flags: Flags, *, storage_url: str | None, as_json: bool, wait: bool) -> None:
+def run_study(
+    flags: Flags, *, storage_url: str | None, as_json: bool, wait: bool, export_anyway: bool
+) -> None:
     """Carry out ``autotune run``.
 
     Raises:
@@ -59,7 +65,11 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool, wait: boo
     folder = claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
     runner = ProcessRunner(environment)
     machine = inspect_machine()
-    with _display(as_json) as display, hold_machine(name, wait=wait, say=display.say):
+    rule = Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+    with (
+        open_display(rule, as_json=as_json) as display,
+        hold_machine(name, wait=wait, say=display.say),
+    ):
         for variable, value in ignored_variables(environment).items():
             display.say(f"note: trials do not see {variable}={value} from your environment")
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
@@ -67,20 +77,20 @@ def run_study(flags: Flags, *, storage_url: str | None, as_json: bool, wait: boo
         study = _open(storage, name, spec)
         check_same(study, identify(spec, machine, build))
         write_spec(study, spec)
-        tuner = Tuner(
-            Setting(
-                study=study,
-                storage=storage,
-                spec=spec,
-                machine=machine,
-                build=build,
-                python=python,
-                folder=folder,
-                runner=runner,
-                listener=display,
-            )
+        setting = Setting(
+            study=study,
+            storage=storage,
+            spec=spec,
+            machine=machine,
+            build=build,
+            python=python,
+            folder=folder,
+            runner=runner,
+            listener=display,
         )
-        decision = _tune(tuner, study, storage, display, folder)
+        with Tuner(setting) as tuner:
+            _tune(tuner, study, storage, display)
+    decision = decision_of(study, tuner.facts, export_anyway=export_anyway)
     if decision is not None:
         _finish(tuner.facts, study, decision, folder, storage_url, as_json=as_json)
 
@@ -117,8 +127,12 @@ def _default_name(spec: StudySpec) -> str:
 
 
 def _open(storage: BaseStorage, name: str, spec: StudySpec) -> optuna.Study:
-    if name not in optuna.get_all_study_names(storage):
-        study = create_study(storage, name)
+    names = optuna.get_all_study_names(storage)
+    if name in names and _is_useless(load_study(storage, name), spec):
+        optuna.delete_study(study_name=name, storage=storage)
+        names.remove(name)
+    if name not in names:
+        study = create_study(storage, name, spec.objective)
         write_spec(study, spec)  # at once: it is what tells our studies from others
         return study
     study = load_study(storage, name)
@@ -128,25 +142,33 @@ def _open(storage: BaseStorage, name: str, spec: StudySpec) -> optuna.Study:
     return study
 
 
+def _is_useless(study: optuna.Study, spec: StudySpec) -> bool:
+    """Tell whether a study of ours has nothing in it and was made for another direction."""
+    ours_and_empty = read_spec(study) is not None and read_study_facts(study) is None
+    less = study.direction is optuna.study.StudyDirection.MINIMIZE
+    return ours_and_empty and is_idle(study) and less != less_is_better(spec.objective)
+
+
 @contextlib.contextmanager
-def _display(as_json: bool) -> Iterator[Progress]:
-    display = make_progress(as_json=as_json, console=Console(stderr=True, highlight=False))
+def open_display(rule: Rule, *, as_json: bool) -> Iterator[Progress]:
+    """Show progress while the context lasts."""
+    console = Console(stderr=True, highlight=False)
+    display = make_progress(as_json=as_json, console=console, rule=rule)
     try:
         yield display
     finally:
         display.close()
 
 
-def _tune(
-    tuner: Tuner, study: optuna.Study, storage: BaseStorage, display: Progress, folder: Path
-) -> Decision | None:
+def _tune(tuner: Tuner, study: optuna.Study, storage: BaseStorage, display: Progress) -> None:
     swept = tuner.sweep()
     if swept:
         display.say(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
     try:
         tuner.run_first_trials()
         tuner.search()
-        decision = run_final(tuner)
+        run_race(tuner)
+        run_final(tuner, study)
     except ScriptFailedError:
         if read_study_facts(study) is None:
             optuna.delete_study(study_name=study.study_name, storage=storage)
@@ -154,7 +176,6 @@ def _tune(
     except BaseException:
         _say_what_is_kept(tuner, study, display)
         raise
-    return decision
 
 
 def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> None:
@@ -162,10 +183,10 @@ def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> N
     if read_study_facts(study) is None:
         display.say("stopped before the defaults were measured; run it again to start anew")
         return
-    decision = current_decision(tuner)
+    decision = decision_of(study, tuner.facts)
     if decision is not None:
-        ratio = decision.best.throughput / decision.default.throughput
-        display.say(f"stopped. Best so far: {ratio:.2f}x the default (not confirmed)")
+        ratio = ratio_text(decision.best.gain)
+        display.say(f"stopped. Best so far: {ratio} the default (not confirmed)")
     display.say(f"everything is kept; go on with: autotune run --study {shlex.quote(name)}")
 
 
@@ -185,14 +206,10 @@ def _finish(
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(result_table(decision, facts), soft_wrap=False)
-    console.print("(ratio: from the search, repeats pooled; final: new processes, interleaved)")
-    console.print(f"\n{decision.sentence()}", markup=False)
-    if decision.own is not None:
-        ratio = decision.own.throughput / decision.default.throughput
-        console.print(
-            f"the script with its own settings, as it is today, ran at {ratio:.2f}x TensorFlow's "
-            f"defaults in the search."
-        )
+    console.print("(search: gains over the defaults beside them, pooled; final: new processes)")
+    console.print(f"\n{export.sentence}", markup=False)
+    for line in remarks(study, facts, export):
+        console.print(line, markup=False)
     for notice in export.notices:
         console.print(f"note: {notice_text(notice)}", markup=False)
     if not decision.deploys_best:

@@ -9,6 +9,8 @@ from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
 from autotuner.study.record import StudyFacts, TrialRecord, configuration_key
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
+from autotuner.verdict.payback import Payback, payback
+from autotuner.verdict.sentences import further_sentences, sentence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,20 @@ class Export:
     facts: StudyFacts
     decision: Decision
     notices: tuple[Notice, ...]
+    tuning_s: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """Return the result in one sentence."""
+        return sentence(self.decision, self.facts.objective)
+
+    @property
+    def payback(self) -> Payback | None:
+        """Return when tuning has paid, where something was gained."""
+        finding = self.decision.finding
+        if finding is None or not self.decision.is_recommended:
+            return None
+        return payback(self.tuning_s, finding.ratio)
 
     @property
     def configuration(self) -> Configuration:
@@ -40,8 +56,15 @@ class Export:
             f"versions: TensorFlow {build.tensorflow}, keras {build.keras or '-'}, "
             f"Python {build.python}, autotune {self.version}",
             f"study: {self.study}, exported {self.created:%Y-%m-%d %H:%M}",
-            f"result: {self.decision.sentence()}",
+            f"result: {self.sentence}",
+            *further_sentences(self.decision, self.payback),
+            "these are " + self._content(),
         ]
+
+    def _content(self) -> str:
+        if not self.decision.deploys_best:
+            return "TensorFlow's defaults, written out"
+        return "the settings of the best configuration"
 
     def lines_to_remove(self) -> list[Notice]:
         """Return where the script sets knobs itself, which would beat the exported values."""

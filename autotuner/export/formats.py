@@ -6,14 +6,19 @@ import enum
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autotuner.export.content import Export, data_settings
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Group
 from autotuner.study.identity import Identity
 from autotuner.trial.request import CHILD_MAIN, pipeline_settings
+from autotuner.verdict.sequential import CONFIDENCE
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SCHEMA = 2
 _PIPELINE_SOURCE = CHILD_MAIN.with_name("pipeline.py")
 
 
@@ -108,7 +113,7 @@ def render_python(export: Export) -> str:
 
 
 def render_json(export: Export) -> str:
-    """Return everything as JSON, schema 1."""
+    """Return everything as JSON, schema 2."""
     decision, facts = export.decision, export.facts
     document = {
         "schema": SCHEMA,
@@ -119,11 +124,15 @@ def render_json(export: Export) -> str:
         "environment": as_environment(export.configuration),
         "holds": "best" if decision.deploys_best else "default",
         "result": {
-            "sentence": decision.sentence(),
-            "speed_up": None
-            if decision.speed_up is None
-            else dataclasses.asdict(decision.speed_up),
-            "unit": facts.unit.value,
+            "sentence": export.sentence,
+            "verdict": decision.verdict.value,
+            "speed_up": _as_dict(decision.finding),
+            "confidence": CONFIDENCE,
+            "objective": facts.objective.value,
+            "unit": facts.score_unit,
+            "numerics": _as_dict(decision.numerics),
+            "payback": _as_dict(export.payback),
+            "exported_anyway": decision.exported_anyway and not decision.is_recommended,
             "best": dataclasses.asdict(decision.best),
             "default": dataclasses.asdict(decision.default),
         },
@@ -132,6 +141,10 @@ def render_json(export: Export) -> str:
         "notices": [dataclasses.asdict(notice) for notice in export.notices],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _as_dict(value: "DataclassInstance | None") -> dict[str, object] | None:
+    return None if value is None else dataclasses.asdict(value)
 
 
 def _public(identity: Identity) -> dict[str, object]:

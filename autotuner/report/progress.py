@@ -4,6 +4,7 @@ All three hear the same things (:class:`autotuner.study.tuner.Listener`). The li
 at most twice a second, so as not to disturb what is being measured.
 """
 
+import dataclasses
 import json
 import sys
 import time
@@ -17,11 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Configuration
-from autotuner.report.wording import describe, result_text, role_text, trial_text
+from autotuner.report.wording import describe, noise_lines, result_text, role_text, trial_text
 from autotuner.spec.duration import format_duration
+from autotuner.study.noise import Noise
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.tuner import Listener
 from autotuner.trial.outcome import Notice, Phase
+from autotuner.verdict.sequential import Finding, Rule
 
 _REDRAWS_PER_SECOND = 2
 
@@ -47,9 +50,9 @@ def notice_text(notice: Notice) -> str:
 class _Lines:
     """One line for each trial; remembers the default and the best."""
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], object], rule: Rule) -> None:
         self._write = write
-        self.default: float | None = None
+        self._rule = rule
         self.best: float | None = None
         self.space_default: Configuration = {}
         self._current: Configuration = {}
@@ -61,14 +64,12 @@ class _Lines:
         """Plain lines say nothing about phases."""
 
     def trial_ended(self, record: TrialRecord) -> None:
-        if record.role is Role.DEFAULT:
-            self.default = record.value
-        is_search = record.role is not Role.FINAL
-        if is_search and record.value is not None and record.value > (self.best or 0.0):
-            self.best = record.value
+        is_search = record.role not in (Role.FINAL, Role.CONTROL)
+        if is_search and record.gain is not None and record.gain > (self.best or 0.0):
+            self.best = record.gain
         what = describe(record.configuration, self.space_default) if record.configuration else ""
-        result = result_text(record, self.default)
-        if record.throughput is None:
+        result = result_text(record)
+        if record.gain is None:
             result += f"  (log: {record.folder}/output.log)"
         self._write(
             f"trial {record.number:>3}  {trial_text(record)}: {result}"
@@ -83,6 +84,13 @@ class _Lines:
         for notice in facts.notices:
             self._write(f"note: {notice_text(notice)}")
 
+    def noise_known(self, noise: Noise) -> None:
+        for line in noise_lines(noise, self._rule):
+            self._write(line)
+
+    def remark(self, text: str) -> None:
+        self._write(f"note: {text}")
+
     def progress(self, done: float) -> None:
         """Plain lines say nothing about the part that is done."""
 
@@ -90,8 +98,8 @@ class _Lines:
 class PlainProgress(_Lines):
     """Plain lines, for logs and pipes."""
 
-    def __init__(self) -> None:
-        super().__init__(self.say)
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(self.say, rule)
 
     def say(self, text: str) -> None:
         """Write a line at once."""
@@ -125,8 +133,11 @@ class JsonProgress:
             role=record.role,
             status=record.status,
             reason=record.reason,
-            throughput=record.value,
+            throughput=None if record.throughput is None else record.throughput.value,
             unit=None if record.throughput is None else record.throughput.unit,
+            gain=record.gain,
+            gain_interval=[record.gain_low, record.gain_high],
+            others_cores=record.others_cores,
             configuration=dict(record.configuration),
             folder=record.folder,
         )
@@ -142,6 +153,14 @@ class JsonProgress:
             notices=[notice_text(notice) for notice in facts.notices],
         )
 
+    def noise_known(self, noise: Noise) -> None:
+        """Write ``noise``."""
+        self._emit("noise", **dataclasses.asdict(noise))
+
+    def remark(self, text: str) -> None:
+        """Write ``message``."""
+        self.say(text)
+
     def progress(self, done: float) -> None:
         """Write ``progress``."""
         self._emit("progress", done=round(done, 4))
@@ -154,6 +173,10 @@ class JsonProgress:
         """Write ``result``: the content of best.json, and the files written."""
         self._emit("result", best=json.loads(document), files=files)
 
+    def finding(self, finding: Finding, files: list[str]) -> None:
+        """Write ``finding``: what pairs of two configurations have shown."""
+        self._emit("finding", **dataclasses.asdict(finding), files=files)
+
     def say(self, text: str) -> None:
         """Write ``message``."""
         self._emit("message", text=text)
@@ -165,8 +188,8 @@ class JsonProgress:
 class LiveProgress(_Lines):
     """A bar, the best so far and the current trial at the foot of the terminal."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(self.say)
+    def __init__(self, console: Console, rule: Rule) -> None:
+        super().__init__(self.say, rule)
         self._console = console
         self._started = time.monotonic()
         self._done = 0.0
@@ -218,8 +241,8 @@ class LiveProgress(_Lines):
         if self._end is not None and self._end > now:
             left = f", at most about {format_duration(self._end - now)} left"
         best = ""
-        if self.best and self.default:
-            best = f"; best so far {self.best / self.default:.2f}x the default"
+        if self.best:
+            best = f"; best so far {self.best:.2f}x the default"
         return f"{format_duration(elapsed)}{left}{best}"
 
     def _trial_text(self) -> str:
@@ -230,8 +253,8 @@ class LiveProgress(_Lines):
         return f"trial {number} ({role_text(role)}), {self._phase.value}: {what}"
 
 
-def make_progress(*, as_json: bool, console: Console) -> Progress:
+def make_progress(*, as_json: bool, console: Console, rule: Rule) -> Progress:
     """Return the display that fits: JSON if asked for, live on a terminal, else plain lines."""
     if as_json:
         return JsonProgress()
-    return LiveProgress(console) if console.is_terminal else PlainProgress()
+    return LiveProgress(console, rule) if console.is_terminal else PlainProgress(rule)

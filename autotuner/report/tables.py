@@ -7,26 +7,27 @@ from rich.text import Text
 
 from autotuner.report.lists import plain_table
 from autotuner.report.wording import describe, number, result_text, role_text, trial_text
+from autotuner.statistics.comparison import corrected
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.verdict.decision import Candidate, Decision
+from autotuner.verdict.sentences import ratio_text
 
 
 def result_table(decision: Decision, facts: StudyFacts) -> Table:
     """Return default, recipe, the script's own settings and best, with what differs.
 
-    Throughputs and their ratios are the search's estimates; "final" is from the final pairs.
+    Scores and gains are the search's estimates; "final" is from the final pairs.
     """
-    columns = (facts.unit.value, "ratio", "final")
+    columns = (facts.score_unit, "search", "final")
     table = plain_table("", *columns, "settings that differ", right=columns)
-    default = decision.default.throughput
 
     def add(name: str, candidate: Candidate | None, final: str = "-") -> None:
         if candidate is None:
             return
         table.add_row(
             name,
-            number(candidate.throughput),
-            f"{candidate.throughput / default:.2f}x",
+            number(corrected(facts.base, candidate.gain, facts.objective)),
+            ratio_text(candidate.gain),
             final,
             Text(describe(candidate.configuration, facts.space.default)),
         )
@@ -36,21 +37,20 @@ def result_table(decision: Decision, facts: StudyFacts) -> Table:
         add(role_text(Role.RECIPE), decision.recipe)
     add(role_text(Role.SCRIPT), decision.own)
     if not decision.is_default:
-        speed_up = decision.speed_up
-        add("best", decision.best, "-" if speed_up is None else f"{speed_up.median:.2f}x")
+        finding = decision.finding
+        add("best", decision.best, "-" if finding is None else ratio_text(finding.ratio))
     return table
 
 
 def trials_table(records: Sequence[TrialRecord], facts: StudyFacts) -> Table:
     """Return all trials in their order."""
-    baseline = next((r.value for r in records if r.role is Role.DEFAULT and r.value), None)
     table = plain_table("trial", "role", "result", "settings that differ", right=("trial",))
     for record in records:
         what = describe(record.configuration, facts.space.default) if record.configuration else ""
         table.add_row(
             str(record.number),
             trial_text(record),
-            Text(result_text(record, baseline)),
+            Text(result_text(record)),
             Text(what),
         )
     return table

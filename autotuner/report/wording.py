@@ -1,10 +1,12 @@
 """Short texts about trials and configurations, shared by all ways of showing them."""
 
-from autotuner.knobs.knob import Configuration
-from autotuner.statistics import Throughput
-from autotuner.study.record import Role, TrialRecord
+from collections.abc import Sequence
 
-_DISTURBING_CORES = 0.3
+from autotuner.knobs.knob import Configuration
+from autotuner.statistics.throughput import Throughput
+from autotuner.study.noise import DISTURBING_CORES, Method, Noise
+from autotuner.study.record import Role, TrialRecord
+from autotuner.verdict.sequential import Rule, detectable
 
 
 def describe(configuration: Configuration, default: Configuration) -> str:
@@ -33,7 +35,9 @@ def role_text(role: Role) -> str:
         Role.DEFAULT: "TensorFlow's defaults",
         Role.RECIPE: "vendor's recipe",
         Role.SCRIPT: "script's own settings",
+        Role.CONTROL: "defaults again",
         Role.SEARCH: "search",
+        Role.RACE: "race",
         Role.FINAL: "final pair",
     }[role]
 
@@ -45,14 +49,78 @@ def trial_text(record: TrialRecord) -> str:
     return "final pair, best" if record.configuration else "final pair, defaults"
 
 
-def result_text(record: TrialRecord, baseline: float | None) -> str:
-    """Return how a trial ended, in one line."""
-    if record.throughput is None:
+def result_text(record: TrialRecord) -> str:
+    """Return how a trial ended, in one line: the gain is over the defaults beside it."""
+    if record.gain is None or record.throughput is None:
         return f"{record.status.value if record.status else 'not finished'}: {record.reason}"
-    # a final trial is compared with the other side of its pair, not with the first trial
-    compared = baseline if record.role is not Role.FINAL else None
-    ratio = f"  {record.throughput.value / compared:.2f}x" if compared else ""
-    disturbed = ""
-    if record.others_cores is not None and record.others_cores >= _DISTURBING_CORES:
-        disturbed = f"  (other processes used {record.others_cores:.1f} CPUs meanwhile)"
-    return f"{throughput_text(record.throughput)}{ratio}{disturbed}"
+    parts = [throughput_text(record.throughput)]
+    if record.role is not Role.DEFAULT and not _is_reference(record):
+        parts.append(gain_text(record))
+    if record.abandoned:
+        parts.append("(ended early: clearly slower)")
+    if record.others_cores is not None and record.others_cores >= DISTURBING_CORES:
+        parts.append(f"(other processes used {record.others_cores:.1f} CPUs meanwhile)")
+    return "  ".join(parts)
+
+
+def _is_reference(record: TrialRecord) -> bool:
+    return record.role is Role.FINAL and not record.configuration
+
+
+def gain_text(record: TrialRecord) -> str:
+    """Return a trial's gain with its interval inside the process, such as 1.21x (1.18-1.25)."""
+    if record.gain_low is None or record.gain_high is None:
+        return f"{record.gain:.2f}x"
+    return f"{record.gain:.2f}x ({record.gain_low:.2f}-{record.gain_high:.2f})"
+
+
+def percent(deviation: float) -> str:
+    """Return a small part as 1.9 %."""
+    return f"{100 * deviation:.1f} %"
+
+
+def noise_lines(noise: Noise, rule: Rule) -> list[str]:
+    """Return what the noise check has shown, in sentences."""
+    if noise.method is Method.DUEL:
+        how = "in turns with one that stays alive, stopped in between (duels)"
+    else:
+        how = f"one after the other, not in duels: {noise.why}"
+    lines = [f"noise check: {noise.processes} processes of the defaults, {how}"]
+    if noise.processes > 1:
+        compared = f" ({percent(noise.raw)} without turns)" if noise.method is Method.DUEL else ""
+        inside = f", +-{percent(noise.inside)} inside one" if noise.inside is not None else ""
+        found = percent(detectable(noise.of_a_pair, rule))
+        lines.append(
+            f"noise floor: {percent(noise.between)} from process to process{compared}{inside}; "
+            f"a final of up to {rule.most_pairs} pairs finds a speed-up of about {found}"
+        )
+    lines += [f"warning: {cause.text}: {cause.advice}" for cause in noise.causes]
+    return lines
+
+
+def drift_text(records: Sequence[TrialRecord]) -> str | None:
+    """Return how far the reference itself has drifted over the study, if that is notable."""
+    references = [r.reference for r in records if r.reference is not None]
+    if len(references) < 3:
+        return None
+    low, high = min(references), max(references)
+    if high / low < 1.1:
+        return None
+    return (
+        f"drift: the defaults themselves ran at up to {high / low:.2f} times their slowest speed "
+        f"during this study; gains are held against the defaults beside them, so it is out of them"
+    )
+
+
+def disturbance_text(records: Sequence[TrialRecord], noise: Noise) -> str | None:
+    """Return during which trials other processes used the CPU, or None."""
+    disturbed = [r for r in records if noise.is_disturbed(r.others_cores)]
+    if not disturbed:
+        return None
+    most = max(r.others_cores or 0.0 for r in disturbed)
+    numbers = ", ".join(str(r.number) for r in disturbed[:12])
+    more = " and more" if len(disturbed) > 12 else ""
+    return (
+        f"disturbed: other processes used up to {most:.1f} CPUs during trial"
+        f"{'s' if len(disturbed) > 1 else ''} {numbers}{more}"
+    )

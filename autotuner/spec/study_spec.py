@@ -14,8 +14,9 @@ from typing import Any
 
 from autotuner.errors import UserError, did_you_mean
 from autotuner.spec.duration import parse_duration
+from autotuner.spec.quantity import parse_bytes
 
-DEFAULT_TRIALS = 30
+_FAST_BUDGET_S, _BALANCED_BUDGET_S = 330.0, 1200.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -39,6 +40,81 @@ class SamplerName(enum.StrEnum):
     GP = "gp"
 
 
+class Objective(enum.StrEnum):
+    """What is to be best: samples per second, step times, or samples per CPU second."""
+
+    THROUGHPUT = "throughput"
+    LATENCY_P50 = "latency-p50"
+    LATENCY_P99 = "latency-p99"
+    CPU_EFFICIENCY = "cpu-efficiency"
+
+
+class Effort(enum.StrEnum):
+    """How long to try: about 3, 10 and 30 minutes for a script that starts in 5 s."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    THOROUGH = "thorough"
+
+
+class Pairing(enum.StrEnum):
+    """How trials are held against the defaults: in turns within seconds, or one after the other."""
+
+    AUTO = "auto"
+    SEQUENTIAL = "sequential"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an effort is spent.
+
+    ``processes``: of the defaults in the noise check. ``trials``: of the search, the default and
+    the recipe included. ``shortlist``: candidates in the race, ``race_rounds`` of which each is run
+    once. ``most_pairs``: of the final. ``measure_s`` and ``final_measure_s``: longest measurement
+    of a trial, and of a process in the final.
+    """
+
+    processes: int
+    trials: int
+    shortlist: int
+    race_rounds: int
+    most_pairs: int
+    measure_s: float
+    final_measure_s: float
+
+
+PLANS = {
+    Effort.FAST: Plan(
+        processes=2,
+        trials=8,
+        shortlist=2,
+        race_rounds=1,
+        most_pairs=8,
+        measure_s=1.5,
+        final_measure_s=2.5,
+    ),
+    Effort.BALANCED: Plan(
+        processes=3,
+        trials=25,
+        shortlist=3,
+        race_rounds=2,
+        most_pairs=16,
+        measure_s=2.0,
+        final_measure_s=4.0,
+    ),
+    Effort.THOROUGH: Plan(
+        processes=5,
+        trials=70,
+        shortlist=4,
+        race_rounds=4,
+        most_pairs=30,
+        measure_s=3.0,
+        final_measure_s=5.0,
+    ),
+}
+DEFAULT_MARGIN = 0.03
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timing:
     """How long a trial may take; all in seconds.
@@ -47,10 +123,10 @@ class Timing:
     deadlines after which a trial that makes no progress is killed.
     """
 
-    window_s: float = 0.2
+    window_s: float = 0.1
     warmup_min_s: float = 0.6
     warmup_max_s: float = 20.0
-    measure_s: float = 3.0
+    measure_s: float = 2.0
     start_timeout_s: float = 300.0
     warmup_timeout_s: float = 120.0
     measure_timeout_s: float = 120.0
@@ -62,7 +138,10 @@ class StudySpec:
     """One study: the script, how it is run and measured, and how the search is bounded.
 
     ``trials`` counts all trials of the search in the study, the default and the recipe included,
-    over all sittings; ``budget_s`` is wall time of this sitting. None means: no such bound.
+    over all sittings; ``budget_s`` is wall time of this sitting. None: as the effort has it.
+    ``measure_s`` is the longest measurement of a trial; None: the effort's. A trial that needs more
+    than ``max_memory_bytes``, or whose p99 of step times is above ``max_latency_p99_s``, is out.
+    ``margin``: speed-ups below it (0.03 is 3 %) count as no difference.
     """
 
     model: Path
@@ -78,7 +157,34 @@ class StudySpec:
     budget_s: float | None = None
     sampler: SamplerName = SamplerName.TPE
     seed: int = 0
+    effort: Effort | None = None
+    objective: Objective = Objective.THROUGHPUT
+    pairing: Pairing = Pairing.AUTO
+    max_memory_bytes: int | None = None
+    max_latency_p99_s: float | None = None
+    margin: float = DEFAULT_MARGIN
+    strict_numerics: bool = False
+    measure_s: float | None = None
     timing: Timing = Timing()
+
+    @property
+    def plan(self) -> Plan:
+        """How much is measured; without a stated effort the one that suits the budget."""
+        effort = self.effort or effort_for(self.budget_s)
+        plan = PLANS[effort]
+        if self.measure_s is None:
+            return plan
+        final_s = self.measure_s * plan.final_measure_s / plan.measure_s
+        return dataclasses.replace(plan, measure_s=self.measure_s, final_measure_s=final_s)
+
+
+def effort_for(budget_s: float | None) -> Effort:
+    """Return the effort that suits a budget."""
+    if budget_s is None:
+        return Effort.BALANCED
+    if budget_s <= _FAST_BUDGET_S:
+        return Effort.FAST
+    return Effort.BALANCED if budget_s <= _BALANCED_BUDGET_S else Effort.THOROUGH
 
 
 def _text(value: object, where: str) -> str:
@@ -119,6 +225,22 @@ def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(value.items()))
 
 
+def _bytes(value: object, where: str) -> int:
+    return parse_bytes(str(value), where=where)
+
+
+def _margin(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise UserError(f"{where}: expected a number between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def _switch(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{where}: expected true or false, got {value!r}")
+    return value
+
+
 def _one_of(choices: type[enum.StrEnum]) -> Any:
     def read(value: object, where: str) -> enum.StrEnum:
         text = _text(value, where)
@@ -145,6 +267,13 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "budget": ("budget_s", _seconds),
     "sampler": ("sampler", _one_of(SamplerName)),
     "seed": ("seed", _whole),
+    "effort": ("effort", _one_of(Effort)),
+    "objective": ("objective", _one_of(Objective)),
+    "pairing": ("pairing", _one_of(Pairing)),
+    "max_memory": ("max_memory_bytes", _bytes),
+    "max_latency_p99": ("max_latency_p99_s", _seconds),
+    "margin": ("margin", _margin),
+    "strict_numerics": ("strict_numerics", _switch),
 }
 # keys of the file's [timing] table are the fields of Timing without the unit
 _TIMING_KEYS = {f.name.removesuffix("_s"): f.name for f in dataclasses.fields(Timing)}
@@ -183,11 +312,12 @@ def load_study_file(path: Path) -> StudySpec:
         _TIMING_KEYS[key]: _seconds(value, f"{path}: [timing] {key}")
         for key, value in timing_table.items()
     }
+    measure_s = timing.pop("measure_s", None)
     # os.path semantics on purpose: an interpreter in a venv is a link that must not be resolved
     fields["model"] = path.parent / fields["model"]
     if "python" in fields and len(fields["python"].parts) > 1:
         fields["python"] = path.parent / fields["python"]
-    return StudySpec(**fields, timing=Timing(**timing))
+    return StudySpec(**fields, measure_s=measure_s, timing=Timing(**timing))
 
 
 def check_model(path: Path) -> Path:

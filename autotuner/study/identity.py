@@ -32,6 +32,8 @@ class Identity:
     machine: str
     tensorflow: str
     python: str
+    objective: str
+    limits: str
 
     def differences(self, other: "Identity") -> list[str]:
         """Return one line for each field in which the other one differs."""
@@ -67,6 +69,8 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
         machine=f"{machine.host}: {machine.describe()}",
         tensorflow=build.tensorflow,
         python=build.python,
+        objective=spec.objective.value,
+        limits=f"memory {spec.max_memory_bytes}, p99 {spec.max_latency_p99_s}",
     )
 
 

@@ -5,6 +5,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import UserError, did_you_mean
+from autotuner.spec.study_spec import Objective
+from autotuner.statistics.throughput import less_is_better
 from autotuner.study.identity import Identity, is_alive
 from autotuner.study.record import StudyFacts, read_study_facts
 from autotuner.study.settings import read_spec
@@ -30,12 +32,12 @@ def is_idle(study: optuna.Study) -> bool:
     return not any(is_alive(trial.user_attrs.get("owner", "")) for trial in running)
 
 
-def create_study(storage: BaseStorage, name: str) -> optuna.Study:
-    """Make a study that maximises throughput; without a pruner, as noise fools them all."""
+def create_study(storage: BaseStorage, name: str, objective: Objective) -> optuna.Study:
+    """Make a study of an objective; without a pruner, as noise fools them all."""
     return optuna.create_study(
         storage=storage,
         study_name=name,
-        direction="maximize",
+        direction="minimize" if less_is_better(objective) else "maximize",
         pruner=optuna.pruners.NopPruner(),
     )
 

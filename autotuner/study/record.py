@@ -15,12 +15,20 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
-from autotuner.statistics import Throughput, Unit
+from autotuner.spec.study_spec import Objective
+from autotuner.statistics.comparison import Comparison
+from autotuner.statistics.throughput import (
+    Throughput,
+    Unit,
+    score_unit,
+    step_percentiles_ms,
+)
 from autotuner.study.identity import Identity, identity_from
+from autotuner.study.noise import Noise, noise_as_json, noise_from_json
 from autotuner.study.space import Space
-from autotuner.trial.outcome import Cost, Notice, Outcome, Status
+from autotuner.trial.outcome import Notice, Outcome, Status
 
-SCHEMA = 1
+SCHEMA = 2
 _MARK = "autotune_schema"
 
 
@@ -30,13 +38,19 @@ class Role(enum.StrEnum):
     DEFAULT = "default"
     RECIPE = "recipe"
     SCRIPT = "script"
+    CONTROL = "control"
     SEARCH = "search"
+    RACE = "race"
     FINAL = "final"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What holds for all trials of a study. ``source`` and ``phase``: what its step is."""
+    """What holds for all trials of a study.
+
+    ``source`` and ``phase``: what its step is. ``base``: the score of the first trial of the
+    defaults, over which gains are turned back into scores.
+    """
 
     identity: Identity
     build: Build
@@ -46,12 +60,25 @@ class StudyFacts:
     phase: str
     folder: Path
     seed: int
+    objective: Objective
+    base: float
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def score_unit(self) -> str:
+        """The unit of the study's values."""
+        return score_unit(self.objective, self.unit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial. ``throughput`` is None unless it was measured; ``pair`` numbers final pairs."""
+    """One trial. ``pair`` numbers final pairs.
+
+    ``throughput``: as it was in this process; None unless it was measured. ``score``: the same by
+    the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
+    it; more than 1 is better. None where the trial does not count, as after a failure.
+    ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
+    """
 
     number: int
     role: Role
@@ -62,14 +89,15 @@ class TrialRecord:
     throughput: Throughput | None
     folder: str
     elapsed_s: float
+    score: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    reference: float | None = None
+    abandoned: bool = False
     pair: int | None = None
     notices: tuple[Notice, ...] = ()
     others_cores: float | None = None
-
-    @property
-    def value(self) -> float | None:
-        """The throughput, in the study's unit."""
-        return None if self.throughput is None else self.throughput.value
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
@@ -102,6 +130,8 @@ def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     study.set_user_attr("default", dict(space.default))
     study.set_user_attr("recipe", dict(space.recipe))
     study.set_user_attr("unit", facts.unit.value)
+    study.set_user_attr("objective", facts.objective.value)
+    study.set_user_attr("base", facts.base)
     study.set_user_attr("step", [facts.source, facts.phase])
     study.set_user_attr("folder", str(facts.folder))
     study.set_user_attr("seed", facts.seed)
@@ -109,7 +139,7 @@ def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     study.set_user_attr(_MARK, SCHEMA)  # last: a study without it was not finished being made
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([f"throughput ({facts.unit.value})"])
+        study.set_metric_names([f"{facts.objective.value} ({facts.score_unit})"])
 
 
 def read_study_facts(study: optuna.Study) -> StudyFacts | None:
@@ -131,12 +161,41 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
         phase=phase,
         folder=Path(attributes["folder"]),
         seed=attributes["seed"],
+        objective=Objective(attributes["objective"]),
+        base=attributes["base"],
         notices=tuple(Notice(**notice) for notice in attributes["notices"]),
     )
 
 
-def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput | None) -> None:
+def write_noise(study: optuna.Study, noise: Noise) -> None:
+    """Keep the noise check's result in the study."""
+    study.set_user_attr("noise", noise_as_json(noise))
+
+
+def read_noise(study: optuna.Study) -> Noise | None:
+    """Return the noise check's result; None if it has not been made."""
+    stored = study.user_attrs.get("noise")
+    return None if stored is None else noise_from_json(stored)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a trial's outcome comes to. ``gain`` is None where the trial does not count."""
+
+    throughput: Throughput | None = None
+    score: float | None = None
+    comparison: Comparison | None = None
+    abandoned: bool = False
+
+    @property
+    def gain(self) -> float | None:
+        """How many times better than the defaults."""
+        return None if self.comparison is None else self.comparison.gain
+
+
+def write_outcome(trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> None:
     """Keep how a trial ended, before Optuna is told its value."""
+    throughput, comparison = measurement.throughput, measurement.comparison
     trial.set_user_attr("status", outcome.status.value)
     trial.set_user_attr("reason", outcome.reason)
     trial.set_user_attr("folder", str(outcome.folder))
@@ -145,8 +204,18 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput 
         trial.set_user_attr("notices", [dataclasses.asdict(n) for n in outcome.notices])
     if outcome.facts.get("peak_rss_bytes"):
         trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
-    for name, value in _flat_cost(outcome.cost).items():
+    for name, value in _flat_cost(outcome).items():
         trial.set_user_attr(name, value)
+    if measurement.score is not None:
+        trial.set_user_attr("score", measurement.score)
+    if comparison is not None:
+        trial.set_user_attr("gain", comparison.gain)
+        trial.set_user_attr("gain_low", comparison.low)
+        trial.set_user_attr("gain_high", comparison.high)
+        trial.set_user_attr("rounds", comparison.rounds)
+        trial.set_user_attr("reference", comparison.reference)
+    if measurement.abandoned:
+        trial.set_user_attr("abandoned", True)
     if throughput is not None:
         trial.set_user_attr("throughput", throughput.value)
         trial.set_user_attr("throughput_low", throughput.low)
@@ -155,10 +224,11 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, throughput: Throughput 
         trial.set_user_attr("windows", throughput.windows)
 
 
-def _flat_cost(cost: Cost) -> dict[str, float]:
+def _flat_cost(outcome: Outcome) -> dict[str, float]:
     """Return what a measurement took as flat numbers, by which the dashboard can sort."""
+    cost = outcome.cost
     fields: dict[str, float | None] = {
-        **{f"step_ms_{name}": value for name, value in (cost.step_ms or {}).items()},
+        **{f"step_ms_{name}": value for name, value in step_percentiles_ms(outcome).items()},
         "cores_used": cost.cores_used,
         "others_cores": cost.others_cores,
         "voluntary_switches": cost.voluntary_switches,
@@ -186,7 +256,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
     if "role" not in attributes:
         return None
     throughput = None
-    if trial.state is TrialState.COMPLETE and "throughput" in attributes:
+    if "throughput" in attributes:
         throughput = Throughput(
             value=attributes["throughput"],
             low=attributes["throughput_low"],
@@ -205,6 +275,12 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
         throughput=throughput,
         folder=attributes.get("folder", ""),
         elapsed_s=attributes.get("elapsed_s", 0.0),
+        score=attributes.get("score"),
+        gain=attributes.get("gain") if trial.state is TrialState.COMPLETE else None,
+        gain_low=attributes.get("gain_low"),
+        gain_high=attributes.get("gain_high"),
+        reference=attributes.get("reference"),
+        abandoned=attributes.get("abandoned", False),
         pair=attributes.get("pair"),
         notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
         others_cores=attributes.get("others_cores"),

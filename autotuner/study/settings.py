@@ -6,7 +6,15 @@ from typing import Any
 
 import optuna
 
-from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec, Timing
+from autotuner.spec.study_spec import (
+    Effort,
+    Objective,
+    Pairing,
+    SamplerName,
+    StepSource,
+    StudySpec,
+    Timing,
+)
 
 _ATTRIBUTE = "spec"
 
@@ -32,5 +40,8 @@ def read_spec(study: optuna.Study) -> StudySpec | None:
     fields["environment"] = tuple((name, value) for name, value in fields["environment"])
     fields["measure"] = StepSource(fields["measure"])
     fields["sampler"] = SamplerName(fields["sampler"])
+    fields["effort"] = None if fields["effort"] is None else Effort(fields["effort"])
+    fields["objective"] = Objective(fields["objective"])
+    fields["pairing"] = Pairing(fields["pairing"])
     fields["timing"] = Timing(**fields["timing"])
     return StudySpec(**fields)

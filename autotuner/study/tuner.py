@@ -1,48 +1,83 @@
 """The loop of a study: which trial comes next, run it, tell Optuna how it ended.
 
 The tuner knows a :class:`autotuner.trial.runner.Runner`, not processes, and reports to a
-:class:`Listener`, not to a screen.
+:class:`Listener`, not to a screen. A trial's value is the score of the first trial of the defaults
+times the trial's gain over a reference that ran beside it, so that it keeps its unit and the
+machine's drift is out of it.
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import optuna
+import psutil
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from autotuner.conditions import find_causes, read_counters
 from autotuner.errors import ScriptFailedError
 from autotuner.knobs.catalogue import KNOBS, default_configuration, select_knobs
 from autotuner.knobs.knob import Build, Configuration, KnobValue
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import DEFAULT_TRIALS, SamplerName, StepSource, StudySpec
-from autotuner.statistics import Throughput, Unit, knows_samples, summarize
+from autotuner.spec.study_spec import Pairing, SamplerName, StepSource, StudySpec
+from autotuner.statistics.comparison import Comparison, compare_rounds, corrected, gain_of
+from autotuner.statistics.shape import shape_notices
+from autotuner.statistics.throughput import (
+    Throughput,
+    Unit,
+    knows_samples,
+    score_outcome,
+    summarize,
+)
+from autotuner.study.arena import Arena, DuelImpossibleError, duel_pair
 from autotuner.study.identity import identify, is_alive, owner
+from autotuner.study.noise import (
+    Method,
+    Noise,
+    inside_spread,
+    spread_of_processes,
+    spread_of_scores,
+)
 from autotuner.study.record import (
+    Measurement,
     Role,
     StudyFacts,
     TrialRecord,
     configuration_key,
+    read_noise,
     read_record,
     read_records,
     read_study_facts,
+    write_noise,
     write_outcome,
     write_start,
     write_study_facts,
 )
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
-from autotuner.trial.outcome import Notice, Outcome, Phase, Status
-from autotuner.trial.request import TrialRequest
-from autotuner.trial.runner import Runner
+from autotuner.study.watch import Watch, limit_problem, unit_problem
+from autotuner.trial.duel import DuelPlan
+from autotuner.trial.outcome import Outcome, Phase, Status
+from autotuner.trial.request import Numerics, TrialRequest
+from autotuner.trial.runner import Runner, never
 
 _SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_FINAL_TRIALS = 6
+_LIKELY_PAIRS = 5
+_PAIR_TRIALS = 2.2
+_MOST_RESERVE = 0.45
+_CONTROL_EVERY = 4
+_SLICE_S, _SLICE_STEPS, _LONGEST_SLICE_S = 0.3, 4, 2.0
+_TIGHT = 0.01
+_CLEARLY = 2.0
+_DRIFT_ALLOWED = 0.15
+_MEMORY_SPARE = 1.2
 
 
 class Listener(Protocol):
@@ -59,6 +94,12 @@ class Listener(Protocol):
 
     def facts_known(self, facts: StudyFacts) -> None:
         """Hear what the default's trial has shown: the step, the knobs, notices."""
+
+    def noise_known(self, noise: Noise) -> None:
+        """Hear what the noise check has shown."""
+
+    def remark(self, text: str) -> None:
+        """Hear something that the user should know, in a sentence."""
 
     def progress(self, done: float) -> None:
         """Hear which part of search and final is done, from 0 to 1."""
@@ -81,13 +122,31 @@ class Setting:
 
 
 class Tuner:
-    """Runs the trials of one study."""
+    """Runs the trials of one study. Leaving the context ends the resident process."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._study = setting.study
         self._started = setting.monotonic()
         self._facts = read_study_facts(setting.study)
+        self._noise = read_noise(setting.study)
+        self._method = Method.SEQUENTIAL
+        self._slice_s = _SLICE_S
+        if self._noise is not None:
+            self._method, self._slice_s = self._noise.method, self._noise.slice_s
+        self._plan = setting.spec.plan
+        self._arena = Arena(setting.runner, self._request, setting.folder / "residents")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._arena.dismiss()
 
     @property
     def facts(self) -> StudyFacts:
@@ -95,6 +154,27 @@ class Tuner:
         if self._facts is None:
             raise RuntimeError("the default has not run yet")
         return self._facts
+
+    @property
+    def noise(self) -> Noise:
+        """The noise check's result; known once it has been made."""
+        if self._noise is None:
+            raise RuntimeError("the noise check has not been made yet")
+        return self._noise
+
+    @property
+    def spec(self) -> StudySpec:
+        """What the study was asked to do."""
+        return self._setting.spec
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the study's files."""
+        return self._setting.folder
+
+    def remark(self, text: str) -> None:
+        """Tell the user something."""
+        self._setting.listener.remark(text)
 
     def records(self) -> list[TrialRecord]:
         """Return all trials so far."""
@@ -127,16 +207,20 @@ class Tuner:
         return self._study.get_trials(deepcopy=False)[number]
 
     def run_first_trials(self) -> None:
-        """Run TensorFlow's defaults, the recipe, and what the script sets itself, where missing.
+        """Run TensorFlow's defaults, the noise check, the recipe, and what the script sets itself.
+
+        Only what is missing. A small number of trials leaves the later ones out.
 
         Raises:
             ScriptFailedError: if the script does not run with TensorFlow's defaults.
         """
         if self._facts is None:
             self._run_default()
-        elif not any(r.role is Role.DEFAULT and r.value is not None for r in self.records()):
-            self.run_trial(Role.DEFAULT, {})  # killed between the default's run and its telling
+        elif not any(r.role is Role.DEFAULT and r.gain is not None for r in self.records()):
+            self._run_default()  # killed between the default's run and its telling
         self._setting.listener.facts_known(self.facts)
+        if self._trials_left() > 0:
+            self.check_noise()
         space = self.facts.space
         tried = {configuration_key(space.default)}
         first = [(Role.RECIPE, space.recipe)]
@@ -150,6 +234,88 @@ class Tuner:
                 self.run_trial(role, configuration)
             tried.add(key)
 
+    def check_noise(self) -> None:
+        """Run the defaults in further processes, once: how much do they differ, and why?"""
+        if self._noise is None:
+            self._noise = self._measure_noise()
+            write_noise(self._study, self._noise)
+        self._setting.listener.noise_known(self._noise)
+
+    def _measure_noise(self) -> Noise:
+        default = next(r for r in self.records() if r.role is Role.DEFAULT and r.score)
+        self._method, why = self._choose_method(default)
+        before = read_counters()
+        controls = []
+        for _ in range(self._plan.processes - 1):
+            record = self.run_trial(Role.CONTROL, {})
+            controls.append(record)
+            if record.gain is None and self._method is Method.DUEL:
+                why = f"the defaults failed when they were stopped and continued: {record.reason}"
+                self._method = Method.SEQUENTIAL
+                controls = [self.run_trial(Role.CONTROL, {})]
+        if self._method is Method.SEQUENTIAL and not why:
+            why = "duels did not work"
+        self._arena_rests()
+        counted = [r for r in controls if r.gain is not None]
+        gains = [record.gain for record in counted if record.gain is not None]
+        comparisons = [
+            Comparison(gain=1.0, low=r.gain_low, high=r.gain_high, rounds=0, reference=1.0)
+            for r in counted
+        ]
+        scores = [r.score for r in (default, *counted) if r.score is not None]
+        others = [r.others_cores for r in counted if r.others_cores is not None]
+        causes = find_causes(
+            self._setting.machine,
+            before,
+            read_counters(),
+            others_cores=max(others) if others else None,
+        )
+        return Noise(
+            method=self._method,
+            why=why if self._method is Method.SEQUENTIAL else "",
+            processes=1 + len(counted) + (self._method is Method.DUEL),
+            between=spread_of_processes(gains, inside_spread(comparisons)),
+            raw=spread_of_scores(scores),
+            inside=inside_spread(comparisons),
+            slice_s=self._slice_s,
+            others_cores=sorted(others)[len(others) // 2] if others else 0.0,
+            causes=tuple(causes),
+        )
+
+    def _arena_rests(self) -> None:
+        if self._method is Method.SEQUENTIAL:
+            self._arena.dismiss()
+
+    def _choose_method(self, default: TrialRecord) -> tuple[Method, str]:
+        """Return duels where they can work, else the reason why they can't."""
+        facts, attributes = self.facts, self._frozen(default.number).user_attrs
+        step_s = attributes.get("step_ms_p50", 0.0) / 1000
+        self._slice_s = min(_LONGEST_SLICE_S, max(_SLICE_S, _SLICE_STEPS * step_s))
+        peak = attributes.get("peak_rss_mib", 0.0) * 2**20
+        room = min(psutil.virtual_memory().available, self._setting.machine.memory_bytes - peak)
+        if self.spec.pairing is Pairing.SEQUENTIAL:
+            why = "it was asked for"
+        elif facts.source == StepSource.PROCESS.value:
+            why = "the script is timed as a whole"
+        elif any(notice.kind == "short" for notice in facts.notices):
+            why = "the script is too short for duels"
+        elif step_s > _LONGEST_SLICE_S / 2:
+            why = f"steps of {step_s:.1f} s are longer than a turn can be"
+        elif room < _MEMORY_SPARE * peak:
+            why = "memory does not hold two processes of the script"
+        else:
+            return Method.DUEL, ""
+        return Method.SEQUENTIAL, why
+
+    def _give_up_duels(self, why: str) -> None:
+        """Go on sequentially, and tell the user why."""
+        self._method = Method.SEQUENTIAL
+        self._arena.dismiss()
+        self.remark(f"no duels with this script from here on: {why}")
+        if self._noise is not None:
+            self._noise = dataclasses.replace(self._noise, method=self._method, why=why)
+            write_noise(self._study, self._noise)
+
     def search(self) -> None:
         """Run the sampler's trials until the number of trials or the time is used up.
 
@@ -161,12 +327,13 @@ class Tuner:
             seed=self.facts.seed,
             trials_so_far=len(self._study.get_trials(deepcopy=False)),
         )
-        limit = self._setting.spec.trials or DEFAULT_TRIALS
+        limit = self._setting.spec.trials or self._plan.trials
         enumerates = (
             self._setting.spec.sampler is SamplerName.GRID or self.facts.space.size <= limit
         )
         grid = walk_grid(self.facts.space, seed=self.facts.seed)
         while self._trials_left() > 0 and self._has_time():
+            self._run_control_if_due()
             if enumerates:
                 configuration = self._next_untried(grid)
                 if configuration is None:
@@ -175,62 +342,171 @@ class Tuner:
             else:
                 self._run_proposed()
 
+    def _run_control_if_due(self) -> None:
+        """Without duels, run the defaults now and then: the next trials are held against them."""
+        if self._method is Method.DUEL:
+            return
+        ended = [r for r in self.records() if r.state in _ENDED]
+        at = max((i for i, r in enumerate(ended) if r.role in (Role.DEFAULT, Role.CONTROL)))
+        if len(ended) - 1 - at >= _CONTROL_EVERY:
+            self.run_trial(Role.CONTROL, {})
+
     def _run_proposed(self) -> None:
         trial = self._study.ask()
         with self._failing_if_interrupted(trial):
             configuration = suggest(trial, self.facts.space)
-            self._run(trial, Role.SEARCH, configuration, pair=None)
+            self._run(trial, Role.SEARCH, configuration)
 
     def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:
         default = self.facts.space.default
         tried = {record.key(default) for record in self.records() if record.state in _ENDED}
         return next((point for point in grid if configuration_key(point) not in tried), None)
 
-    def run_trial(
-        self, role: Role, configuration: Configuration, *, pair: int | None = None
-    ) -> TrialRecord:
+    def run_trial(self, role: Role, configuration: Configuration) -> TrialRecord:
         """Run one trial with a given configuration; the empty one is TensorFlow's defaults."""
+        trial = self._ask(configuration)
+        with self._failing_if_interrupted(trial):
+            return self._run(trial, role, configuration)
+
+    def _ask(self, configuration: Configuration) -> optuna.Trial:
+        """Return a new Optuna trial that has the configuration, where the space holds it."""
         full = {**self.facts.space.default, **configuration}
         learn = self.facts.space.holds(full)
         if learn:
             self._study.enqueue_trial(full)
         trial = self._study.ask()
-        with self._failing_if_interrupted(trial):
-            if learn:
+        if learn:
+            with self._failing_if_interrupted(trial):
                 suggest(trial, self.facts.space)
-            return self._run(trial, role, configuration, pair=pair)
+        return trial
+
+    def run_pair(
+        self, configuration: Configuration, *, pair: int, against: Configuration | None = None
+    ) -> TrialRecord:
+        """Let a configuration meet another one, the defaults if not said, in fresh processes.
+
+        Which of them starts first, and is the reference, alternates. Returns the configuration's
+        record, whose gain is None if either of them failed; its state is FAIL if it was the other.
+        """
+        self._arena.dismiss()
+        other: Configuration = against or {}
+        order = [other, configuration] if pair % 2 == 0 else [configuration, other]
+        ours = pair % 2 == 0  # its place in the order
+        with contextlib.ExitStack() as stack:
+            trials = []
+            for side in order:
+                trial = self._ask(side)
+                stack.enter_context(self._failing_if_interrupted(trial))
+                self._start(trial, Role.FINAL, side, pair)
+                trials.append(trial)
+            first, second, comparison = self._meet(order, trials)
+            if comparison is not None and not ours:
+                comparison = _flipped(comparison)
+            sides = (second, first) if ours else (first, second)
+            record = self._tell_side(trials[ours], sides[0], comparison, limited=True)
+            itself = comparison and dataclasses.replace(comparison, gain=1.0, low=None, high=None)
+            self._tell_side(trials[not ours], sides[1], itself, limited=False)
+        return record
+
+    def _tell_side(
+        self,
+        trial: optuna.Trial,
+        outcome: Outcome | None,
+        comparison: Comparison | None,
+        *,
+        limited: bool,
+    ) -> TrialRecord:
+        failed = outcome is not None and outcome.status is not Status.MEASURED
+        if outcome is None or (comparison is None and not failed):
+            self._fail(trial.number, "the other side of the pair failed")
+            return self._record(trial.number)
+        outcome, measurement = self._measured(outcome, comparison, limited=limited)
+        return self._tell(trial, outcome, measurement)
+
+    def _meet(
+        self, order: Sequence[Configuration], trials: Sequence[optuna.Trial]
+    ) -> tuple[Outcome, Outcome | None, Comparison | None]:
+        """Measure two sides; the comparison is the second's over the first."""
+        runner, listener = self._setting.runner, self._setting.listener
+        measure_s = self._plan.final_measure_s
+        requests = [self._request(side, measure_s) for side in order]
+        folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
+        if self._method is Method.DUEL:
+            plan = self._duel_plan(measure_s)
+            first, second = duel_pair(
+                runner, requests[0], requests[1], folders, plan, listener.phase_entered, never
+            )
+            comparison = None
+            if second is not None and second.status is Status.MEASURED:
+                comparison = self._compare(second)
+            if second is None or comparison is not None or first.status is not Status.MEASURED:
+                return first, second, comparison
+            self._give_up_duels("a process ended before its duel was over")
+        first = runner.run(requests[0], folders[0], listener.phase_entered)
+        second = runner.run(requests[1], folders[1], listener.phase_entered)
+        return first, second, self._compare_scores(second, first)
+
+    def _compare_scores(self, one: Outcome, other: Outcome) -> Comparison | None:
+        scores = [self._score(outcome) for outcome in (one, other)]
+        if scores[0] is None or scores[1] is None:
+            return None
+        gain = gain_of(scores[0], scores[1], self.facts.objective)
+        return Comparison(gain=gain, low=None, high=None, rounds=0, reference=scores[1])
+
+    def run_for_values(self, configuration: Configuration, folder: Path, seed: int) -> Outcome:
+        """Run the script just until its first steps have computed something; no trial of Optuna's.
+
+        Seeds are fixed, so that two runs can be held against each other.
+        """
+        request = dataclasses.replace(
+            self._request(configuration),
+            source=StepSource.AUTO,
+            phase=None,
+            numerics=Numerics(seed=seed),
+        )
+        return self._setting.runner.run(request, folder)
 
     def _trials_left(self) -> int:
         used = sum(r.role in _SEARCH_ROLES and r.state in _ENDED for r in self.records())
-        spec = self._setting.spec
-        limit = spec.trials
+        limit = self.spec.trials
         if limit is None:
-            limit = DEFAULT_TRIALS if spec.budget_s is None else used + 1
+            limit = self._plan.trials if self.spec.budget_s is None else used + 1
         return limit - used
 
-    def _elapsed_s(self) -> float:
+    def elapsed_s(self) -> float:
+        """Return how long this sitting has lasted, in seconds."""
         return self._setting.monotonic() - self._started
 
     def _has_time(self) -> bool:
-        """Tell whether one more trial fits, with the final pairs after it."""
-        budget_s = self._setting.spec.budget_s
+        """Tell whether one more trial fits, with race and final after it."""
+        budget_s = self.spec.budget_s
         if budget_s is None:
             return True
-        return self._elapsed_s() + (1 + _FINAL_TRIALS) * self._mean_trial_s() <= budget_s
+        race = self._plan.shortlist * self._plan.race_rounds
+        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._mean_trial_s()
+        reserve_s = min(reserve_s, _MOST_RESERVE * budget_s)
+        return self.elapsed_s() + self._mean_trial_s() + reserve_s <= budget_s
+
+    def has_time_for_pair(self) -> bool:
+        """Tell whether one more final pair fits into the budget."""
+        budget_s = self.spec.budget_s
+        pair_s = _PAIR_TRIALS * self._mean_trial_s()
+        return budget_s is None or self.elapsed_s() + pair_s <= budget_s
 
     def _mean_trial_s(self) -> float:
-        lengths = [record.elapsed_s for record in self.records() if record.elapsed_s]
+        lengths = [r.elapsed_s for r in self.records() if r.elapsed_s and r.role is not Role.FINAL]
         return sum(lengths) / len(lengths) if lengths else 0.0
 
     def part_done(self) -> float:
-        """Return which part of search and final is done, by trials or time, the further one."""
-        spec = self._setting.spec
+        """Return which part of everything is done, by trials or time, the further one."""
         parts = [0.0]
-        if spec.budget_s is not None:
-            parts.append(self._elapsed_s() / spec.budget_s)
-        if spec.budget_s is None or spec.trials is not None:
+        if self.spec.budget_s is not None:
+            parts.append(self.elapsed_s() / self.spec.budget_s)
+        if self.spec.budget_s is None or self.spec.trials is not None:
+            plan = self._plan
+            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * _LIKELY_PAIRS
             ended = sum(record.state in _ENDED for record in self.records())
-            parts.append(ended / ((spec.trials or DEFAULT_TRIALS) + _FINAL_TRIALS))
+            parts.append(ended / ((self.spec.trials or plan.trials) + others))
         return min(1.0, max(parts))
 
     @contextmanager
@@ -242,8 +518,10 @@ class Tuner:
                 self._fail(trial.number, f"interrupted ({type(error).__name__})")
             raise
 
-    def _request(self, configuration: Configuration) -> TrialRequest:
-        spec, facts = self._setting.spec, self._facts
+    def _request(
+        self, configuration: Configuration, measure_s: float | None = None
+    ) -> TrialRequest:
+        spec, facts = self.spec, self._facts
         return TrialRequest(
             script=spec.model,
             arguments=spec.arguments,
@@ -254,37 +532,107 @@ class Tuner:
             source=spec.measure if facts is None else StepSource(facts.source),
             # the same step in every trial, even where another would be found first
             phase=spec.phase if facts is None else _pinned_phase(facts),
-            timing=spec.timing,
+            timing=dataclasses.replace(spec.timing, measure_s=measure_s or self._plan.measure_s),
         )
 
-    def _execute(
-        self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None
-    ) -> Outcome:
+    def _trial_folder(self, trial: optuna.Trial) -> Path:
+        return self._setting.folder / "trials" / f"{trial.number:04d}"
+
+    def _duel_plan(self, measure_s: float) -> DuelPlan:
+        return DuelPlan(slice_s=self._slice_s, measure_s=measure_s)
+
+    def _start(
+        self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None = None
+    ) -> None:
         write_start(trial, role=role, configuration=configuration, owner=owner(), pair=pair)
-        listener = self._setting.listener
-        listener.trial_started(trial.number, role, configuration)
-        folder = self._setting.folder / "trials" / f"{trial.number:04d}"
-        return self._setting.runner.run(
-            self._request(configuration), folder, listener.phase_entered
+        self._setting.listener.trial_started(trial.number, role, configuration)
+
+    def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
+        self._start(trial, role, configuration)
+        watch = Watch(
+            objective=self.facts.objective,
+            unit=self.facts.unit,
+            # what is raced or a control has to be known well, however slow it is
+            incumbent=self._incumbent() if role is Role.SEARCH else None,
+            between=0.0 if self._noise is None else self._noise.between,
         )
+        outcome, comparison = self._against_defaults(trial, configuration, watch)
+        limited = role is not Role.CONTROL
+        outcome, measurement = self._measured(outcome, comparison, limited=limited)
+        measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
+        return self._tell(trial, outcome, measurement)
 
-    def _run(
-        self, trial: optuna.Trial, role: Role, configuration: Configuration, *, pair: int | None
-    ) -> TrialRecord:
-        outcome = self._execute(trial, role, configuration, pair)
-        throughput = None
-        if outcome.status is Status.MEASURED:
-            throughput = summarize(outcome, count_samples=self.facts.unit is Unit.SAMPLES)
-            outcome = _checked_unit(outcome, throughput, self.facts.unit)
-        return self._tell(trial, outcome, throughput)
+    def _incumbent(self) -> float | None:
+        gains = [r.gain for r in self.records() if r.gain is not None and r.role in _SEARCH_ROLES]
+        return max(gains, default=None)
 
-    def _tell(
-        self, trial: optuna.Trial, outcome: Outcome, throughput: Throughput | None
-    ) -> TrialRecord:
-        write_outcome(trial, outcome, throughput)
-        if outcome.status is Status.MEASURED and throughput is not None:
-            self._study.tell(trial, throughput.value)
-        elif self._setting.spec.sampler is SamplerName.GP and (penalty := self._penalty()):
+    def _against_defaults(
+        self, trial: optuna.Trial, configuration: Configuration, watch: Watch
+    ) -> tuple[Outcome, Comparison | None]:
+        folder, heard = self._trial_folder(trial), self._setting.listener.phase_entered
+        if self._method is Method.DUEL:
+            plan = self._duel_plan(self._plan.measure_s)
+            try:
+                outcome = self._arena.duel(configuration, folder, plan, heard, watch.rounds)
+            except DuelImpossibleError as error:
+                self._give_up_duels(str(error))
+            else:
+                return outcome, self._compare(outcome)
+        control = self._latest_control()
+        watch.reference = control.throughput.value if control.throughput else None
+        watch.count_samples = self.facts.unit is Unit.SAMPLES
+        request = self._request(configuration)
+        outcome = self._setting.runner.run(request, folder, heard, watch.windows)
+        score, reference = self._score(outcome), control.score
+        if score is None or reference is None:
+            return outcome, None
+        gain = gain_of(score, reference, self.facts.objective)
+        return outcome, Comparison(gain=gain, low=None, high=None, rounds=0, reference=reference)
+
+    def _latest_control(self) -> TrialRecord:
+        roles = (Role.DEFAULT, Role.CONTROL)
+        return [r for r in self.records() if r.role in roles and r.score is not None][-1]
+
+    def _compare(self, outcome: Outcome) -> Comparison | None:
+        facts = self.facts
+        return compare_rounds(outcome.rounds, outcome.closing, facts.objective, facts.unit)
+
+    def _score(self, outcome: Outcome) -> float | None:
+        if outcome.status is not Status.MEASURED:
+            return None
+        throughput = summarize(outcome, count_samples=self.facts.unit is Unit.SAMPLES)
+        if throughput is None:
+            return None
+        return score_outcome(outcome, throughput, self.facts.objective)
+
+    def _measured(
+        self, outcome: Outcome, comparison: Comparison | None, *, limited: bool
+    ) -> tuple[Outcome, Measurement]:
+        """Return what a trial comes to; an outcome that does not count says so."""
+        if outcome.status is not Status.MEASURED:
+            return outcome, Measurement()
+        throughput = summarize(outcome, count_samples=self.facts.unit is Unit.SAMPLES)
+        reason = unit_problem(throughput, self.facts.unit)
+        if reason is None and comparison is None:
+            reason = "it could not be compared with the defaults: too few steps"
+        if reason is not None:
+            return dataclasses.replace(
+                outcome, status=Status.NO_STEPS, reason=reason
+            ), Measurement()
+        measurement = Measurement(
+            throughput=throughput, score=self._score(outcome), comparison=comparison
+        )
+        reason = limit_problem(outcome, self.spec) if limited else None
+        if reason is not None:
+            outcome = dataclasses.replace(outcome, status=Status.OVER_LIMIT, reason=reason)
+        return outcome, measurement
+
+    def _tell(self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> TrialRecord:
+        write_outcome(trial, outcome, measurement)
+        gain = measurement.gain
+        if outcome.status is Status.MEASURED and gain is not None:
+            self._study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
+        elif self.spec.sampler is SamplerName.GP and (penalty := self._penalty()):
             self._study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
@@ -295,8 +643,9 @@ class Tuner:
         return record
 
     def _penalty(self) -> float:
-        """Return half of the slowest throughput so far; 0 if there is none."""
-        return min((r.value for r in self.records() if r.value is not None), default=0.0) / 2
+        """Return a value twice as bad as the worst so far."""
+        worst = min((r.gain for r in self.records() if r.gain is not None), default=1.0)
+        return corrected(self.facts.base, worst / 2, self.facts.objective)
 
     def _run_default(self) -> None:
         """Run the defaults; what they show (step, unit, libraries) shapes the study."""
@@ -307,22 +656,34 @@ class Tuner:
         self._study.enqueue_trial(dict(everything))
         trial = self._study.ask()
         with self._failing_if_interrupted(trial):
-            outcome = self._execute(trial, Role.DEFAULT, {}, None)
-            throughput = None
+            self._start(trial, Role.DEFAULT, {})
+            # twice as long as others: its course tells what kind of script it is
+            request = self._request({}, 2 * self._plan.measure_s)
+            outcome = setting.runner.run(
+                request, self._trial_folder(trial), setting.listener.phase_entered
+            )
+            throughput = score = None
             if outcome.status is Status.MEASURED:
                 throughput = summarize(outcome, count_samples=knows_samples(outcome))
-            if throughput is None:
-                write_outcome(trial, outcome, None)
+            if throughput is not None:
+                score = score_outcome(outcome, throughput, self.spec.objective)
+            if throughput is None or score is None:
+                write_outcome(trial, outcome, Measurement())
                 self._study.tell(trial, state=TrialState.FAIL)
                 setting.listener.trial_ended(self._record(trial.number))
                 raise _script_failed(outcome)
-            self._facts = self._facts_from(outcome, throughput)
+            self._facts = self._facts_from(outcome, throughput, score)
             if self._facts.space.holds(self._facts.space.default):
                 suggest(trial, self._facts.space)
             write_study_facts(self._study, self._facts)
-            self._tell(trial, outcome, throughput)
+            itself = Comparison(gain=1.0, low=None, high=None, rounds=0, reference=score)
+            measurement = Measurement(throughput=throughput, score=score, comparison=itself)
+            self._tell(trial, outcome, measurement)
+            reason = limit_problem(outcome, self.spec)
+            if reason is not None:
+                self.remark(f"TensorFlow's defaults are over the limit themselves: {reason}")
 
-    def _facts_from(self, outcome: Outcome, throughput: Throughput) -> StudyFacts:
+    def _facts_from(self, outcome: Outcome, throughput: Throughput, score: float) -> StudyFacts:
         setting, spec = self._setting, self._setting.spec
         build = dataclasses.replace(
             setting.build,
@@ -340,7 +701,9 @@ class Tuner:
             phase=outcome.step_phase or "",
             folder=setting.folder,
             seed=spec.seed,
-            notices=(*outcome.notices, *_shape_notices(outcome)),
+            objective=spec.objective,
+            base=score,
+            notices=(*outcome.notices, *shape_notices(outcome)),
         )
 
 
@@ -348,24 +711,17 @@ def _pinned_phase(facts: StudyFacts) -> str | None:
     return facts.phase if facts.source in ("keras", "dataset", "function") else None
 
 
-def _shape_notices(outcome: Outcome) -> Iterator[Notice]:
-    if not outcome.complete and outcome.source != StepSource.PROCESS.value:
-        text = "the script ended before the measurement was complete"
-        if not outcome.warm:
-            text += ", and even before its speed was steady"
-        text += (
-            "; let it run longer for better numbers. Each trial runs it to its end, "
-            "and so does whatever it writes there"
-        )
-        yield Notice(kind="short", where="", text=text)
-
-
-def _checked_unit(outcome: Outcome, throughput: Throughput | None, unit: Unit) -> Outcome:
-    if throughput is not None and throughput.unit is unit:
-        return outcome
-    found = "nothing" if throughput is None else throughput.unit.value
-    reason = f"the script was measured in {found}, the study counts {unit.value}"
-    return dataclasses.replace(outcome, status=Status.NO_STEPS, reason=reason)
+def _flipped(comparison: Comparison | None) -> Comparison | None:
+    """Return the first side's comparison, given the second's."""
+    if comparison is None:
+        return None
+    low, high = comparison.high, comparison.low
+    return dataclasses.replace(
+        comparison,
+        gain=1 / comparison.gain,
+        low=None if low is None else 1 / low,
+        high=None if high is None else 1 / high,
+    )
 
 
 def _script_failed(outcome: Outcome) -> ScriptFailedError:

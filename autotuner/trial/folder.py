@@ -31,9 +31,10 @@ def prepare_folder(folder: Path, request: TrialRequest) -> None:
         raise UserError(f"{folder}: can't be written: {error.strerror}", hint=hint) from error
 
 
-def child_argv(folder: Path, request: TrialRequest, events: int) -> list[str]:
-    """Return the child's command line."""
-    return [str(request.python), str(CHILD_MAIN), str(folder / "request.json"), str(events)]
+def child_argv(folder: Path, request: TrialRequest, *descriptors: int) -> list[str]:
+    """Return the child's command line; descriptors: for its events, and for orders to it."""
+    numbers = [str(descriptor) for descriptor in descriptors]
+    return [str(request.python), str(CHILD_MAIN), str(folder / "request.json"), *numbers]
 
 
 def repro_script(folder: Path, request: TrialRequest) -> str:

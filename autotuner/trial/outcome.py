@@ -15,6 +15,7 @@ class Status(enum.StrEnum):
     OUT_OF_MEMORY = "out of memory"
     NO_STEPS = "no steps"
     REJECTED = "rejected"
+    OVER_LIMIT = "over the limit"
 
 
 class Phase(enum.StrEnum):
@@ -33,8 +34,34 @@ class Window:
     warmup: bool
     start_s: float
     duration_s: float
-    steps: int
-    samples: int | None
+    steps: float
+    samples: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one side of a duel did while it was its turn.
+
+    ``start_s``: since the duel began. ``duration_s``: running time that counts; ``steps`` and
+    ``samples`` done in it, parts included. ``step_s``: lengths of whole steps (means of a few where
+    they are very short). ``cpu_s``: CPU time of all of the turn, and ``turn_s`` how long that was.
+    """
+
+    start_s: float
+    duration_s: float
+    steps: float
+    samples: float | None
+    step_s: tuple[float, ...]
+    cpu_s: float
+    turn_s: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """A turn of the reference, then one of the candidate."""
+
+    reference: Turn
+    candidate: Turn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +69,7 @@ class Notice:
     """Something in the script that the user should know about.
 
     ``kind``: "override" (the script sets ``knob`` to ``value`` itself), "map_kept",
-    "map_randomness". ``where``: file and line.
+    "map_randomness", "cache", and what the course of the measurement tells. ``where``: file, line.
     """
 
     kind: str
@@ -56,13 +83,11 @@ class Notice:
 class Cost:
     """What a measurement took besides time. None: not known on this system.
 
-    ``step_ms``: percentiles of step times, by "p50", "p95", "p99". ``cores_used``: CPU seconds of
-    the script and its workers per second. ``others_cores``: the same of everything else on the
-    machine, which should be near 0. ``first_step_s``: from the child's start to the end of its
-    first step; ``warmup_s``: from there to the beginning of the measurement.
+    ``cores_used``: CPU seconds of the script and its workers per second. ``others_cores``: the same
+    of everything else on the machine, which should be near 0. ``first_step_s``: from the child's
+    start to the end of its first step; ``warmup_s``: from there to where measuring began.
     """
 
-    step_ms: dict[str, float] | None = None
     cores_used: float | None = None
     others_cores: float | None = None
     voluntary_switches: int | None = None
@@ -75,6 +100,10 @@ class Cost:
 class Outcome:
     """How a trial ended.
 
+    ``rounds``: of the duel, if it was one; ``closing``: the reference's turn after the last one.
+    ``reference_ended``: it was cut short because the reference's script came to its end.
+    ``step_s``: lengths of the measured steps. ``ticks``: steps seen in all. ``numerics``: what the
+    first steps computed, where that was asked for.
     ``reason``: one sentence, for every status but MEASURED. ``phase``: where it ended. ``windows``:
     of the meter that counts, warm-up included. ``source`` and ``step_phase``: what a step was.
     ``complete``: the measurement lasted as long as was asked. ``warm``: the warm-up came to its end
@@ -90,6 +119,12 @@ class Outcome:
     error_kind: str | None = None
     last_lines: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
+    step_s: tuple[float, ...] = ()
+    ticks: int = 0
+    rounds: tuple[Round, ...] = ()
+    closing: Turn | None = None
+    reference_ended: bool = False
+    numerics: tuple[tuple[float, ...], ...] = ()
     source: str | None = None
     step_phase: str | None = None
     complete: bool = False

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,17 +44,35 @@ class _Lines:
         return lines
 
 
+class Pipes:
+    """The pipes of a child: its events to us, and our orders to it."""
+
+    def __init__(self) -> None:
+        self.events_read, self.events_write = os.pipe()
+        self.orders_read, self.orders_write = os.pipe()
+
+    @property
+    def childs(self) -> tuple[int, int]:
+        """The child's ends: for its events, and for the orders."""
+        return self.events_write, self.orders_read
+
+    @property
+    def ours(self) -> tuple[int, int]:
+        """The parent's ends."""
+        return self.events_read, self.orders_write
+
+
 class WardedProcess:
     """A child and everything it starts; leaving the context kills all of it.
 
-    ``messages`` yields what the child (``events``) and the warden (``status``) say.
+    ``receive`` returns what the child (``events``) and the warden (``status``) say.
     """
 
     def __init__(
         self,
         argv: Sequence[str],
         *,
-        events_pipe: tuple[int, int],
+        pipes: Pipes,
         environment: dict[str, str],
         working_directory: Path,
         log: Path,
@@ -62,11 +81,11 @@ class WardedProcess:
     ) -> None:
         self._mark = uuid.uuid4().hex
         become_subreaper()  # if the warden itself is killed, what it left comes to us
-        events_read, events_write = events_pipe
+        self._orders = pipes.orders_write
         status_read, status_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
-        inherited = [lifeline_read, status_write, events_write]
-        numbers = [str(descriptor) for descriptor in inherited]
+        inherited = [lifeline_read, status_write, *pipes.childs]
+        numbers = [str(lifeline_read), str(status_write), ",".join(map(str, pipes.childs))]
         settings = [str(grace_s), str(memory_floor_bytes)]
         command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
         # the child's environment is not for the warden, which needs our own, and is not for argv
@@ -85,7 +104,7 @@ class WardedProcess:
                     start_new_session=True,
                 )
         except BaseException:
-            for descriptor in (events_read, status_read, self._lifeline):
+            for descriptor in (*pipes.ours, status_read, self._lifeline):
                 os.close(descriptor)
             raise
         finally:
@@ -94,10 +113,11 @@ class WardedProcess:
         assert self._warden.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._warden.stdin as pipe:
             pipe.write(child_environment)
-        self._events = _Lines(events_read)
+        self._events = _Lines(pipes.events_read)
         self._status = _Lines(status_read)
+        self._waiting: deque[dict[str, Any]] = deque()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(events_read, selectors.EVENT_READ, self._events)
+        self._selector.register(pipes.events_read, selectors.EVENT_READ, self._events)
         self._selector.register(status_read, selectors.EVENT_READ, self._status)
 
     def __enter__(self) -> Self:
@@ -111,23 +131,22 @@ class WardedProcess:
     ) -> None:
         self.close()
 
-    def messages(self, deadline: Callable[[], float]) -> Iterator[dict[str, Any]]:
-        """Yield messages until the deadline or until the child is gone.
+    def receive(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next message, or None if there is none by then (monotonic seconds).
 
-        The last message is ``exited``. A line that is not JSON is passed on as ``garbage``. Take
-        all of it: messages that were read and not taken are lost.
-
-        Args:
-            deadline: returns monotonic seconds; asked anew before each wait.
+        The last one is ``exited``, or ``warden_gone`` if the warden died without saying so. A line
+        that is not JSON is passed on as ``garbage``.
         """
-        while not self._status.at_end:
-            ready = self._selector.select(max(0.0, deadline() - time.monotonic()))
+        while not self._waiting:
+            if self._status.at_end:
+                return {"event": "warden_gone"}
+            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
-                return
+                return None
             # the child's events before the warden's word that the child is gone
             for lines in sorted((key.data for key, _ in ready), key=lambda x: x is self._status):
-                yield from self._read(lines)
-        yield {"event": "warden_gone"}
+                self._waiting.extend(self._read(lines))
+        return self._waiting.popleft()
 
     def _read(self, lines: _Lines) -> Iterator[dict[str, Any]]:
         for line in lines.read():
@@ -144,10 +163,26 @@ class WardedProcess:
             for line in self._events.read():
                 yield _parse(line)
 
+    def stop(self) -> None:
+        """Have the child and all it has started stopped; ``stopped`` says when that was done."""
+        self._tell_warden(b"S")
+
+    def go_on(self) -> None:
+        """Have them continued; ``continued`` says when that was done."""
+        self._tell_warden(b"C")
+
     def terminate(self) -> None:
         """Ask the child's group to end; the warden kills it after the grace time."""
+        self._tell_warden(b"T")
+
+    def finish(self) -> None:
+        """Tell the child that its measurement is complete."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._lifeline, b"T")
+            os.write(self._orders, b"F")
+
+    def _tell_warden(self, order: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, order)
 
     def close(self) -> None:
         """Kill what is left and wait until it is gone."""
@@ -163,6 +198,7 @@ class WardedProcess:
         if self._warden.returncode != 0:  # it was killed: do its work
             _kill_marked(self._mark)
         self._selector.close()
+        os.close(self._orders)
         os.close(self._events.descriptor)
         os.close(self._status.descriptor)
 

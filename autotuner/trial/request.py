@@ -21,12 +21,20 @@ class Kind(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """Ask for what the first executions of a script compute, with all seeds fixed."""
+
+    seed: int
+    executions: int = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRequest:
     """One run of a script under one configuration.
 
     ``configuration`` holds only what is to be set: a knob that is absent stays as TensorFlow or the
     script has it, so the empty one is the default. ``environment`` is what the study adds for the
-    script's own use.
+    script's own use. With ``numerics`` nothing is measured: see :class:`Numerics`.
     """
 
     kind: Kind = Kind.TRIAL
@@ -39,6 +47,7 @@ class TrialRequest:
     source: StepSource = StepSource.AUTO
     phase: str | None = None
     timing: Timing = Timing()
+    numerics: Numerics | None = None
 
 
 def pipeline_settings(configuration: Configuration) -> dict[str, int | str | None]:
@@ -64,6 +73,7 @@ def as_json(request: TrialRequest) -> dict[str, Any]:
         "arguments": list(request.arguments),
         "environment": {name: values.get(name) for name in MANAGED_VARIABLES},
         "pipeline": pipeline_settings(request.configuration),
+        "numerics": None if request.numerics is None else dataclasses.asdict(request.numerics),
         "measurement": {
             "source": request.source.value,
             "phase": request.phase,

@@ -2,20 +2,23 @@
 
 Command line::
 
-    PYTHON -P warden.py LIFELINE_FD STATUS_FD EVENTS_FD GRACE_S MEMORY_FLOOR -- CHILD_ARGV...
+    PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S MEMORY_FLOOR -- CHILD_ARGV...
 
-It starts CHILD_ARGV in a session of its own with EVENTS_FD open, becomes the reaper of everything
-that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not escape), and waits:
+It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open, becomes the reaper
+of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not
+escape), and waits:
 
 - the child ends: whatever it started is killed;
+- ``S`` arrives on the lifeline: SIGSTOP to the child and all its descendants; ``C``: SIGCONT;
 - ``T`` arrives on the lifeline: SIGTERM to the child's group, after GRACE_S SIGKILL to all;
 - the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
 - less than MEMORY_FLOOR bytes of the machine's memory are available: SIGKILL to all, before the
   kernel picks a victim of its own.
 
 If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
-lines: ``started`` (pid) or ``not_started`` (reason), ``low_memory`` (available, floor), ``exited``
-(code, or signal).
+lines: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic seconds just before;
+``cpu_s``: CPU time of the child and its descendants so far), ``continued`` (t: just after),
+``low_memory`` (available, floor), ``exited`` (code, or signal).
 
 Runs in the parent's interpreter and environment. The child's environment comes as a JSON object on
 standard input; working directory, standard output and standard error are handed through.
@@ -83,6 +86,17 @@ def _reap_orphans(keep: int = 0) -> None:
                 continue
 
 
+def _cpu_s() -> float:
+    """Return the CPU time of the child, its descendants, and those they have waited for."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.Error:
+            continue
+    return total
+
+
 class Warden:
     """Watches one child."""
 
@@ -104,7 +118,7 @@ class Warden:
         except BrokenPipeError:  # the parent is gone; its lifeline tells us the same
             return
 
-    def run(self, argv: list[str], events: int) -> None:
+    def run(self, argv: list[str], descriptors: list[int]) -> None:
         """Start the child, watch it, end with nothing left."""
         become_subreaper()
         try:
@@ -112,7 +126,7 @@ class Warden:
                 argv,
                 stdin=subprocess.DEVNULL,
                 env=json.load(sys.stdin),
-                pass_fds=[events],
+                pass_fds=descriptors,
                 start_new_session=True,
                 preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
             )
@@ -120,7 +134,8 @@ class Warden:
             self._say("not_started", reason=error.strerror)
             self._say("exited", code=127, signal=None)
             return
-        os.close(events)
+        for descriptor in descriptors:
+            os.close(descriptor)
         self._say("started", pid=child.pid)
         while child.poll() is None:
             self._wait(child)
@@ -136,11 +151,7 @@ class Warden:
             os.read(self._wake, 4096)
             _reap_orphans(keep=child.pid)
         if self._lifeline in ready:
-            if os.read(self._lifeline, 1) == b"T":
-                self._signal_group(child.pid, signal.SIGTERM)
-                self._kill_at = time.monotonic() + self._grace_s
-            else:
-                self._kill_all(child.pid)
+            self._obey(os.read(self._lifeline, 1), child.pid)
         if self._kill_at is not None:
             closed, _, _ = select.select([self._lifeline], [], [], 0)
             if closed or time.monotonic() >= self._kill_at:
@@ -150,6 +161,32 @@ class Warden:
             self._say("low_memory", available=available, floor=self._memory_floor)
             self._memory_floor = 0
             self._kill_all(child.pid)
+
+    def _obey(self, order: bytes, pid: int) -> None:
+        match order:
+            case b"S":
+                before = time.monotonic()
+                self._signal_tree(pid, signal.SIGSTOP)
+                self._say("stopped", t=before, cpu_s=_cpu_s())
+            case b"C":
+                self._signal_tree(pid, signal.SIGCONT)
+                self._say("continued", t=time.monotonic())
+            case b"T":
+                self._signal_group(pid, signal.SIGTERM)
+                self._signal_tree(pid, signal.SIGCONT)  # a stopped process hears nothing else
+                self._kill_at = time.monotonic() + self._grace_s
+            case _:
+                self._kill_all(pid)
+
+    def _signal_tree(self, pid: int, number: int) -> None:
+        """Signal the child's group, and descendants that have left it."""
+        self._signal_group(pid, number)
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if os.getpgid(process.pid) != pid:
+                    process.send_signal(number)
+            except (psutil.Error, ProcessLookupError):
+                continue
 
     def _kill_all(self, pid: int) -> None:
         self._signal_group(pid, signal.SIGKILL)
@@ -165,13 +202,13 @@ class Warden:
 
 def main(argv: list[str]) -> None:
     """Run the warden."""
-    lifeline, status, events, grace_s, memory_floor, separator, *child = argv
+    lifeline, status, descriptors, grace_s, memory_floor, separator, *child = argv
     assert separator == "--"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # the parent decides; we go when its lifeline closes. Not SIG_IGN: a child inherits that
         signal.signal(number, lambda *_: None)
     warden = Warden(int(lifeline), int(status), float(grace_s), int(memory_floor))
-    warden.run(child, int(events))
+    warden.run(child, [int(descriptor) for descriptor in descriptors.split(",")])
 
 
 if __name__ == "__main__":

@@ -1,29 +1,33 @@
 """Which configuration to recommend: pure functions over records.
 
 The luckiest trial is not the best configuration, and its value overstates it. So trials of one
-configuration are pooled, and the speed-up comes only from the final pairs, which are new processes.
+configuration are pooled, the best few are raced in new processes, and what is said of the winner's
+speed-up comes only from final pairs, which are new processes again.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from statistics import median
 
 from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Configuration
-from autotuner.statistics import Ratio, ratio_of_pairs
+from autotuner.spec.study_spec import DEFAULT_MARGIN
+from autotuner.study.noise import Noise
 from autotuner.study.record import Role, TrialRecord, configuration_key
+from autotuner.verdict.numerics import Numerics
+from autotuner.verdict.sequential import Finding, Rule, Verdict, find
 
-PAIRS = 3
-"""Final pairs that a winner must win, all of them."""
+_POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A configuration with the median throughput of its trials in the search."""
+    """A configuration with its gain over the defaults: the geometric mean of its trials."""
 
     configuration: Configuration
-    throughput: float
+    gain: float
     trials: int
 
 
@@ -31,71 +35,148 @@ class Candidate:
 class Decision:
     """What to deploy.
 
-    ``best``: the winner of the search, which may be the default. ``speed_up``: over the default,
-    from final pairs; None until they have been run. ``default`` and ``recipe`` and ``own`` (what
-    the script sets itself): search estimates, None where not measured.
+    ``best``: the finalist, which is the default if nothing else was measured. ``finding``: what the
+    final pairs show of it; None until they have been run. ``disturbed_pairs``: run, but not
+    counted. ``default``, ``recipe`` and ``own`` (what the script sets itself): estimates of the
+    search, None where not measured. ``numerics``: what the guard found; None if it has not looked.
+    ``strict``: refuse what changes results.
     """
 
     best: Candidate
     default: Candidate
     recipe: Candidate | None
     own: Candidate | None
-    speed_up: Ratio | None
+    finding: Finding | None
     final_failures: int = 0
+    disturbed_pairs: int = 0
+    pair_s: float | None = None
+    margin: float = DEFAULT_MARGIN
     configurations: int = 0
+    numerics: Numerics | None = None
+    strict: bool = False
+    exported_anyway: bool = False
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing better than the defaults was found."""
-        return self.best == self.default
+        """Whether nothing but the defaults was measured."""
+        return self.best.configuration == self.default.configuration
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the finalist is proven to be faster."""
+        return self.finding is not None and self.finding.verdict is Verdict.FASTER
+
+    @property
+    def refused(self) -> bool:
+        """Whether the finalist is refused because it changes results."""
+        return self.strict and self.numerics is not None and self.numerics.differs is not False
+
+    @property
+    def is_recommended(self) -> bool:
+        """Whether the finalist should be deployed."""
+        if self.is_default or self.final_failures:
+            return False
+        return self.is_faster and not self.refused
 
     @property
     def deploys_best(self) -> bool:
-        """Whether the exported files hold the winner: it must have won all final pairs."""
-        if self.is_default or self.speed_up is None or self.final_failures:
-            return False
-        return self.speed_up.pairs >= PAIRS and self.speed_up.low > 1
+        """Whether the exported files hold the finalist."""
+        return self.is_recommended or (self.exported_anyway and not self.is_default)
 
     @property
     def deployed(self) -> Candidate:
         """The configuration that the exported files hold."""
         return self.best if self.deploys_best else self.default
 
-    def sentence(self) -> str:
-        """Return the result in one sentence."""
-        if self.is_default and self.configurations <= 1:
-            return "only TensorFlow's defaults were measured, so there is nothing to compare."
-        if self.is_default:
-            return "nothing faster than TensorFlow's defaults was found. Keep the defaults."
-        if self.final_failures:
-            return "the best of the search failed in a new process. Keep the defaults."
-        if self.speed_up is None or self.speed_up.pairs < PAIRS:
-            return (
-                f"the best of the search has not yet met the defaults in {PAIRS} new pairs. "
-                "Keep the defaults, or go on with the study."
-            )
-        ratio = self.speed_up
-        numbers = (
-            f"{ratio.median:.2f}x the default's throughput (median of {ratio.pairs} new "
-            f"interleaved pairs, from {ratio.low:.2f}x to {ratio.high:.2f}x)"
-        )
-        if self.deploys_best:
-            return f"the best configuration runs at {numbers}."
-        return f"no clear gain: {numbers}. Keep the defaults."
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict in one word."""
+        return Verdict.INCONCLUSIVE if self.finding is None else self.finding.verdict
+
+
+def candidates(records: Sequence[TrialRecord], default: Configuration) -> list[Candidate]:
+    """Return every configuration of the search that was measured."""
+    return [c for c in (_pooled(full, records, default) for full in _all(records, default)) if c]
+
+
+def _all(records: Sequence[TrialRecord], default: Configuration) -> list[Configuration]:
+    """Return all configurations that were tried, once each."""
+    tried = ({**default, **record.configuration} for record in records)
+    return list({configuration_key(full): full for full in tried}.values())
 
 
 def _pooled(
-    configuration: Configuration, records: Sequence[TrialRecord], default: Configuration
+    configuration: Configuration,
+    records: Sequence[TrialRecord],
+    default: Configuration,
+    roles: Sequence[Role] = _POOLED,
 ) -> Candidate | None:
     key = configuration_key(configuration)
-    values = [
-        record.value
+    logs = [
+        math.log(record.gain)
         for record in records
-        if record.value is not None and record.role is not Role.FINAL and record.key(default) == key
+        if record.gain is not None and record.role in roles and record.key(default) == key
     ]
-    if not values:
+    if not logs:
         return None
-    return Candidate(configuration=configuration, throughput=median(values), trials=len(values))
+    return Candidate(
+        configuration=configuration, gain=math.exp(sum(logs) / len(logs)), trials=len(logs)
+    )
+
+
+def _finalist(records: Sequence[TrialRecord], default: Configuration) -> Candidate | None:
+    """Return who goes, or went, into the final.
+
+    Once final pairs have been run it stays the same. Before that: the winner of the race, by the
+    race's processes alone; those who have run most of its rounds come first, as they were kept.
+    Races and finals before the last trial of the search are past.
+    """
+    since = since_search(records)
+    finals = [r for r in since if r.role is Role.FINAL and r.configuration]
+    if finals:
+        configuration = {**default, **finals[-1].configuration}
+        return _pooled(configuration, records, default) or Candidate(
+            configuration=configuration, gain=1.0, trials=0
+        )
+    raced = [
+        c
+        for c in (_pooled(full, since, default, (Role.RACE,)) for full in _all(since, default))
+        if c is not None and not _failed_in_race(c, since, default)
+    ]
+    if raced:
+        most = max(c.trials for c in raced)
+        winner = max((c for c in raced if c.trials == most), key=lambda c: c.gain)
+        return _pooled(winner.configuration, records, default) or winner
+    others = [c for c in candidates(records, default) if c.configuration != default]
+    return max(others, key=lambda c: c.gain, default=None)
+
+
+def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
+    """Return the records after the last trial of the search that ended."""
+    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.state in _ENDED]
+    return records[at[-1] + 1 :] if at else records
+
+
+def count_finals(records: Sequence[TrialRecord]) -> int:
+    """Return how many finals there have been, each after some more search; at least 1."""
+    count, in_final = 0, False
+    for record in records:
+        if record.role is Role.FINAL:
+            count += not in_final
+            in_final = True
+        elif record.role is Role.SEARCH:
+            in_final = False
+    return max(1, count + (not in_final and count > 0))
+
+
+def _failed_in_race(
+    candidate: Candidate, records: Sequence[TrialRecord], default: Configuration
+) -> bool:
+    key = configuration_key(candidate.configuration)
+    return any(
+        r.role is Role.RACE and r.gain is None and r.state in _ENDED and r.key(default) == key
+        for r in records
+    )
 
 
 def decide(
@@ -104,52 +185,79 @@ def decide(
     default: Configuration,
     recipe: Configuration,
     own: Configuration | None,
+    rule: Rule,
+    noise: Noise | None = None,
+    numerics: Numerics | None = None,
+    strict: bool = False,
+    exported_anyway: bool = False,
 ) -> Decision | None:
     """Return the decision on all records so far; None if the default was not measured."""
     base = _pooled(default, records, default)
     if base is None:
         return None
-    configurations = {
-        configuration_key(full): full for full in ({**default, **r.configuration} for r in records)
-    }
-    candidates = [_pooled(full, records, default) for full in configurations.values()]
-    best = max((c for c in candidates if c is not None), key=lambda c: c.throughput)
+    best = _finalist(records, default) or base
+    since = since_search(records)
+    logs = final_logs(since, best.configuration, default, noise)
+    rule = dataclasses.replace(rule, finals=count_finals(records))
     return Decision(
         best=best,
         default=base,
         recipe=_pooled(recipe, records, default),
         own=None if own is None else _pooled(own, records, default),
-        speed_up=ratio_of_pairs(final_pairs(records, best.configuration, default)),
-        configurations=len(configurations),
-        final_failures=final_failures(records, best.configuration, default),
+        finding=find(logs, rule),
+        configurations=len(_all(records, default)),
+        final_failures=final_failures(since, best.configuration, default),
+        disturbed_pairs=len(final_logs(since, best.configuration, default, None)) - len(logs),
+        pair_s=_pair_s(since),
+        margin=rule.margin,
+        numerics=numerics,
+        strict=strict,
+        exported_anyway=exported_anyway,
     )
 
 
 def final_failures(
     records: Sequence[TrialRecord], configuration: Configuration, default: Configuration
 ) -> int:
-    """Return in how many final trials a configuration failed."""
+    """Return in how many final pairs a configuration failed."""
     key = configuration_key(configuration)
     return sum(
         record.role is Role.FINAL
-        and record.value is None
-        and record.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and record.gain is None
+        and bool(record.configuration)
+        and record.state in _ENDED
         and record.key(default) == key
         for record in records
     )
 
 
-def final_pairs(
-    records: Sequence[TrialRecord], configuration: Configuration, default: Configuration
-) -> list[tuple[float, float]]:
-    """Return (candidate, default) throughputs of the complete final pairs of a configuration."""
+def final_logs(
+    records: Sequence[TrialRecord],
+    configuration: Configuration,
+    default: Configuration,
+    noise: Noise | None,
+) -> list[float]:
+    """Return the log ratios of a configuration's complete final pairs, in their order.
+
+    Pairs during which other processes used clearly more of the machine than in the noise check do
+    not count: which one is faster may depend on that. Without a noise check all count.
+    """
     key = configuration_key(configuration)
-    candidates: dict[int, float] = {}
-    defaults: dict[int, float] = {}
+    return [
+        math.log(record.gain)
+        for record in records
+        if record.role is Role.FINAL
+        and record.gain is not None
+        and record.configuration
+        and record.key(default) == key
+        and not (noise is not None and noise.is_disturbed(record.others_cores))
+    ]
+
+
+def _pair_s(records: Sequence[TrialRecord]) -> float | None:
+    """Return about how long a final pair takes, in seconds."""
+    pairs: dict[int, float] = {}
     for record in records:
-        if record.role is Role.FINAL and record.value is not None and record.pair is not None:
-            if not record.configuration:
-                defaults[record.pair] = record.value
-            elif record.key(default) == key:
-                candidates[record.pair] = record.value
-    return [(candidates[pair], defaults[pair]) for pair in candidates if pair in defaults]
+        if record.pair is not None:
+            pairs[record.pair] = max(pairs.get(record.pair, 0.0), record.elapsed_s)
+    return sum(pairs.values()) / len(pairs) if pairs else None

@@ -1,27 +1,66 @@
-"""The final: the winner of the search against the defaults, in new processes, interleaved."""
+"""The final: the finalist against the defaults, in pairs of new processes, until it is decided."""
 
-from autotuner.study.record import Role
+import dataclasses
+
+import optuna
+
+from autotuner.study.record import StudyFacts, read_noise, read_records
+from autotuner.study.settings import read_spec
 from autotuner.study.tuner import Tuner, own_configuration
-from autotuner.verdict.decision import PAIRS, Decision, decide, final_pairs
+from autotuner.verdict.decision import Decision, decide
+from autotuner.verdict.numerics import Numerics, check_numerics
+from autotuner.verdict.sequential import FIRST_LOOK, Rule
+
+_ATTRIBUTE = "numerics"
+_MOST_ATTEMPTS = 2
 
 
-def current_decision(tuner: Tuner) -> Decision | None:
-    """Return the decision on what has been measured so far."""
-    space, own = tuner.facts.space, own_configuration(tuner.facts)
-    return decide(tuner.records(), default=space.default, recipe=space.recipe, own=own)
+def decision_of(
+    study: optuna.Study, facts: StudyFacts, *, export_anyway: bool = False
+) -> Decision | None:
+    """Return the decision on what a study holds so far."""
+    spec = read_spec(study)
+    assert spec is not None
+    stored = study.user_attrs.get(_ATTRIBUTE)
+    return decide(
+        read_records(study.get_trials(deepcopy=False)),
+        default=facts.space.default,
+        recipe=facts.space.recipe,
+        own=own_configuration(facts),
+        noise=read_noise(study),
+        rule=Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin),
+        numerics=None if stored is None else Numerics(**stored),
+        strict=spec.strict_numerics,
+        exported_anyway=export_anyway,
+    )
 
 
-def run_final(tuner: Tuner) -> Decision | None:
-    """Run the pairs that are missing and return the decision; which one goes first alternates."""
-    decision = current_decision(tuner)
-    if decision is None or decision.is_default or decision.final_failures:
-        return decision
-    best = decision.best.configuration
-    complete = len(final_pairs(tuner.records(), best, tuner.facts.space.default))
-    used = [record.pair for record in tuner.records() if record.pair is not None]
-    first = max(used, default=-1) + 1
-    for number in range(first, first + PAIRS - complete):
-        sides = [best, {}] if number % 2 else [{}, best]
-        for configuration in sides:
-            tuner.run_trial(Role.FINAL, configuration, pair=number)
-    return current_decision(tuner)
+def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
+    """Run pairs until they are decided or the reserve is spent, then the numerical guard."""
+
+    def current() -> Decision | None:
+        return decision_of(study, tuner.facts)
+
+    decision, attempts = current(), 0
+    while decision is not None and _wants_pair(decision, tuner, attempts):
+        used = [record.pair for record in tuner.records() if record.pair is not None]
+        tuner.run_pair(decision.best.configuration, pair=max(used, default=-1) + 1)
+        attempts += 1
+        decision = current()
+    if decision is not None and decision.is_faster and decision.numerics is None:
+        numerics = check_numerics(tuner, decision.best.configuration)
+        study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(numerics))
+        decision = current()
+    return decision
+
+
+def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
+    """Tell whether one more pair is wanted; the first few even beyond the budget."""
+    most = tuner.spec.plan.most_pairs
+    if decision.is_default or decision.final_failures or attempts >= _MOST_ATTEMPTS * most:
+        return False
+    counted = 0 if decision.finding is None else decision.finding.pairs
+    if counted < FIRST_LOOK and attempts < FIRST_LOOK:
+        return True
+    decided = decision.finding is not None and decision.finding.decided
+    return not decided and counted < most and tuner.has_time_for_pair()

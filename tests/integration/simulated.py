@@ -1,77 +1,231 @@
 """A runner without processes: a configuration's true speed with noise, on a simulated clock."""
 
+import contextlib
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from autotuner.knobs.knob import Configuration
-from autotuner.trial.outcome import Notice, Outcome, Phase, Status, Window
+from autotuner.trial.duel import DuelPlan
+from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Round, Status, Turn, Window
 from autotuner.trial.request import TrialRequest
+from autotuner.trial.runner import Resident
+from autotuner.trial.running import ignore_phase
 
 Speed = Callable[[Configuration], float | Status]
+_TURN_S = 0.25
+
+
+class SimulatedResident:
+    """A resident with a speed of its own; its script ends after so many duels."""
+
+    def __init__(self, outcome: Outcome, speed: float, duels: float) -> None:
+        self.outcome = outcome
+        self.speed = speed
+        self.duels_left = duels
+
+    @property
+    def failure(self) -> Outcome | None:
+        return None if self.outcome.status is Status.MEASURED else self.outcome
+
+    @property
+    def over(self) -> bool:
+        return self.duels_left <= 0
+
+    def close(self) -> Outcome:
+        return self.outcome
 
 
 class SimulatedRunner:
-    """Answers with windows around ``speed(configuration)``, or with the status it returns."""
+    """Answers with windows around ``speed(configuration)``, or with the status it returns.
+
+    ``process``: standard deviation of the logarithm of a process's speed; ``noise``: of a window's
+    or a turn's. ``drift``: the machine's speed over time. ``resident_duels``: how many duels a
+    resident lives. ``others``: CPUs that other processes use, by time.
+    """
 
     def __init__(
         self,
         speed: Speed,
         *,
+        process: float = 0.01,
         noise: float = 0.02,
         trial_s: float = 10.0,
         datasets: int = 0,
         notices: tuple[Notice, ...] = (),
+        drift: Callable[[float], float] = lambda now: 1.0,
+        others: Callable[[float], float] = lambda now: 0.0,
+        resident_duels: float = math.inf,
+        source: str = "keras",
+        complete: bool = True,
+        step_s: float = 0.01,
+        peak_bytes: Callable[[Configuration], int] = lambda configuration: 2**28,
+        numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5,
+        rounds: int = 6,
+        seed: object = 0,
     ) -> None:
         self._speed = speed
+        self._process = process
         self._noise = noise
         self._trial_s = trial_s
         self._datasets = datasets
         self._notices = notices
-        self._random = random.Random(0)
+        self._drift = drift
+        self._others = others
+        self._resident_duels = resident_duels
+        self._source = source
+        self._complete = complete
+        self._step_s = step_s
+        self._peak_bytes = peak_bytes
+        self._numerics = numerics
+        self._rounds = rounds
+        self._random = random.Random(str(seed))
         self.now = 0.0
         self.requests: list[TrialRequest] = []
+        self.duels = 0
         self.before_run: Callable[[int], None] = lambda count: None
 
     def monotonic(self) -> float:
         """Return simulated seconds."""
         return self.now
 
-    def run(
-        self,
-        request: TrialRequest,
-        folder: Path,
-        on_phase: Callable[[Phase], None] = lambda phase: None,
-    ) -> Outcome:
-        """Answer a request."""
+    def _wobble(self, deviation: float) -> float:
+        return math.exp(self._random.gauss(0, deviation))
+
+    def _begin(self, request: TrialRequest) -> None:
         self.before_run(len(self.requests))
         self.requests.append(request)
         self.now += self._trial_s
-        on_phase(Phase.MEASURE)
+
+    def _outcome(
+        self, request: TrialRequest, folder: Path, windows: tuple[Window, ...], **fields: object
+    ) -> Outcome:
+        numerics: tuple[tuple[float, ...], ...] = ()
+        if request.numerics is not None:
+            numerics = tuple(tuple(v) for v in self._numerics(request.configuration))
         speed = self._speed(request.configuration)
-        if isinstance(speed, Status):
-            return Outcome(status=speed, folder=folder, reason="simulated", elapsed_s=self._trial_s)
-        process = speed * self._random.gauss(1, self._noise)
-        windows = tuple(
-            Window(
-                warmup=False,
-                start_s=0.2 * k,
-                duration_s=0.2 / self._random.gauss(1, self._noise),
-                steps=max(1, round(process * 0.2)),
-                samples=None,
-            )
-            for k in range(15)
-        )
+        step_s = self._step_s * 100 / speed if not isinstance(speed, Status) else 0.0
         return Outcome(
             status=Status.MEASURED,
             folder=folder,
             phase=Phase.EXIT,
             windows=windows,
-            source="keras",
+            step_s=(step_s,) * 10,
+            source=self._source,
             step_phase="fit",
-            complete=True,
+            complete=self._complete,
             warm=True,
             notices=self._notices,
-            facts={"datasets_built": self._datasets, "openmp": None, "keras": "3.15.1"},
+            numerics=numerics,
+            cost=Cost(cores_used=1.5, others_cores=self._others(self.now)),
+            facts={
+                "datasets_built": self._datasets,
+                "openmp": None,
+                "keras": "3.15.1",
+                "peak_rss_bytes": self._peak_bytes(request.configuration),
+            },
             elapsed_s=self._trial_s,
+            **fields,  # type: ignore[arg-type]
         )
+
+    def _failed(self, status: Status, folder: Path) -> Outcome:
+        return Outcome(status=status, folder=folder, reason="simulated", elapsed_s=self._trial_s)
+
+    def run(
+        self,
+        request: TrialRequest,
+        folder: Path,
+        on_phase: Callable[[Phase], None] = ignore_phase,
+        enough: Callable[[Sequence[Window]], bool] = lambda windows: False,
+    ) -> Outcome:
+        """Answer a request."""
+        self._begin(request)
+        on_phase(Phase.MEASURE)
+        speed = self._speed(request.configuration)
+        if isinstance(speed, Status):
+            return self._failed(speed, folder)
+        level = speed * self._wobble(self._process) * self._drift(self.now)
+        windows: list[Window] = []
+        while len(windows) < 15 and not enough(windows):
+            rate = level * self._wobble(self._noise)
+            windows.append(_window(len(windows) * 0.2, 0.2, rate))
+        return self._outcome(request, folder, tuple(windows))
+
+    @contextlib.contextmanager
+    def resident(
+        self,
+        request: TrialRequest,
+        folder: Path,
+        on_phase: Callable[[Phase], None] = ignore_phase,
+    ) -> Iterator[SimulatedResident]:
+        """Start a resident."""
+        self._begin(request)
+        folder.mkdir(parents=True, exist_ok=True)
+        speed = self._speed(request.configuration)
+        if isinstance(speed, Status):
+            yield SimulatedResident(self._failed(speed, folder), 0.0, 0)
+            return
+        outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
+        own = speed * self._wobble(self._process)
+        yield SimulatedResident(outcome, own, self._resident_duels)
+
+    def duel(
+        self,
+        resident: Resident,
+        request: TrialRequest,
+        folder: Path,
+        plan: DuelPlan,
+        on_phase: Callable[[Phase], None] = ignore_phase,
+        enough: Callable[[Sequence[Round]], bool] = lambda rounds: False,
+    ) -> Outcome:
+        """Let a request meet a resident."""
+        assert isinstance(resident, SimulatedResident)
+        self._begin(request)
+        self.duels += 1
+        on_phase(Phase.MEASURE)
+        speed = self._speed(request.configuration)
+        if isinstance(speed, Status):
+            return self._failed(speed, folder)
+        resident.duels_left -= 1
+        cut = resident.duels_left < 0
+        own = speed * self._wobble(self._process)
+        rounds: list[Round] = []
+        while len(rounds) < self._rounds and not cut:
+            start = len(rounds) * 2 * _TURN_S
+            drift = self._drift(self.now)
+            turns = [
+                _turn(start, level * drift * self._wobble(self._noise))
+                for level in (resident.speed, own)
+            ]
+            rounds.append(Round(reference=turns[0], candidate=turns[1]))
+            if len(rounds) >= plan.least_rounds and enough(rounds):
+                break
+        windows = tuple(
+            _window(r.candidate.start_s, _TURN_S, r.candidate.steps / _TURN_S) for r in rounds
+        )
+        return self._outcome(
+            request, folder, windows, rounds=tuple(rounds), reference_ended=resident.over
+        )
+
+
+def _window(start_s: float, duration_s: float, rate: float) -> Window:
+    return Window(
+        warmup=False,
+        start_s=start_s,
+        duration_s=duration_s,
+        steps=rate * duration_s,
+        samples=None,
+    )
+
+
+def _turn(start_s: float, rate: float) -> Turn:
+    return Turn(
+        start_s=start_s,
+        duration_s=_TURN_S,
+        steps=rate * _TURN_S,
+        samples=None,
+        step_s=(1 / rate,) * 10,
+        cpu_s=1.5 * _TURN_S,
+        turn_s=_TURN_S,
+    )

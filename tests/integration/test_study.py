@@ -2,24 +2,30 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import SamplerName, StudySpec
+from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.study.identity import claim_folder, folder_name, identify, owner
+from autotuner.study.noise import Method, Noise
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
-from autotuner.trial.outcome import Notice, Phase, Status
-from autotuner.verdict.decision import PAIRS
-from autotuner.verdict.final import current_decision, run_final
+from autotuner.trial.outcome import Notice, Outcome, Phase, Status
+from autotuner.verdict.decision import Decision, count_finals
+from autotuner.verdict.final import decision_of, run_final
+from autotuner.verdict.race import run_race
+from autotuner.verdict.sentences import sentence
+from autotuner.verdict.sequential import FIRST_LOOK, Verdict
 from tests.integration.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
@@ -31,6 +37,7 @@ class Silent:
     def __init__(self) -> None:
         self.records: list[TrialRecord] = []
         self.parts: list[float] = []
+        self.remarks: list[str] = []
 
     def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
         pass
@@ -44,12 +51,18 @@ class Silent:
     def facts_known(self, facts: StudyFacts) -> None:
         pass
 
+    def noise_known(self, noise: Noise) -> None:
+        self.noise = noise
+
+    def remark(self, text: str) -> None:
+        self.remarks.append(text)
+
     def progress(self, done: float) -> None:
         self.parts.append(done)
 
 
 class Bench:
-    """A study in a folder, that can be opened again as another process would."""
+    """A study that can be opened again as another process would; in memory unless ``on_disk``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,13 +70,20 @@ class Bench:
         self.script.write_text("import tensorflow\n")
         self.listener = Silent()
         self.machine: Machine = machine(affinity=4, cores=4)
+        self.on_disk = False
+        self._memory = optuna.storages.InMemoryStorage()
 
     def tuner(self, runner: SimulatedRunner, **fields: object) -> Tuner:
         """Return a tuner on the study, made if need be."""
         spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
-        storage = open_storage(default_url(self.folder / ".autotune"), create=True)
+        storage: BaseStorage = self._memory
+        if self.on_disk:
+            storage = open_storage(default_url(self.folder / ".autotune"), create=True)
         known = optuna.get_all_study_names(storage)
-        study = load_study(storage, "s") if "s" in known else create_study(storage, "s")
+        if "s" not in known:
+            create_study(storage, "s", spec.objective)
+        study = load_study(storage, "s")
+        write_spec(study, spec)
         self.study = study
         return Tuner(
             Setting(
@@ -110,56 +130,255 @@ def run_all(tuner: Tuner) -> None:
     tuner.sweep()
     tuner.run_first_trials()
     tuner.search()
-    run_final(tuner)
+    run_race(tuner)
+    run_final(tuner, tuner._study)
+
+
+def decision(tuner: Tuner) -> Decision:
+    """Return the decision on a study that has been run."""
+    found = decision_of(tuner._study, tuner.facts)
+    assert found is not None
+    return found
+
+
+def of_role(tuner: Tuner, *roles: Role) -> list[TrialRecord]:
+    """Return the records of some roles."""
+    return [record for record in tuner.records() if record.role in roles]
 
 
 @pytest.mark.parametrize("sampler", list(SamplerName)[:3])
 def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerName) -> None:
     """Default first, then the recipe, then the sampler; at the end fresh pairs."""
+    bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
     tuner = bench.tuner(runner, trials=32, sampler=sampler)
     run_all(tuner)
     roles = [record.role for record in tuner.records()]
-    assert roles[:2] == [Role.DEFAULT, Role.RECIPE]
+    assert roles[:4] == [Role.DEFAULT, Role.CONTROL, Role.CONTROL, Role.RECIPE]
     assert roles.count(Role.SEARCH) == 30
-    assert roles.count(Role.FINAL) == 2 * PAIRS
+    assert roles.count(Role.RACE) >= 3
+    assert roles.count(Role.FINAL) >= 2 * FIRST_LOOK
     assert runner.requests[0].configuration == {}
-    decision = current_decision(tuner)
-    assert decision is not None
-    assert (decision.best.configuration["intra_op"], decision.best.configuration["onednn"]) == (
-        2,
-        "0",
-    )
-    assert decision.speed_up is not None
-    assert decision.speed_up.median == pytest.approx(1.32, rel=0.06)
-    assert decision.deploys_best
+    found = decision(tuner)
+    best = found.best.configuration
+    assert (best["intra_op"], best["onednn"]) == (2, "0")
+    assert found.verdict is Verdict.FASTER
+    assert found.finding is not None
+    assert found.finding.ratio == pytest.approx(1.32, rel=0.04)
+    assert found.finding.low is not None
+    assert found.finding.high is not None
+    assert found.finding.low < 1.32 < found.finding.high
+    assert found.deploys_best
+    assert sentence(found, tuner.facts.objective).startswith("FASTER: 1.3")
 
 
 def test_final_pairs_alternate_who_goes_first(bench: Bench) -> None:
     """So that a machine that slows down steadily favours neither side."""
-    runner = SimulatedRunner(threads_matter)
-    tuner = bench.tuner(runner, trials=32)
+    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=32)
     run_all(tuner)
-    final = [record for record in tuner.records() if record.role is Role.FINAL]
-    assert [bool(record.configuration) for record in final] == [
-        False,
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
+    firsts = [bool(r.configuration) for r in of_role(tuner, Role.FINAL)][::2]
+    assert firsts == [bool(k % 2) for k in range(len(firsts))]
 
 
 def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
     """A flat landscape: the luckiest trial is not sold as a winner."""
-    tuner = bench.tuner(SimulatedRunner(flat, noise=0.03), trials=32)
+    tuner = bench.tuner(SimulatedRunner(flat, process=0.005, seed=1), trials=32)
     run_all(tuner)
-    decision = current_decision(tuner)
-    assert decision is not None
-    if not decision.is_default and decision.speed_up is not None and decision.speed_up.low <= 1:
-        assert decision.deployed == decision.default
-        assert "Keep the defaults" in decision.sentence()
+    found = decision(tuner)
+    assert found.best.gain > 1.0
+    assert found.verdict is Verdict.NO_DIFFERENCE
+    assert found.deployed == found.default
+    assert "Keep the defaults" in sentence(found, tuner.facts.objective)
+
+
+def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
+    """Only one candidate, and it is slower: the files hold the defaults."""
+
+    def slow(configuration: Configuration) -> float:
+        return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 80.0
+
+    tuner = bench.tuner(SimulatedRunner(slow), trials=4, knobs=("intra_op",))
+    run_all(tuner)
+    found = decision(tuner)
+    assert found.verdict is Verdict.SLOWER
+    assert not found.deploys_best
+
+
+def test_drift_is_out_of_the_gains(bench: Bench) -> None:
+    """The machine gets slower by a factor of two: trials are held against what ran beside them."""
+    runner = SimulatedRunner(flat, process=0.005, noise=0.01, drift=lambda now: 2 ** (-now / 400))
+    tuner = bench.tuner(runner, trials=20)
+    tuner.run_first_trials()
+    tuner.search()
+    records = of_role(tuner, Role.SEARCH)
+    assert all(r.gain == pytest.approx(1.0, abs=0.05) for r in records)
+    raw = [r.throughput.value for r in records if r.throughput is not None]
+    assert min(raw) < 0.8 * max(raw)
+    values = [trial.value for trial in bench.study.trials if trial.value is not None]
+    assert max(values) < 1.1 * min(values)
+
+
+def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
+    """A script that is not to be stopped: trials are held against the latest control."""
+    runner = SimulatedRunner(threads_matter, process=0.005, drift=lambda now: 2 ** (-now / 600))
+    tuner = bench.tuner(runner, trials=20, pairing=Pairing.SEQUENTIAL)
+    run_all(tuner)
+    assert runner.duels == 0
+    assert tuner.noise.method is Method.SEQUENTIAL
+    assert tuner.noise.why == "it was asked for"
+    assert len(of_role(tuner, Role.CONTROL)) >= 5
+    assert decision(tuner).verdict is Verdict.FASTER
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"complete": False}, "too short"),
+        ({"step_s": 3.0}, "longer than a turn"),
+        ({"source": "process"}, "as a whole"),
+        ({"peak_bytes": lambda configuration: 2**44}, "memory"),
+        ({"resident_duels": 0}, "too soon"),
+    ],
+)
+def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str) -> None:
+    """The fall-back is said, with its reason."""
+    tuner = bench.tuner(SimulatedRunner(flat, **fields), trials=3)
+    tuner.run_first_trials()
+    assert tuner.noise.method is Method.SEQUENTIAL
+    assert why in tuner.noise.why + "".join(bench.listener.remarks)
+    assert all(r.gain is not None for r in tuner.records())
+
+
+def test_a_script_that_does_not_bear_being_stopped(bench: Bench) -> None:
+    """The defaults run alone but fail in a duel: one after the other from then on."""
+    runner = SimulatedRunner(flat)
+    meet = runner.duel
+
+    def fail(*args: Any, **kwargs: Any) -> Outcome:
+        outcome = meet(*args, **kwargs)
+        return dataclasses.replace(outcome, status=Status.CRASHED, reason="lost its connection")
+
+    runner.duel = fail  # type: ignore[method-assign]
+    tuner = bench.tuner(runner, trials=3)
+    run_all(tuner)
+    assert "lost its connection" in tuner.noise.why
+    assert decision(tuner).finding is not None
+
+
+def test_residents_are_replaced_when_their_script_ends(bench: Bench) -> None:
+    """A script of a few minutes: a new reference is started, and no trial is lost."""
+    tuner = bench.tuner(SimulatedRunner(threads_matter, resident_duels=4), trials=20)
+    run_all(tuner)
+    assert tuner.noise.method is Method.DUEL
+    assert all(r.gain is not None for r in of_role(tuner, Role.SEARCH))
+    assert len(list((tuner.folder / "residents").iterdir())) >= 4
+
+
+def test_slow_configurations_end_early(bench: Bench) -> None:
+    """What is clearly slower than the best is not measured to the end, and told with its gain."""
+
+    def terrible(configuration: Configuration) -> float:
+        return 30.0 if configuration.get("onednn", "1") == "0" else 100.0
+
+    tuner = bench.tuner(SimulatedRunner(terrible, rounds=12, noise=0.05), trials=20)
+    run_all(tuner)
+    search = of_role(tuner, Role.SEARCH)
+    slow = [r for r in search if r.configuration["onednn"] == "0"]
+    assert slow
+    assert all(r.abandoned and r.gain == pytest.approx(0.3, rel=0.1) for r in slow)
+    assert all(r.state is TrialState.COMPLETE for r in slow)
+    assert not any(r.abandoned for r in search if r not in slow)
+    assert not any(r.abandoned for r in of_role(tuner, Role.RACE, Role.CONTROL, Role.FINAL))
+
+
+def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
+    """Pairs during which a hog runs are repeated, and the result says so."""
+    hog = {"from": 1e9}
+    runner = SimulatedRunner(threads_matter, others=lambda now: 1.5 if now > hog["from"] else 0.0)
+    tuner = bench.tuner(runner, trials=12)
+    tuner.run_first_trials()
+    tuner.search()
+    run_race(tuner)
+    hog["from"] = runner.now + 25  # in the first pairs, then it goes
+    runner._others = lambda now: 1.5 if hog["from"] < now < hog["from"] + 60 else 0.0
+    run_final(tuner, bench.study)
+    found = decision(tuner)
+    assert found.disturbed_pairs >= 2
+    assert found.verdict is Verdict.FASTER
+    finals = of_role(tuner, Role.FINAL)
+    assert found.finding is not None
+    assert len(finals) == 2 * (found.finding.pairs + found.disturbed_pairs)
+
+
+@pytest.mark.parametrize("objective", list(Objective))
+def test_objectives(bench: Bench, objective: Objective) -> None:
+    """Values keep the unit and the direction; the gain is more than 1 where it is better."""
+    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=32, objective=objective)
+    run_all(tuner)
+    found = decision(tuner)
+    assert found.best.configuration["intra_op"] == 2
+    assert found.verdict is Verdict.FASTER
+    unit = {"throughput": "steps/s", "cpu-efficiency": "steps/CPU s"}.get(objective.value, "ms")
+    assert tuner.facts.score_unit == unit
+    best = bench.study.best_trial.user_attrs["gain"]
+    assert best == max(r.gain for r in tuner.records() if r.gain is not None)
+
+
+def test_limits_leave_configurations_out(bench: Bench) -> None:
+    """What needs too much memory is never recommended, though it is the fastest."""
+
+    def peak(configuration: Configuration) -> int:
+        return 2**33 if configuration.get("onednn", "1") == "0" else 2**30
+
+    runner = SimulatedRunner(threads_matter, peak_bytes=peak)
+    tuner = bench.tuner(runner, trials=32, max_memory_bytes=2**31)
+    run_all(tuner)
+    over = [r for r in of_role(tuner, Role.SEARCH) if r.configuration["onednn"] == "0"]
+    assert over
+    assert all(r.status is Status.OVER_LIMIT and r.state is TrialState.PRUNED for r in over)
+    assert "8,192 MiB, allowed 2,048 MiB" in over[0].reason
+    assert decision(tuner).best.configuration["onednn"] == "1"
+    assert decision(tuner).verdict is Verdict.FASTER
+
+
+def test_latency_limit(bench: Bench) -> None:
+    """A p99 above the limit counts as a failure of the configuration."""
+    runner = SimulatedRunner(lambda c: 100.0 if not c else 50.0)
+    tuner = bench.tuner(runner, trials=4, max_latency_p99_s=0.015)
+    run_all(tuner)
+    assert {r.status for r in of_role(tuner, Role.SEARCH)} == {Status.OVER_LIMIT}
+    assert decision(tuner).is_default
+
+
+def different_losses(configuration: Configuration) -> list[list[float]]:
+    """Compute something else where two threads run inside an op."""
+    return [[0.5 if configuration.get("intra_op", 4) != 2 else 0.6]] * 5
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_numerical_guard(bench: Bench, strict: bool) -> None:
+    """Changed results are reported, and refused on request."""
+    runner = SimulatedRunner(threads_matter, numerics=different_losses)
+    tuner = bench.tuner(runner, trials=32, strict_numerics=strict)
+    run_all(tuner)
+    found = decision(tuner)
+    assert found.is_faster
+    assert found.numerics is not None
+    assert found.numerics.differs
+    assert found.deploys_best is not strict
+
+
+def test_a_second_final_asks_for_more(bench: Bench) -> None:
+    """Each further search and final in a study is another chance to err: the level shrinks."""
+    runner = SimulatedRunner(threads_matter)
+    run_all(bench.tuner(runner, trials=8))
+    again = bench.tuner(runner, trials=12)
+    run_all(again)
+    records = again.records()
+    assert count_finals(records) == 2
+    last_search = max(r.number for r in records if r.role is Role.SEARCH)
+    assert any(r.role is Role.FINAL and r.number > last_search for r in records)
+    assert decision(again).finding is not None
 
 
 def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
@@ -170,7 +389,7 @@ def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
     tried = [
         configuration_key({**space.default, **record.configuration})
         for record in tuner.records()
-        if record.role is not Role.FINAL
+        if record.role not in (Role.FINAL, Role.RACE, Role.CONTROL)
     ]
     assert space.size == 4 * 4 * 2
     assert sorted(set(tried)) == sorted(tried)
@@ -198,49 +417,54 @@ def test_a_failing_default_stops_the_study(bench: Bench) -> None:
 
 def test_an_interrupted_study_goes_on(bench: Bench) -> None:
     """Ctrl-C fails the current trial, keeps all others, and the budget counts what was done."""
+    bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
 
     def interrupt(count: int) -> None:
-        if count == 5:
+        if count == 8:
             raise KeyboardInterrupt
 
     runner.before_run = interrupt
     with pytest.raises(KeyboardInterrupt):
         run_all(bench.tuner(runner, trials=20))
     states = [trial.state for trial in bench.study.trials]
-    assert states == [TrialState.COMPLETE] * 5 + [TrialState.FAIL]
+    assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a resident
     runner.before_run = lambda count: None
     tuner = bench.tuner(runner, trials=20)
     run_all(tuner)
     records = [r for r in tuner.records() if r.state is TrialState.COMPLETE]
     assert sum(record.role is Role.DEFAULT for record in records) == 1
-    assert sum(record.role is not Role.FINAL for record in records) == 20
+    searched = (Role.DEFAULT, Role.RECIPE, Role.SEARCH)
+    assert sum(record.role in searched for record in records) == 20
+    count = len(tuner.records())
     run_all(bench.tuner(runner, trials=20))
-    assert len(tuner.records()) == 1 + 20 + 2 * PAIRS
+    assert len(tuner.records()) == count
 
 
 def test_killed_while_the_default_was_told(bench: Bench) -> None:
     """A study whose facts are there but whose default is not gets a new default."""
+    bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
     tuner = bench.tuner(runner, trials=3)
     tuner.run_first_trials()
     storage = open_storage(default_url(bench.folder / ".autotune"), create=False)
     study_id = storage.get_study_id_from_name("s")
-    other = create_study(storage, "copy")
+    other = create_study(storage, "copy", Objective.THROUGHPUT)
     for key, value in storage.get_study_user_attrs(study_id).items():
         other.set_user_attr(key, value)
     optuna.delete_study(study_name="s", storage=storage)
-    renamed = create_study(storage, "s")
+    renamed = create_study(storage, "s", Objective.THROUGHPUT)
     for key, value in other.user_attrs.items():
         renamed.set_user_attr(key, value)
     tuner = bench.tuner(runner, trials=3)
     run_all(tuner)
     assert tuner.records()[0].role is Role.DEFAULT
-    assert current_decision(tuner) is not None
+    assert decision(tuner).default.trials
 
 
 def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
     """RUNNING trials of a process that died are failed; those of a living one are left."""
+    bench.on_disk = True
     tuner = bench.tuner(SimulatedRunner(flat), trials=3)
     dead, living = bench.study.ask(), bench.study.ask()
     dead.set_user_attr("owner", owner().replace('"pid": ', '"pid": 9999'))
@@ -258,8 +482,8 @@ def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
     runner = SimulatedRunner(threads_matter, datasets=1, trial_s=10)
     tuner = bench.tuner(runner, budget_s=600.0)
     run_all(tuner)
-    assert 540 <= runner.now <= 600
-    assert sum(record.role is Role.FINAL for record in tuner.records()) == 2 * PAIRS
+    assert 500 <= runner.now <= 630
+    assert len(of_role(tuner, Role.FINAL)) >= 2 * FIRST_LOOK
     assert bench.listener.parts == sorted(bench.listener.parts)
     assert bench.listener.parts[-1] > 0.9
 
@@ -279,7 +503,7 @@ def test_a_quota_puts_the_default_outside_the_space(bench: Bench) -> None:
     assert bench.study.trials[0].params == {}
     assert tuner.facts.space.default["intra_op"] == 64
     assert all(t.params.get("intra_op", 1) <= 2 for t in bench.study.trials)
-    assert current_decision(tuner) is not None
+    assert decision(tuner).configurations > 1
 
 
 def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
@@ -292,9 +516,7 @@ def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
     run_all(tuner)
     record = next(r for r in tuner.records() if r.role is Role.SCRIPT)
     assert (record.configuration["intra_op"], record.configuration["onednn"]) == (2, "0")
-    decision = current_decision(tuner)
-    assert decision is not None
-    assert decision.own is not None
+    assert decision(tuner).own is not None
 
 
 def test_data_knobs_only_for_scripts_with_a_pipeline(bench: Bench) -> None:
@@ -331,9 +553,10 @@ def test_a_study_of_something_else_is_refused(bench: Bench) -> None:
 
 def test_names(bench: Bench) -> None:
     """A new study gets a free name; one in which nothing was measured is taken over."""
+    bench.on_disk = True
     storage = open_storage(default_url(bench.folder / ".autotune"), create=True)
     assert reusable_name(storage, "s") == "s"
-    write_spec(create_study(storage, "s"), StudySpec(model=bench.script))
+    write_spec(create_study(storage, "s", Objective.THROUGHPUT), StudySpec(model=bench.script))
     assert reusable_name(storage, "s") == "s"
     bench.tuner(SimulatedRunner(flat), trials=1).run_first_trials()
     assert reusable_name(storage, "s") == "s-2"
@@ -376,6 +599,6 @@ def test_two_storages_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_databases_in_odd_folders(tmp_path: Path, folder: str) -> None:
     """A working directory with any name holds a database."""
     storage = open_storage(default_url(tmp_path / folder / ".autotune"), create=True)
-    create_study(storage, "s")
+    create_study(storage, "s", Objective.THROUGHPUT)
     assert (tmp_path / folder / ".autotune" / "studies.db").is_file()
     storage.engine.dispose()

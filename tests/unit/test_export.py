@@ -22,13 +22,15 @@ from autotuner.export.formats import (
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Configuration
 from autotuner.report.wording import describe, number, result_text
-from autotuner.spec.study_spec import StudySpec
-from autotuner.statistics import Ratio, Throughput, Unit
+from autotuner.spec.study_spec import Objective, StudySpec
+from autotuner.statistics.throughput import Throughput, Unit
 from autotuner.study.identity import identify
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.space import make_space
 from autotuner.trial.outcome import Notice, Status
 from autotuner.verdict.decision import Candidate, Decision
+from autotuner.verdict.numerics import Numerics
+from autotuner.verdict.sequential import Finding, Verdict
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
 
@@ -41,6 +43,9 @@ BEST: Configuration = {
     "onednn": "0",
     "kmp_affinity": "granularity=fine,compact,1,0",
 }
+
+
+FASTER = Finding(verdict=Verdict.FASTER, ratio=1.25, low=1.2, high=1.3, pairs=5)
 
 
 @pytest.fixture
@@ -59,13 +64,17 @@ def export(tmp_path: Path) -> Export:
         phase="fit",
         folder=tmp_path,
         seed=0,
+        objective=Objective.THROUGHPUT,
+        base=100.0,
     )
     decision = Decision(
-        best=Candidate(configuration=BEST, throughput=130.0, trials=2),
-        default=Candidate(configuration=space.default, throughput=100.0, trials=1),
+        best=Candidate(configuration=BEST, gain=1.3, trials=2),
+        default=Candidate(configuration=space.default, gain=1.0, trials=1),
         recipe=None,
         own=None,
-        speed_up=Ratio(median=1.25, low=1.2, high=1.3, pairs=3),
+        finding=FASTER,
+        configurations=20,
+        numerics=Numerics(differs=True, text="results change a bit"),
     )
     notices = (
         Notice(
@@ -80,6 +89,7 @@ def export(tmp_path: Path) -> Export:
         facts=facts,
         decision=decision,
         notices=notices,
+        tuning_s=600.0,
     )
 
 
@@ -107,7 +117,17 @@ def test_a_shell_reads_every_value(export: Export, tmp_path: Path) -> None:
 def test_the_files_say_where_they_come_from(export: Export, render: object) -> None:
     """Model, machine, versions, date, study, result, and lines to remove stand in the comments."""
     text = render(export)  # type: ignore[operator]
-    for part in ("tr'ain", "2.21.0", "2026-11-23", "study: s", "1.25x", "train.py:3", "train.py:9"):
+    for part in (
+        "tr'ain",
+        "2.21.0",
+        "2026-11-23",
+        "study: s",
+        "1.25x",
+        "train.py:3",
+        "train.py:9",
+        "results change",
+        "break-even",
+    ):
         assert part in text
     assert "\nrm -rf" not in text
 
@@ -124,7 +144,7 @@ def test_the_module_is_python(export: Export) -> None:
 def test_without_data_knobs_the_module_is_short(export: Export) -> None:
     """Nothing is patched where nothing is to be changed."""
     plain: Configuration = {"intra_op": 2, "map_parallelism": AS_WRITTEN}
-    best = Candidate(configuration=plain, throughput=130.0, trials=2)
+    best = Candidate(configuration=plain, gain=1.3, trials=2)
     decision = dataclasses.replace(export.decision, best=best)
     text = render_python(dataclasses.replace(export, decision=decision))
     assert "def " not in text
@@ -134,23 +154,35 @@ def test_without_data_knobs_the_module_is_short(export: Export) -> None:
 def test_json_holds_everything(export: Export) -> None:
     """best.json has a schema number, the configuration and its provenance."""
     document = json.loads(render_json(export))
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["configuration"] == BEST
     assert document["environment"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
-    assert document["result"]["speed_up"]["median"] == 1.25
+    assert document["result"]["speed_up"]["ratio"] == 1.25
+    assert document["result"]["verdict"] == "FASTER"
+    assert document["result"]["payback"]["break_even_s"] == pytest.approx(3000)
     assert document["holds"] == "best"
     assert document["model"]["tensorflow"] == "2.21.0"
 
 
-@pytest.mark.parametrize(("low", "holds"), [(1.01, "best"), (0.99, "default"), (None, "default")])
-def test_the_files_follow_the_final(export: Export, low: float | None, holds: str) -> None:
-    """Unless every final pair was faster, the files hold TensorFlow's defaults and say so."""
-    speed_up = None if low is None else Ratio(median=1.02, low=low, high=1.1, pairs=3)
-    decision = dataclasses.replace(export.decision, speed_up=speed_up)
+@pytest.mark.parametrize("anyway", [False, True])
+@pytest.mark.parametrize("verdict", [*Verdict, None])
+def test_the_files_follow_the_verdict(
+    export: Export, verdict: Verdict | None, anyway: bool
+) -> None:
+    """Unless the best is proven, the files hold TensorFlow's defaults and say why; or say so."""
+    finding = None
+    if verdict is not None:
+        finding = dataclasses.replace(FASTER, verdict=verdict, low=0.99, ratio=1.01)
+    decision = dataclasses.replace(export.decision, finding=finding, exported_anyway=anyway)
     changed = dataclasses.replace(export, decision=decision)
-    assert json.loads(render_json(changed))["holds"] == holds
-    assert ("export TF_NUM_INTRAOP_THREADS=4" in render_env(changed)) is (holds == "default")
-    assert ("Keep the defaults" in render_env(changed)) is (holds == "default")
+    proven = verdict is Verdict.FASTER
+    text = render_env(changed)
+    assert json.loads(render_json(changed))["holds"] == ("best" if proven or anyway else "default")
+    assert ("export TF_NUM_INTRAOP_THREADS=4" in text) is not (proven or anyway)
+    assert ("Keep the defaults" in text) is not proven
+    assert ("exported anyway" in text) is (anyway and not proven)
+    if verdict is not None:
+        assert verdict.value in text
 
 
 def test_files_are_written_whole(export: Export, tmp_path: Path) -> None:
@@ -174,13 +206,18 @@ def test_disturbed_trials_say_so() -> None:
         throughput=throughput,
         folder="",
         elapsed_s=1.0,
+        gain=2.0,
+        gain_low=1.9,
+        gain_high=2.1,
         others_cores=0.82,
     )
-    assert result_text(record, 50.0) == (
-        "100 steps/s  2.00x  (other processes used 0.8 CPUs meanwhile)"
+    assert result_text(record) == (
+        "100 steps/s  2.00x (1.90-2.10)  (other processes used 0.8 CPUs meanwhile)"
     )
-    quiet = dataclasses.replace(record, others_cores=0.05)
-    assert result_text(quiet, None) == "100 steps/s"
+    slow = dataclasses.replace(record, others_cores=0.05, abandoned=True, gain_low=None)
+    assert result_text(slow) == "100 steps/s  2.00x  (ended early: clearly slower)"
+    default = dataclasses.replace(slow, role=Role.DEFAULT, abandoned=False)
+    assert result_text(default) == "100 steps/s"
 
 
 def test_wording() -> None:

@@ -17,6 +17,7 @@ STAGES = [
     "spec",
     "machine",
     "machine_lock",
+    "conditions",
     "knobs",
     "trial",
     "statistics",

@@ -1,14 +1,16 @@
 """The child's meter and step finder on simulated time."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from autotuner.trial.child import steps as steps_module
+from autotuner.trial.child.events import OrderPipe
 from autotuner.trial.child.keras_steps import Pass
-from autotuner.trial.child.meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
+from autotuner.trial.child.meter import COMPLETE, MEASURE, WARMUP, Meter, Rule, Window
 from autotuner.trial.child.steps import MeasurementComplete, StepFinder
 
 RULE = Rule(window_s=0.2, warmup_min_s=0.5, warmup_max_s=10.0, measure_s=2.0)
@@ -74,12 +76,49 @@ def test_long_steps_are_a_window_each() -> None:
     assert sum(w.stage == MEASURE for w in meter.windows) <= 5
 
 
-def test_step_times() -> None:
-    """Percentiles are of measured steps only; warm-up steps of 30 ms are not among them."""
-    warm = itertools.chain(itertools.repeat(30.0, 40), itertools.cycle([*[10.0] * 29, 50.0]))
-    meter = run_meter(warm)
-    assert meter.step_times_ms() == {"p50": 10.0, "p95": 10.0, "p99": 50.0}
-    assert Meter("keras", "fit", RULE).step_times_ms() is None
+def take_marks(meter: Meter, now: int, lengths_ms: list[float]) -> list[Window]:
+    """Feed steps and return the windows that they close, marks and all."""
+    windows = []
+    for length in lengths_ms:
+        now += round(length * MS)
+        window = meter.tick(now, 1, 10)
+        if window is not None:
+            windows.append(window)
+    return windows
+
+
+def test_marks_say_when_each_step_ended() -> None:
+    """Absolute times of step ends, so that the parent can tell which turn they belong to."""
+    meter = Meter("keras", "fit", RULE)
+    meter.tick(5_000 * MS)
+    first, second = take_marks(meter, 5_000 * MS, [50.0, 70.0, 90.0, 100.0, 100.0])
+    assert (first.at_ns, first.ends_us, first.counts) == (5_000 * MS, [50_000, 120_000, 210_000], 1)
+    assert first.lengths_us is None
+    assert (second.at_ns, second.ends_us) == (5_210 * MS, [100_000, 200_000])
+
+
+def test_marks_leave_pauses_out_of_lengths() -> None:
+    """Time between two calls of fit is in the times of day, not in the steps' lengths."""
+    meter, now = Meter("keras", "fit", RULE), 0
+    meter.tick(0)
+    meter.tick(100 * MS)
+    meter.pause(100 * MS)
+    meter.resume(500 * MS)
+    window = meter.tick(600 * MS)
+    assert window is not None
+    assert (window.ends_us, window.lengths_us) == ([100_000, 600_000], [100_000, 100_000])
+    assert now == 0
+
+
+def test_very_many_marks_are_merged() -> None:
+    """A hundred thousand steps a second do not make a hundred thousand marks."""
+    meter = Meter("keras", "fit", RULE)
+    meter.tick(0)
+    (window,) = take_marks(meter, 0, [0.04] * 5000)
+    assert isinstance(window.counts, list)
+    assert len(window.ends_us) <= 1000
+    assert sum(window.counts) == window.steps == 5000
+    assert window.ends_us[-1] == 200_000
 
 
 def test_a_pause_does_not_count() -> None:
@@ -130,9 +169,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def finder(pipe: Pipe, source: str = "auto", phase: str | None = None) -> StepFinder:
+def finder(
+    pipe: Pipe, source: str = "auto", phase: str | None = None, orders: OrderPipe | None = None
+) -> StepFinder:
     """Return a step finder that writes to a list."""
-    return StepFinder(pipe, RULE, source=source, phase=phase, facts=dict, usage=dict)  # type: ignore[arg-type]
+    return StepFinder(
+        pipe,  # type: ignore[arg-type]
+        RULE,
+        source=source,
+        phase=phase,
+        facts=dict,
+        usage=dict,
+        orders=orders or OrderPipe(None),
+    )
 
 
 def loop(clock: Clock, finder: StepFinder, *ticks: tuple[str, str], steps: int = 5000) -> None:
@@ -271,3 +320,39 @@ def test_the_whole_process_is_the_last_resort(clock: Clock) -> None:
     pipe = Pipe()
     finder(pipe, source="keras").script_ended(4.0)
     assert pipe.done["result"] == "no_steps"
+
+
+def test_the_parent_may_end_a_measurement(clock: Clock) -> None:
+    """Not before the warm-up is over, then with the next window."""
+    read, write = os.pipe()
+    pipe = Pipe()
+    subject = finder(pipe, orders=OrderPipe(read))
+    loop(clock, subject, ("keras", "fit"), steps=50)
+    os.write(write, b"F")
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("keras", "fit"))
+    measured = [w for w in pipe.events if w["event"] == "window" and w["stage"] == MEASURE]
+    assert len(measured) == 1
+    assert pipe.done["complete"]
+    os.close(read)
+    os.close(write)
+
+
+def test_a_cache_s_first_pass_is_warm_up(clock: Clock) -> None:
+    """While a cache is being filled nothing is measured; it says so if that takes too long."""
+    pipe = Pipe()
+    subject = finder(pipe)
+    subject.cache_met("train.py:3")
+    loop(clock, subject, ("keras", "fit"), steps=400)
+    assert not any(w["stage"] == MEASURE for w in pipe.events if w["event"] == "window")
+    subject.cache_iterated()
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("keras", "fit"))
+    assert [e["where"] for e in pipe.events if e["event"] == "notice"] == ["train.py:3"]
+    pipe = Pipe()
+    subject = finder(pipe)
+    subject.cache_met("train.py:3")
+    with pytest.raises(MeasurementComplete):
+        loop(clock, subject, ("keras", "fit"))
+    notices = [e["text"] for e in pipe.events if e["event"] == "notice"]
+    assert "what is measured is the filling" in notices[-1]

@@ -78,7 +78,7 @@ def test_a_study_file_describes_a_whole_study(tmp_path: Path) -> None:
     assert (spec.trials, spec.budget_s, spec.seed) == (12, 600.0, 7)
     assert (spec.measure, spec.sampler) == (StepSource.KERAS, SamplerName.RANDOM)
     assert spec.environment == (("DATA", "x"),)
-    assert (spec.timing.measure_s, spec.timing.start_timeout_s) == (5.0, 3600.0)
+    assert (spec.measure_s, spec.timing.start_timeout_s) == (5.0, 3600.0)
 
 
 @pytest.mark.parametrize(

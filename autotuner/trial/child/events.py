@@ -1,4 +1,4 @@
-"""The child's end of the event pipe."""
+"""The child's ends of the pipes to and from the parent."""
 
 from __future__ import annotations
 
@@ -44,3 +44,27 @@ class EventPipe:
                     data = data[os.write(self._descriptor, data) :]
                 except BrokenPipeError:  # the parent is gone, and the warden is about to kill us
                     return
+
+
+class OrderPipe:
+    """Reads the parent's one order: that it has seen enough."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+            os.set_blocking(descriptor, False)
+
+    def says_finish(self) -> bool:
+        """Tell whether the parent has asked for the end since the last time."""
+        if self._descriptor is None:
+            return False
+        try:
+            order = os.read(self._descriptor, 1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            order = b""
+        if not order:  # the parent is gone, and the warden is about to kill us
+            self._descriptor = None
+        return bool(order)

@@ -85,6 +85,7 @@ class _Loops:
             outputs = function(*args, **kwargs)
             if [name for name, _ in running] == [loop]:  # a validation inside fit is no phase
                 finder.tick(KERAS, loop, *running[-1][1].advance(_steps_per_execution(model)))
+                finder.observe(KERAS, outputs)
             return outputs
 
         execute._autotune_counts = True  # type: ignore[attr-defined]

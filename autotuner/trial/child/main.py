@@ -2,7 +2,7 @@
 
 Command line::
 
-    PYTHON main.py REQUEST EVENTS_FD
+    PYTHON main.py REQUEST EVENTS_FD [ORDERS_FD]
 
 Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 
@@ -12,6 +12,8 @@ Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
                  it already; it is done again before numpy and TensorFlow are imported and before
                  the first op, in case the script has changed them.
 ``pipeline``     ``map_parallelism``, ``prefetch_depth``, ``data_threads``: see pipeline.py.
+``numerics``     null, or ``seed`` and ``executions``: fix all seeds, send what that many executions
+                 have computed, and end.
 ``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``
                  (a name or null), ``window_s``, ``warmup_min_s``, ``warmup_max_s``, ``measure_s``.
 
@@ -27,15 +29,20 @@ Events out: one JSON object per line on the file descriptor EVENTS_FD, each with
                  kind "override": the script sets a knob itself, ``knob`` and ``value`` say which.
 ``stage``        a meter enters "warmup" or "measure": ``meter``, ``source``, ``phase``.
 ``window``       ``meter``, ``stage``, ``start_s`` (since the meter's first step), ``duration_s``,
-                 ``steps``, ``samples`` (null where the batch size is not known).
-``done``         the measurement: ``result`` ("measured" or "no_steps"), ``meter``, ``source``,
-                 ``phase``, ``complete`` (false: the script ended before it was complete),
+                 ``steps``, ``samples`` (null where the batch size is not known), and the marks:
+                 ``at_ns``, ``ends_us``, ``counts``, ``lengths_us``, see meter.Window.
+``values``       with ``numerics``: numbers that stand for what an execution has computed.
+``done``         the measurement: ``result`` ("measured", "no_steps", "values"), ``meter``,
+                 ``source``, ``phase``, ``complete`` (false: the script ended before it was),
                  ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py),
-                 ``step_ms`` (``p50``, ``p95``, ``p99`` of the measured steps, or null),
+                 ``ticks`` (of the meter in all),
                  ``usage`` (differences of facts.usage_so_far over the measurement, or null),
                  ``phases_seen`` (no_steps only: the phases there were instead of the asked one).
 ``error``        ``kind`` ("exception", "exit", "memory", "tensorflow", "syntax", "script"),
                  ``text``, ``where``.
+
+Orders in: a byte on ORDERS_FD, read whenever a window closes, ends the measurement. The process may
+be stopped and continued (SIGSTOP, SIGCONT) at any time; its windows then span the stop.
 
 Exactly one ``done`` or ``error`` ends the stream; without one the child died. After ``done`` the
 script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends.
@@ -63,4 +70,6 @@ def _load_package() -> None:
 
 if __name__ == "__main__":
     _load_package()
-    importlib.import_module(PACKAGE + ".session").run(sys.argv[1], int(sys.argv[2]))
+    importlib.import_module(PACKAGE + ".session").run(
+        sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None
+    )

@@ -2,22 +2,28 @@
 
 Pure logic on time stamps; no clock, no TensorFlow. The first tick only starts the clock, so that
 tracing and the creation of primitives in the first step never count. Warm-up then lasts until the
-rate has stopped rising: the median of the last three windows is at most 5 % above the median of the
-three before, after at least ``warmup_min_s``, and in any case after ``warmup_max_s``.
+rate has stopped rising: the median of the last third of all windows is at most 2 % above that of
+the third before it, at three looks in a row, after at least ``warmup_min_s``, and in any case after
+``warmup_max_s``. Comparing parts of a run to tell whether it has settled is Geweke's idea (1992);
+thirds, because the parts then grow with the run, and a slow ramp is held against a long past.
+
+Each window keeps its marks, the ends of its steps on the machine's monotonic clock, so that the
+parent can tell which steps fell into which turn of a duel.
 """
 
 from __future__ import annotations
 
 from array import array
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FIRST, WARMUP, MEASURE, COMPLETE = "first", "warmup", "measure", "complete"
-_COMPARED_WINDOWS = 3
-_STEADY = 1.05
+_STEADY = 1.02
+_STEADY_LOOKS = 3
+_LEAST_WARMUP_WINDOWS = 6
 _LEAST_WINDOWS = 5
+_MOST_MARKS = 1000
 _NS = 1_000_000_000
-_PERCENTILES = (("p50", 50), ("p95", 95), ("p99", 99))
 
 
 class Rule(NamedTuple):
@@ -30,13 +36,53 @@ class Rule(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Steps done between two ticks, in seconds of the meter's own running time."""
+    """Steps done between two ticks, in seconds of the meter's own running time.
+
+    ``at_ns``: when it began, on the monotonic clock. ``ends_us``: microseconds from there to each
+    mark. ``counts``: the steps that end at each mark; 1 if it is one at each. ``lengths_us``: the
+    meter's running time from mark to mark; None if it never stood still.
+    """
 
     stage: str
     start_s: float
     duration_s: float
     steps: int
     samples: int | None
+    at_ns: int
+    ends_us: list[int]
+    counts: int | list[int]
+    lengths_us: list[int] | None
+
+
+class _Marks:
+    """The ends of a window's steps."""
+
+    def __init__(self) -> None:
+        self._now_ns = array("q")
+        self._length_ns = array("q")
+        self._steps = array("q")
+
+    def add(self, now_ns: int, length_ns: int, steps: int) -> None:
+        """Note that steps have ended."""
+        self._now_ns.append(now_ns)
+        self._length_ns.append(length_ns)
+        self._steps.append(steps)
+
+    def take(self, at_ns: int) -> dict[str, Any]:
+        """Return the marks as a window has them, merging very many, and forget them."""
+        stride = -(-len(self._now_ns) // _MOST_MARKS) or 1
+        starts = range(0, len(self._now_ns), stride)
+        now = [self._now_ns[min(i + stride, len(self._now_ns)) - 1] for i in starts]
+        lengths = [sum(self._length_ns[i : i + stride]) for i in starts]
+        counts = [sum(self._steps[i : i + stride]) for i in starts]
+        self._now_ns, self._length_ns, self._steps = array("q"), array("q"), array("q")
+        before = [at_ns, *now]
+        moved = any(abs(b - a - c) > 1000 for a, b, c in zip(before, now, lengths))
+        return {
+            "ends_us": [(value - at_ns) // 1000 for value in now],
+            "counts": 1 if all(count == 1 for count in counts) else counts,
+            "lengths_us": [value // 1000 for value in lengths] if moved else None,
+        }
 
 
 class Meter:
@@ -51,16 +97,21 @@ class Meter:
         self.stage = FIRST
         self.ticks = 0
         self.windows: list[Window] = []
-        self.step_ns = array("q")  # of each measured tick, per step
+        self._rates: list[float] = []
+        self._steady_looks = 0
+        self._measured = 0
+        self._marks = _Marks()
         self._rule = rule
         self._paused_at: int | None = None
         self._paused_ns = 0
         self._origin_ns = 0
         self._stage_start_ns = 0
         self._window_start_ns = 0
+        self._window_at_ns = 0
         self._last_ns = 0
         self._steps = 0
         self._samples: int | None = 0
+        self.holds_warmup = False
 
     @property
     def name(self) -> str:
@@ -86,10 +137,9 @@ class Meter:
         if self.stage == FIRST:
             self.stage = WARMUP
             self._origin_ns = self._stage_start_ns = self._window_start_ns = active_ns
-            self._last_ns = active_ns
+            self._last_ns, self._window_at_ns = active_ns, now_ns
             return None
-        if self.stage == MEASURE:
-            self.step_ns.append((active_ns - self._last_ns) // max(1, steps))
+        self._marks.add(now_ns, active_ns - self._last_ns, steps)
         self._last_ns = active_ns
         self._steps += steps
         if samples is None or self._samples is None:
@@ -99,55 +149,62 @@ class Meter:
         elapsed_ns = active_ns - self._window_start_ns
         if elapsed_ns < self._rule.window_s * _NS:
             return None
-        return self._close_window(active_ns, elapsed_ns)
+        return self._close_window(now_ns, active_ns, elapsed_ns)
 
-    def flush(self) -> Window | None:
+    def flush(self, now_ns: int) -> Window | None:
         """Close the window that is open when the script ends; None if there is nothing in it."""
         elapsed_ns = self._last_ns - self._window_start_ns
         if not self._steps or elapsed_ns <= 0:
             return None
-        return self._close_window(self._last_ns, elapsed_ns)
+        return self._close_window(now_ns, self._last_ns, elapsed_ns)
 
-    def _close_window(self, active_ns: int, elapsed_ns: int) -> Window:
+    def _close_window(self, now_ns: int, active_ns: int, elapsed_ns: int) -> Window:
         stage = MEASURE if self.stage in (MEASURE, COMPLETE) else WARMUP
-        start_s = (self._window_start_ns - self._origin_ns) / _NS
-        window = Window(stage, start_s, elapsed_ns / _NS, self._steps, self._samples)
-        self.windows.append(window)
-        self._window_start_ns, self._steps, self._samples = active_ns, 0, 0
+        window = Window(
+            stage=stage,
+            start_s=(self._window_start_ns - self._origin_ns) / _NS,
+            duration_s=elapsed_ns / _NS,
+            steps=self._steps,
+            samples=self._samples,
+            at_ns=self._window_at_ns,
+            **self._marks.take(self._window_at_ns),
+        )
+        self.windows.append(window._replace(ends_us=[], counts=1, lengths_us=None))
+        self._window_start_ns, self._window_at_ns = active_ns, now_ns
+        self._steps, self._samples = 0, 0
         in_stage_s = (active_ns - self._stage_start_ns) / _NS
-        if self.stage == WARMUP and self._is_warm(in_stage_s):
-            self.stage, self._stage_start_ns = MEASURE, active_ns
-        elif self.stage == MEASURE and self._is_complete(in_stage_s):
-            self.stage = COMPLETE
+        if self.stage == WARMUP:
+            self._rates.append(window.steps / window.duration_s)
+            if self._is_warm(in_stage_s):
+                self.stage, self._stage_start_ns = MEASURE, active_ns
+        elif self.stage == MEASURE:
+            self._measured += 1
+            if self._is_complete(in_stage_s):
+                self.stage = COMPLETE
         return window
 
     def _is_warm(self, in_stage_s: float) -> bool:
         if in_stage_s >= self._rule.warmup_max_s:
             return True
-        if in_stage_s < self._rule.warmup_min_s or len(self.windows) < 2 * _COMPARED_WINDOWS:
+        third = len(self._rates) // 3
+        last, before = self._rates[-third:], self._rates[-2 * third : -third]
+        enough = len(self._rates) >= _LEAST_WARMUP_WINDOWS
+        steady = enough and median(last) <= _STEADY * median(before)
+        self._steady_looks = self._steady_looks + 1 if steady else 0
+        if self.holds_warmup or in_stage_s < self._rule.warmup_min_s:
             return False
-        rates = [window.steps / window.duration_s for window in self.windows]
-        last = median(rates[-_COMPARED_WINDOWS:])
-        before = median(rates[-2 * _COMPARED_WINDOWS : -_COMPARED_WINDOWS])
-        return last <= _STEADY * before
+        return self._steady_looks >= _STEADY_LOOKS
 
     def _is_complete(self, in_stage_s: float) -> bool:
-        measured = sum(window.stage == MEASURE for window in self.windows)
         # long steps: a window each; three times the asked time is enough even for few of them
-        enough = measured >= _LEAST_WINDOWS or in_stage_s >= 3 * self._rule.measure_s
+        enough = self._measured >= _LEAST_WINDOWS or in_stage_s >= 3 * self._rule.measure_s
         return in_stage_s >= self._rule.measure_s and enough
+
+    def finish(self) -> None:
+        """Be complete, because the parent has seen enough."""
+        if self.stage == MEASURE:
+            self.stage = COMPLETE
 
     def extend(self, now_ns: int) -> None:
         """Go on measuring for as long again, because a better source of steps is at work."""
         self.stage, self._stage_start_ns = MEASURE, now_ns - self._paused_ns
-
-    def step_times_ms(self) -> dict[str, float] | None:
-        """Return percentiles of the measured steps' times; None if there are none.
-
-        Nearest-rank percentiles (Hyndman & Fan 1996, type 1). With few steps p99 is the largest.
-        """
-        ordered = sorted(self.step_ns)
-        if not ordered:
-            return None
-        ranks = {name: -(-len(ordered) * part // 100) - 1 for name, part in _PERCENTILES}
-        return {name: ordered[rank] / 1e6 for name, rank in ranks.items()}

@@ -12,17 +12,18 @@ from typing import Any, Callable
 
 from . import facts, keras_steps, overrides, pipeline
 from .callers import user_line
-from .events import EventPipe
+from .events import EventPipe, OrderPipe
 from .importing import ImportHooks
 from .meter import Rule
 from .script import compile_script, run_script
 from .steps import STEP, MeasurementComplete, StepFinder
 from .tf_steps import CallSteps, DatasetSteps
+from .values import Seeds
 
 _SCHEMA = 1
 
 
-def run(request_path: str, events_descriptor: int) -> None:
+def run(request_path: str, events_descriptor: int, orders_descriptor: int | None) -> None:
     """Carry out the request; ends the process with the exit code that the script would have."""
     pipe = EventPipe(events_descriptor)
     with open(request_path, encoding="utf-8") as file:
@@ -50,7 +51,7 @@ def run(request_path: str, events_descriptor: int) -> None:
     if request["kind"] == "probe":
         _probe(pipe)
     else:
-        _Trial(request, pipe).run(code)
+        _Trial(request, pipe, OrderPipe(orders_descriptor)).run(code)
 
 
 def _probe(pipe: EventPipe) -> None:
@@ -66,7 +67,7 @@ def _probe(pipe: EventPipe) -> None:
 class _Trial:
     """One run of the script with hooks."""
 
-    def __init__(self, request: dict[str, Any], pipe: EventPipe) -> None:
+    def __init__(self, request: dict[str, Any], pipe: EventPipe, orders: OrderPipe) -> None:
         self._request = request
         self._pipe = pipe
         measurement = request["measurement"]
@@ -76,8 +77,12 @@ class _Trial:
             source=measurement["source"],
             phase=measurement["phase"],
             usage=facts.usage_so_far,
+            orders=orders,
             facts=lambda: facts.process_facts(datasets_built=self._datasets.built),
         )
+        numerics = request["numerics"]
+        self._finder.values_wanted = 0 if numerics is None else numerics["executions"]
+        self._seeds = None if numerics is None else Seeds(numerics["seed"])
         self._datasets = DatasetSteps(self._finder)
         self._calls = CallSteps(self._finder)
 
@@ -90,6 +95,7 @@ class _Trial:
         ImportHooks(
             before={"numpy": hold, "tensorflow": hold},
             after={
+                "numpy": self._numpy_imported,
                 "tensorflow": self._tensorflow_imported,
                 "keras": self._keras_imported,
                 "tf_keras": self._keras_imported,
@@ -123,7 +129,13 @@ class _Trial:
             sys.exit(1)
         self._finder.script_ended(time.monotonic() - start)
 
+    def _numpy_imported(self, numpy: Any) -> None:
+        if self._seeds is not None:
+            self._seeds.numpy(numpy)
+
     def _tensorflow_imported(self, tensorflow: Any) -> None:
+        if self._seeds is not None:
+            self._seeds.tensorflow(tensorflow)
         self._pipe.emit("tensorflow", **facts.tensorflow_facts(tensorflow))
         overrides.hold_threads(self._pipe)
         overrides.hold_until_first_op(self._hold)
@@ -132,6 +144,8 @@ class _Trial:
         self._calls.install(tensorflow)
 
     def _keras_imported(self, keras: Any) -> None:
+        if self._seeds is not None:
+            self._seeds.keras(keras)
         if hasattr(keras, "Model"):
             keras_steps.install(keras, self._finder)
             self._calls.install_model(keras)

@@ -13,8 +13,9 @@ import threading
 import time
 from typing import Any, Callable
 
-from .events import EventPipe
+from .events import EventPipe, OrderPipe
 from .meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
+from .values import numbers_of
 
 STEP, KERAS, DATASET, FUNCTION, PROCESS = "step", "keras", "dataset", "function", "process"
 _PREFERENCE = {STEP: 0, KERAS: 1, DATASET: 2, FUNCTION: 3, PROCESS: 4}
@@ -38,8 +39,10 @@ class StepFinder:
         phase: str | None,
         facts: Callable[[], dict[str, Any]],
         usage: Callable[[], dict[str, float]],
+        orders: OrderPipe,
     ) -> None:
         self._pipe = pipe
+        self._orders = orders
         self._rule = rule
         self._source = source
         self._phase = phase
@@ -51,12 +54,31 @@ class StepFinder:
         self._preferred_at_start: dict[str, dict[str, int]] = {}
         self._other_phases: set[str] = set()
         self._quiet = 0
+        self._filling: str | None = None
+        self.values_wanted = 0
         self.explicit = False
         self.finished = False
 
     def listens_to(self, source: str) -> bool:
         """Return whether ticks of this source can matter, for the callers' fast path."""
         return self._source in ("auto", source) and self._pipe.is_open
+
+    def observe(self, source: str, result: Any) -> None:
+        """Take in what an execution has computed, if that is wanted; ends the script at the last.
+
+        Called after the execution's tick.
+        """
+        if not self.values_wanted or self.finished or (self._quiet and source != KERAS):
+            return
+        numbers = numbers_of(result)
+        if not numbers:
+            return
+        self._pipe.emit("values", values=numbers)
+        self.values_wanted -= 1
+        if not self.values_wanted:
+            self.finished = True
+            self._pipe.emit("done", result="values", facts={})
+            self._unwind()
 
     def mute(self) -> None:
         """Ignore datasets and functions while a keras loop, which uses both, is running."""
@@ -94,14 +116,38 @@ class StepFinder:
             meter = self._meters.get((source, phase))
             if meter is None:
                 meter = self._meters[source, phase] = Meter(source, phase, self._rule)
+                meter.holds_warmup = self._filling is not None
             before = meter.stage
             window = meter.tick(now_ns, steps, samples)
             if window is not None:
                 self._pipe.emit("window", meter=meter.name, **window._asdict())
+                if before == MEASURE and self._orders.says_finish():
+                    meter.finish()
             if meter.stage != before:
                 self._enter(meter, now_ns)
 
+    def cache_met(self, where: str) -> None:
+        """Hear that the script caches a dataset, whose first pass is slower than all others."""
+        if self._filling is None and not self._meters:
+            self._filling = where
+            text = "the first pass fills this cache; it counts as warm-up"
+            self._pipe.emit("notice", kind="cache", where=where, text=text)
+
+    def cache_iterated(self) -> None:
+        """Hear that a pass over a cached dataset begins."""
+        if self._filling is not None and any(meter.ticks for meter in self._meters.values()):
+            self._filling = None
+            for meter in self._meters.values():
+                meter.holds_warmup = False
+
     def _enter(self, meter: Meter, now_ns: int) -> None:
+        if meter.stage == MEASURE and meter.holds_warmup and self._filling:
+            text = (
+                f"the first pass, which fills this cache, was not over after "
+                f"{self._rule.warmup_max_s:g} s of warm-up: what is measured is the filling. "
+                f"Allow more by warmup_max in the [timing] of a study file"
+            )
+            self._pipe.emit("notice", kind="cache", where=self._filling, text=text)
         if meter.stage in (WARMUP, MEASURE):
             self._preferred_at_start[meter.name] = self._preferred_ticks(meter)
             if meter.stage == MEASURE:
@@ -152,7 +198,7 @@ class StepFinder:
             complete=meter.stage == COMPLETE,
             warm=MEASURE in stages,
             usage=None if start is None else {k: end[k] - v for k, v in start.items() if k in end},
-            step_ms=meter.step_times_ms(),
+            ticks=meter.ticks,
             facts=self._facts(),
         )
 
@@ -203,7 +249,9 @@ class StepFinder:
     def _flush(self) -> None:
         """Take in what short phases have left in windows that are not full."""
         for meter in self._meters.values():
-            window = meter.flush() if _is_a_loop(meter) and not meter.windows else None
+            if meter.windows or not _is_a_loop(meter):
+                continue
+            window = meter.flush(time.monotonic_ns())
             if window is not None:
                 self._pipe.emit("window", meter=meter.name, **window._asdict())
 

@@ -8,7 +8,7 @@ import threading
 from typing import Any, Callable
 
 from .callers import user_line
-from .datasets import batch_stage, leading_dimension
+from .datasets import batch_stage, leading_dimension, stage_kind, stages
 from .steps import DATASET, FUNCTION, StepFinder
 
 
@@ -34,6 +34,7 @@ class DatasetSteps:
         dataset_class = tensorflow.data.Dataset
         iterator_class = iterator_ops.OwnedIterator
         dataset_class.__init__ = self._watch_init(dataset_class.__init__)
+        dataset_class.cache = self._watch_cache(dataset_class.cache)
         dataset_class.__iter__ = self._watch_iter(dataset_class.__iter__)
         ends = (StopIteration, tensorflow.errors.OutOfRangeError)
         iterator_class.__next__ = self._watch_next(iterator_class.__next__, ends)
@@ -49,9 +50,19 @@ class DatasetSteps:
 
         return watched
 
+    def _watch_cache(self, build: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(build)
+        def watched(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            self._finder.cache_met(user_line())
+            return build(dataset, *args, **kwargs)
+
+        return watched
+
     def _watch_iter(self, start: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @functools.wraps(start)
         def watched(dataset: Any) -> Any:
+            if any(stage_kind(stage) == "Cache" for stage in stages(dataset)):
+                self._finder.cache_iterated()
             iterator = start(dataset)
             if self._finder.listens_to(DATASET) and self._executing_eagerly():
                 phase = "dataset@" + user_line().rsplit("/", 1)[-1]
@@ -122,6 +133,7 @@ class CallSteps:
             if _is_eager(result):
                 samples = None if samples_of is None else samples_of(args)
                 finder.tick(FUNCTION, name_of(callee), 1, samples)
+                finder.observe(FUNCTION, result)
             return result
 
         owner.__call__ = watched

@@ -1,0 +1,166 @@
+"""``autotune verify`` and ``autotune compare``: two configurations, new pairs of processes."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from autotuner.cli.browse import HOME
+from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.cli.run_study import open_display
+from autotuner.errors import UserError
+from autotuner.export.exported import Exported, read_exported
+from autotuner.machine import Machine, inspect_machine
+from autotuner.machine_lock import hold_machine
+from autotuner.report.progress import JsonProgress, Progress
+from autotuner.spec.study_spec import Objective, StudySpec
+from autotuner.study.opening import create_study
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.probe import probe
+from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.sentences import evidence_text, finding_text, ratio_text, what_it_takes
+from autotuner.verdict.sequential import Finding, Rule, Verdict
+from autotuner.verdict.versus import run_versus
+
+
+def verify_file(
+    path: Path, flags: Flags, *, fail_under: float | None, wait: bool, as_json: bool
+) -> bool:
+    """Carry out ``autotune verify``; return whether the speed-up is not below ``fail_under``.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    if fail_under is not None and fail_under <= 0:
+        raise UserError(f"--fail-under {fail_under:g}: must be above 0", hint="1.05 is 5 % faster")
+    exported = read_exported(path, inspect_machine())
+    finding = _meet([exported], flags, threshold=fail_under, wait=wait, as_json=as_json)
+    if fail_under is None:
+        return True
+    passed = finding.ratio >= fail_under
+    if not as_json:
+        word = "at least" if passed else "below"
+        print_line(f"{ratio_text(finding.ratio)} is {word} the {fail_under:g} asked for")
+    return passed
+
+
+def compare_files(first: Path, second: Path, flags: Flags, *, wait: bool, as_json: bool) -> None:
+    """Carry out ``autotune compare``.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    machine = inspect_machine()
+    sides = [read_exported(path, machine) for path in (first, second)]
+    _meet(sides, flags, threshold=None, wait=wait, as_json=as_json)
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard output."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def _meet(
+    sides: Sequence[Exported],
+    flags: Flags,
+    *,
+    threshold: float | None,
+    wait: bool,
+    as_json: bool,
+) -> Finding:
+    """Let a configuration meet the second one, or the defaults, and say what came of it."""
+    spec = _spec(flags, sides)
+    python = find_interpreter(spec.python)
+    rule = Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+    machine = inspect_machine()
+    folder = HOME.absolute() / "versus" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    runner = ProcessRunner(dict(os.environ))
+    storage = optuna.storages.InMemoryStorage()
+    with (
+        open_display(rule, as_json=as_json) as display,
+        hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),
+    ):
+        build = probe(spec, python=python, folder=folder / "probe", runner=runner)
+        for line in _warnings(sides, machine, build.tensorflow):
+            display.say(f"note: {line}")
+        setting = Setting(
+            study=create_study(storage, "versus", spec.objective),
+            storage=storage,
+            spec=spec,
+            machine=machine,
+            build=build,
+            python=python,
+            folder=folder,
+            runner=runner,
+            listener=display,
+        )
+        with Tuner(setting) as tuner:
+            tuner.run_first_trials()
+            tuner.check_noise()
+            finding, problem = run_versus(
+                tuner,
+                sides[0].configuration,
+                sides[1].configuration if len(sides) > 1 else {},
+                rule,
+                threshold=threshold,
+                heard=lambda finding: _say_so_far(display, finding),
+            )
+    if finding is None:
+        raise UserError(f"there is no comparison: {problem}", hint=f"logs are in {folder}")
+    _say_result(finding, sides, spec, as_json=as_json)
+    return finding
+
+
+def _spec(flags: Flags, sides: Sequence[Exported]) -> StudySpec:
+    """Return what to run: the script as the user names it, the knobs of the files."""
+    base = base_spec(flags)
+    if base is None:
+        raise UserError("nothing to run", hint="give --model SCRIPT or --workload NAME")
+    spec = apply_flags(base, flags)
+    knobs = tuple(dict.fromkeys(name for side in sides for name in side.configuration))
+    # one trial: the defaults, which say what a step is; nothing is searched
+    return dataclasses.replace(
+        spec,
+        trials=1,
+        budget_s=None,
+        knobs=knobs,
+        phase=spec.phase or sides[0].phase,
+        objective=Objective(sides[0].objective),
+    )
+
+
+def _warnings(sides: Sequence[Exported], machine: Machine, tensorflow: str) -> Iterator[str]:
+    for side in sides:
+        if side.holds_default:
+            yield f"{side.path} holds TensorFlow's defaults, as nothing was proven to be faster"
+        if side.machine is not None and machine.describe() not in side.machine:
+            yield f"{side.path} was made on another machine: {side.machine}"
+        if side.tensorflow is not None and side.tensorflow != tensorflow:
+            yield f"{side.path} was made with TensorFlow {side.tensorflow}, this is {tensorflow}"
+
+
+def _say_so_far(display: Progress, finding: Finding) -> None:
+    display.say(f"after {finding.pairs} pairs: {ratio_text(finding.ratio)}")
+
+
+def _say_result(
+    finding: Finding, sides: Sequence[Exported], spec: StudySpec, *, as_json: bool
+) -> None:
+    if as_json:
+        JsonProgress().finding(finding, [str(side.path) for side in sides])
+        return
+    if len(sides) > 1:
+        first, second = (side.path for side in sides)
+        said = (
+            f"{finding.verdict.value}: {first} is {ratio_text(finding.ratio)} as fast as {second} "
+            f"({evidence_text(finding)})"
+        )
+    else:
+        said = finding_text(finding, spec.objective, spec.margin)
+    if finding.verdict is Verdict.INCONCLUSIVE:
+        said += f"; {what_it_takes(finding, None)}"
+    print_line(said)

@@ -1,0 +1,88 @@
+"""Reading a ``best.json`` back, or any file with a configuration in the same form."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import Configuration, IntRange, KnobValue
+from autotuner.machine import Machine
+from autotuner.spec.study_spec import Objective
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A configuration from a file. ``holds_default``: it is TensorFlow's defaults written out.
+
+    ``objective`` and ``phase``: what was measured; ``machine`` and ``tensorflow``: where it comes
+    from. None where the file does not say.
+    """
+
+    path: Path
+    configuration: Configuration
+    holds_default: bool
+    objective: str
+    phase: str | None
+    machine: str | None
+    tensorflow: str | None
+
+
+def read_exported(path: Path, machine: Machine) -> Exported:
+    """Read a file; only its ``configuration`` is needed.
+
+    Raises:
+        UserError: if it can't be read, or holds an unknown knob or a value that can't be set.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: can't be read: {reason}") from error
+    except ValueError as error:
+        hint = "it takes a best.json, not a best.env or best.py"
+        raise UserError(f"{path}: not valid JSON: {error}", hint=hint) from error
+    settings = document.get("configuration") if isinstance(document, dict) else None
+    if not isinstance(settings, dict) or not settings:
+        hint = 'it needs {"configuration": {"intra_op": 2}}'
+        raise UserError(f"{path}: holds no configuration", hint=hint)
+    configuration = {
+        str(name): _checked(path, str(name), value, machine) for name, value in settings.items()
+    }
+    model, build = document.get("model"), document.get("build")
+    return Exported(
+        path=path,
+        configuration=configuration,
+        objective=_objective(path, document),
+        holds_default=document.get("holds") == "default",
+        phase=model.get("phase") if isinstance(model, dict) else None,
+        machine=model.get("machine") if isinstance(model, dict) else None,
+        tensorflow=build.get("tensorflow") if isinstance(build, dict) else None,
+    )
+
+
+def _objective(path: Path, document: dict[str, Any]) -> str:
+    result = document.get("result")
+    found = result.get("objective") if isinstance(result, dict) else None
+    known = [objective.value for objective in Objective]
+    if found is not None and found not in known:
+        raise UserError(f'{path}: unknown objective "{found}"', hint=did_you_mean(found, known))
+    return found or Objective.THROUGHPUT.value
+
+
+def _checked(path: Path, name: str, value: object, machine: Machine) -> KnobValue:
+    """Return a value of a knob: in another machine's file it may lie outside this one's domain."""
+    knob = KNOBS.get(name)
+    if knob is None:
+        raise UserError(f'{path}: unknown knob "{name}"', hint=did_you_mean(name, list(KNOBS)))
+    domain = knob.domain(machine)
+    if isinstance(domain, IntRange):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{path}: {name}: expected a whole number of at least 1, got {value!r}")
+        return value
+    text = str(value)
+    if text not in domain.options and not text.isdecimal():
+        options = ", ".join(domain.options)
+        raise UserError(f"{path}: {name}: {value!r} is none of {options}")
+    return text

@@ -1,0 +1,1 @@
+"""From windows and rounds to numbers with intervals: pure functions, no I/O."""

@@ -1,0 +1,80 @@
+"""How a trial compares with the reference of its duel, or with a control before it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from statistics import mean
+
+from autotuner.spec.study_spec import Objective
+from autotuner.statistics.interval import hodges_lehmann, percentile
+from autotuner.statistics.throughput import Unit, less_is_better, score_turn
+from autotuner.trial.outcome import Round, Turn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A trial against a reference. ``gain``: more than 1 is better, whatever the objective.
+
+    ``low`` and ``high``: 95 % interval of the gain inside these two processes, None with too few
+    rounds; other processes differ by more. ``reference``: the reference's score meanwhile.
+    """
+
+    gain: float
+    low: float | None
+    high: float | None
+    rounds: int
+    reference: float
+
+
+def gain_of(candidate: float, reference: float, objective: Objective) -> float:
+    """Return how many times better one score is than another."""
+    return reference / candidate if less_is_better(objective) else candidate / reference
+
+
+def corrected(base: float, gain: float, objective: Objective) -> float:
+    """Return the score that stands for a gain over the study's base: the unit stays readable."""
+    return base / gain if less_is_better(objective) else base * gain
+
+
+def compare_rounds(
+    rounds: Sequence[Round], closing: Turn | None, objective: Objective, unit: Unit
+) -> Comparison | None:
+    """Return what a duel shows, or None if it shows nothing.
+
+    Each turn of the candidate is held against the reference's turns before and after it, whose mean
+    a steady drift leaves unbiased. The centre of the log ratios is Hodges and Lehmann's.
+    """
+    if objective is Objective.LATENCY_P99:
+        return _compare_tails(rounds)
+    logs, references = [], []
+    following = [*(one.reference for one in rounds[1:]), closing]
+    for one, after in zip(rounds, following, strict=False):
+        candidate = score_turn(one.candidate, objective, unit)
+        around = [score_turn(t, objective, unit) for t in (one.reference, after) if t is not None]
+        known = [score for score in around if score is not None]
+        if candidate is not None and known:
+            reference = math.exp(mean(map(math.log, known)))
+            logs.append(math.log(gain_of(candidate, reference, objective)))
+            references.append(reference)
+    if not logs:
+        return None
+    centre, low, high = hodges_lehmann(logs)
+    return Comparison(
+        gain=math.exp(centre),
+        low=None if low is None else math.exp(low),
+        high=None if high is None else math.exp(high),
+        rounds=len(logs),
+        reference=math.exp(hodges_lehmann([math.log(r) for r in references])[0]),
+    )
+
+
+def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:
+    """Compare the p99 of all steps of each side: a turn alone has too few steps for one."""
+    candidate = [step for one in rounds for step in one.candidate.step_s]
+    reference = [step for one in rounds for step in one.reference.step_s]
+    if not candidate or not reference:
+        return None
+    ours, theirs = percentile(candidate, 99), percentile(reference, 99)
+    return Comparison(
+        gain=theirs / ours, low=None, high=None, rounds=len(rounds), reference=1000 * theirs
+    )

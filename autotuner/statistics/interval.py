@@ -1,0 +1,92 @@
+"""Intervals that assume no distribution and do not ignore autocorrelation.
+
+Windows and rounds of one process differ by a few per cent, have outliers, and resemble their
+neighbours. So centres are medians or Hodges-Lehmann estimates, intervals come from ranks, and n
+values count for as many independent ones as their autocorrelation leaves.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+
+_Z95 = 1.96
+
+
+def effective_size(values: Sequence[float]) -> float:
+    """Return how many independent values would say as much about the centre.
+
+    n (1 - r) / (1 + r) with the lag-1 autocorrelation r of an AR(1) process, which is first
+    corrected for its bias in short series, (1 + 3 r) / n (Kendall 1954; Marriott & Pope 1954).
+    Values beyond 4 median deviations are brought in first: an outlier would hide the correlation.
+    """
+    n = len(values)
+    if n < 4:
+        return float(n)
+    x = np.asarray(values, dtype=float)
+    x = x - np.median(x)
+    spread = 4 * 1.4826 * float(np.median(np.abs(x)))
+    if spread > 0:
+        x = np.clip(x, -spread, spread)
+    x = x - x.mean()
+    power = float(x @ x)
+    if power <= 0:
+        return float(n)
+    r = float(x[1:] @ x[:-1]) / power
+    r += (1 + 3 * r) / n
+    r = min(max(r, 0.0), 0.95)
+    return max(1.0, n * (1 - r) / (1 + r))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return a 95 % confidence interval of the median, or None where there is too little.
+
+    Order statistics with binomial(n, 1/2) ranks (David & Nagaraja, Order Statistics, 7.1): the
+    widest pair (x[k], x[n-1-k]) whose tails hold at most 2.5 % each, with the effective size for n
+    and the ranks stretched to all values. At least six independent values are needed.
+    """
+    ordered = sorted(values)
+    n = math.floor(effective_size(values))
+    tail, k = 0.0, -1
+    while (tail := tail + math.comb(n, k + 1) / 2**n) <= 0.025:
+        k += 1
+    if k < 0:
+        return None
+    rank = math.floor(k * (len(ordered) - 1) / max(1, n - 1))
+    return ordered[rank], ordered[len(ordered) - 1 - rank]
+
+
+def hodges_lehmann(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Return the centre of values and its 95 % interval, which needs at least six of them.
+
+    The median of all pairwise means, with Wilcoxon's signed-rank interval (Hollander & Wolfe,
+    Nonparametric Statistical Methods, 3.2 and 3.3; normal approximation), widened by the
+    autocorrelation. Nearly as precise as a mean without outliers, and bears a quarter of them.
+    """
+    n = len(values)
+    x = np.asarray(values, dtype=float)
+    i, j = np.triu_indices(n)
+    walsh = np.sort((x[i] + x[j]) / 2)
+    centre = float(np.median(walsh))
+    if n < 6:
+        return centre, None, None
+    widening = math.sqrt(n / effective_size(values))
+    reach = _Z95 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24) * widening
+    rank = max(0, math.floor(len(walsh) / 2 - reach))
+    return centre, float(walsh[rank]), float(walsh[len(walsh) - 1 - rank])
+
+
+def percentile(values: Sequence[float], part: int) -> float:
+    """Return the nearest-rank percentile (Hyndman & Fan 1996, type 1)."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * part // 100) - 1)]
+
+
+def is_tight(values: Sequence[float], *, relative: float) -> bool:
+    """Tell whether the median's interval is within such a part of the median on either side."""
+    interval = median_interval(values)
+    if interval is None:
+        return False
+    centre = median(values)
+    return max(interval[1] - centre, centre - interval[0]) <= relative * abs(centre)

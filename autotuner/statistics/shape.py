@@ -1,0 +1,119 @@
+"""What the course of a measurement tells about the script: two kinds of steps, drift, too few."""
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import numpy as np
+
+from autotuner.statistics.throughput import measured_windows
+from autotuner.trial.outcome import Notice, Outcome
+
+_RARE = 0.1
+_APART = math.log(1.5)
+_LEAST_STEPS = 20
+_LEAST_WINDOWS = 12
+_TREND = 0.05
+_TREND_Z = 3.0
+
+
+def shape_notices(outcome: Outcome) -> Iterator[Notice]:
+    """Yield what the user should know about how a trial of the defaults went."""
+    if outcome.source == "process":
+        yield _notice(
+            "whole_process",
+            "no loop of at least five steps was seen, so each run is timed as a whole, start-up "
+            "included; mark steps by autotuner.step(), or let the script do more of them",
+        )
+        return
+    yield from _too_short(outcome)
+    modes = two_modes(outcome.step_s)
+    if modes is not None:
+        part, ratio = modes
+        yield _notice(
+            "two_modes",
+            f"steps come in two kinds: {part:.0%} of them take about {ratio:.1f} times as long as "
+            f"the others. Rates are taken over many steps of both; p99 shows the slow kind",
+        )
+    change = trend([w.steps / w.duration_s for w in measured_windows(outcome) if w.duration_s])
+    if change is not None and change < 0:
+        yield _notice(
+            "slows_down",
+            f"the script gets slower while it runs, by {-change:.0%} during one measurement. "
+            f"Configurations are compared at the same age; a long run may go differently",
+        )
+    elif change is not None:
+        yield _notice(
+            "speeds_up",
+            f"the script was still getting faster after its warm-up, by {change:.0%} during one "
+            f"measurement: a longer warmup_min in the [timing] of a study file may help",
+        )
+
+
+def _notice(kind: str, text: str) -> Notice:
+    return Notice(kind=kind, where="", text=text)
+
+
+def _too_short(outcome: Outcome) -> Iterator[Notice]:
+    if not outcome.complete:
+        text = "the script ended before the measurement was complete"
+        if not outcome.warm:
+            text += ", and even before its speed was steady"
+        text += (
+            "; let it run longer for better numbers. Each trial runs it to its end, "
+            "and so does whatever it writes there"
+        )
+        yield _notice("short", text)
+
+
+def two_modes(step_s: Sequence[float]) -> tuple[float, float] | None:
+    """Tell whether step times are of two kinds.
+
+    Returns:
+        (part of the slow ones, how many times as long), or None if there is one kind. The split is
+        Otsu's (1979) on logarithms: the one that leaves the least variance within the two groups.
+        Two kinds are such groups of at least a tenth each, half as long again apart, with four
+        fifths of the variance between them and hardly a step in the middle.
+    """
+    if len(step_s) < _LEAST_STEPS:
+        return None
+    x = np.sort(np.log(np.maximum(np.asarray(step_s, dtype=float), 1e-9)))
+    n = len(x)
+    total = float(((x - x.mean()) ** 2).sum())
+    if total <= 0:
+        return None
+    k = np.arange(1, n)
+    sums = np.cumsum(x)[:-1]
+    low, high = sums / k, (x.sum() - sums) / (n - k)
+    between = k * (n - k) / n * (high - low) ** 2
+    best = int(np.argmax(between))
+    fast, slow = float(low[best]), float(high[best])
+    part = 1 - float(k[best]) / n
+    middle = (x > fast + (slow - fast) / 3) & (x < slow - (slow - fast) / 3)
+    two = (
+        _RARE <= part <= 1 - _RARE
+        and slow - fast >= _APART
+        and between[best] >= 0.8 * total
+        and float(middle.mean()) < 0.05
+    )
+    return (part, math.exp(slow - fast)) if two else None
+
+
+def trend(rates: Sequence[float]) -> float | None:
+    """Return by which part a rate changes over a series, if it clearly does by more than 5 %.
+
+    Mann-Kendall's test for a trend and Theil-Sen's slope (Hollander & Wolfe, 8.1 and 9.2), the
+    threshold high (z = 3) because neighbouring windows resemble each other.
+    """
+    n = len(rates)
+    if n < _LEAST_WINDOWS:
+        return None
+    x = np.asarray(rates, dtype=float)
+    i, j = np.triu_indices(n, 1)
+    score = float(np.sign(x[j] - x[i]).sum())
+    deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    if abs(score) < _TREND_Z * deviation:
+        return None
+    slope = float(np.median((x[j] - x[i]) / (j - i)))
+    change = slope * (n - 1) / median(rates)
+    return change if abs(change) >= _TREND else None

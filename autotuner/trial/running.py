@@ -1,0 +1,326 @@
+"""A trial's process while it runs: its messages, its phases and their deadlines, stop and go."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import psutil
+
+from autotuner.machine import count_oom_kills
+from autotuner.spec.study_spec import Timing
+from autotuner.trial.environment import build_environment
+from autotuner.trial.folder import child_argv, prepare_folder
+from autotuner.trial.outcome import Notice, Phase, Window
+from autotuner.trial.process import Pipes, WardedProcess
+from autotuner.trial.request import TrialRequest
+
+PhaseListener = Callable[[Phase], None]
+_SIGNAL_S = 5.0
+
+
+class Mark(NamedTuple):
+    """The end of a step, or of a few very short ones; seconds of the monotonic clock."""
+
+    end_s: float
+    length_s: float
+    steps: int
+    samples: float | None
+
+
+def ignore_phase(phase: Phase) -> None:
+    """Listen to nothing."""
+
+
+def time_allowed(timing: Timing) -> dict[Phase, float]:
+    """Return how long each phase may last, in seconds."""
+    return {
+        Phase.START: timing.start_timeout_s,
+        Phase.WARMUP: timing.warmup_timeout_s,
+        Phase.MEASURE: timing.measure_timeout_s,
+        Phase.EXIT: timing.grace_s,
+    }
+
+
+@dataclasses.dataclass(kw_only=True)
+class Progress:
+    """What is known of a trial while its messages come in. ``marks`` and ``windows`` by meter."""
+
+    phase: Phase = Phase.START
+    hello: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stage_times: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    build: dict[str, Any] = dataclasses.field(default_factory=dict)
+    windows: dict[str, list[Window]] = dataclasses.field(default_factory=dict)
+    marks: dict[str, list[Mark]] = dataclasses.field(default_factory=dict)
+    measuring: str | None = None
+    notices: list[Notice] = dataclasses.field(default_factory=list)
+    numerics: list[list[float]] = dataclasses.field(default_factory=list)
+    stopped: dict[str, Any] | None = None
+    done: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    exited: dict[str, Any] | None = None
+    low_memory: bool = False
+    warden_gone: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.exited is not None or self.warden_gone
+
+    @property
+    def measured(self) -> list[Window]:
+        """The windows of the meter that is measuring, its warm-up left out."""
+        windows = self.windows.get(self.measuring or "", ())
+        return [window for window in windows if not window.warmup]
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take in one message of the child or the warden."""
+        match message["event"]:
+            case "hello":
+                self.hello = dict(message)
+            case "tensorflow":
+                self.build = dict(message)
+            case "stage":
+                self._take_stage(message)
+            case "window":
+                self._take_window(message)
+            case "notice":
+                self._take_notice(message)
+            case "values":
+                self.numerics.append([float(value) for value in message["values"]])
+            case "done":
+                self.done, self.phase = dict(message), Phase.EXIT
+            case "error":
+                self.error, self.phase = dict(message), Phase.EXIT
+            case "stopped":
+                self.stopped = dict(message)
+            case "continued":
+                self.stopped = None
+            case "low_memory":
+                self.low_memory = True
+            case "not_started":
+                self.error = {"kind": "not_started", "text": message["reason"], "where": ""}
+            case "exited":
+                self.exited = dict(message)
+            case "warden_gone":
+                self.warden_gone = True
+
+    def _take_stage(self, message: Mapping[str, Any]) -> None:
+        meter, stage = message["meter"], message["stage"]
+        self.stage_times.setdefault((meter, stage), message["t"])
+        if self.phase is not Phase.MEASURE:
+            self.phase = Phase.MEASURE if stage == "measure" else Phase.WARMUP
+            self.measuring = meter
+
+    def _take_window(self, message: Mapping[str, Any]) -> None:
+        window = Window(
+            warmup=message["stage"] == "warmup",
+            start_s=message["start_s"],
+            duration_s=message["duration_s"],
+            steps=message["steps"],
+            samples=message["samples"],
+        )
+        self.windows.setdefault(message["meter"], []).append(window)
+        if not window.warmup:
+            self.marks.setdefault(message["meter"], []).extend(_marks(message))
+
+    def _take_notice(self, message: Mapping[str, Any]) -> None:
+        value = message.get("value")
+        notice = Notice(
+            kind=message["kind"],
+            where=message["where"],
+            text=message["text"],
+            knob=message.get("knob"),
+            value=None if value is None else str(value),
+        )
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+
+def _marks(message: Mapping[str, Any]) -> list[Mark]:
+    """Return the marks of a window; its samples are spread over its steps."""
+    ends: list[int] = message["ends_us"]
+    counts = [1] * len(ends) if message["counts"] == 1 else message["counts"]
+    lengths = message["lengths_us"]
+    if lengths is None:
+        lengths = [end - before for before, end in zip([0, *ends], ends, strict=False)]
+    samples, steps = message["samples"], message["steps"]
+    per_step = None if samples is None else samples / steps
+    at_s = message["at_ns"] * 1e-9
+    return [
+        Mark(at_s + end * 1e-6, length * 1e-6, count, per_step and per_step * count)
+        for end, length, count in zip(ends, lengths, counts, strict=True)
+    ]
+
+
+class RunningTrial:
+    """One trial's process. Leaving the context kills what is left of it."""
+
+    def __init__(
+        self,
+        request: TrialRequest,
+        folder: Path,
+        *,
+        base_environment: Mapping[str, str],
+        memory_floor_bytes: int,
+        on_phase: PhaseListener,
+    ) -> None:
+        self.request = request
+        self.folder = folder.absolute()
+        prepare_folder(self.folder, request)
+        self.progress = Progress()
+        self.timed_out: Phase | None = None
+        self.started = time.monotonic()
+        self._kills_before = count_oom_kills()
+        self._on_phase = on_phase
+        self._allowed = time_allowed(request.timing)
+        self._entered = self.started
+        self._cleanup = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            self._record = stack.enter_context(
+                (self.folder / "events.jsonl").open("w", encoding="utf-8")
+            )
+            pipes = Pipes()
+            self._process = stack.enter_context(
+                WardedProcess(
+                    child_argv(self.folder, request, *pipes.childs),
+                    pipes=pipes,
+                    environment=build_environment(request, base_environment),
+                    working_directory=request.working_directory,
+                    log=self.folder / "output.log",
+                    grace_s=request.timing.grace_s,
+                    memory_floor_bytes=memory_floor_bytes,
+                )
+            )
+            self._cleanup = stack.pop_all()
+        on_phase(Phase.START)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what is left."""
+        self._cleanup.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.progress.ended
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be no more steps: the script came to its end, failed, or hangs."""
+        return self.ended or self.progress.phase is Phase.EXIT or self.timed_out is not None
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed for want of memory since the start."""
+        return count_oom_kills() > self._kills_before
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the trial's processes when it was last stopped."""
+        return float((self.progress.stopped or {"cpu_s": 0.0})["cpu_s"])
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Write a line of our own between the child's events."""
+        self._record.write(json.dumps({"event": event, **fields}) + "\n")
+
+    def follow(self, until: Callable[[], bool], *, end_s: float = math.inf) -> None:
+        """Take in messages until something is so, until a time, or until the process is gone.
+
+        A phase that lasts too long sets ``timed_out`` and returns as well.
+        """
+        while not self.ended and not until():
+            deadline = self._entered + self._allowed[self.progress.phase]
+            message = self._process.receive(min(deadline, end_s))
+            if message is not None:
+                self._take(message)
+            elif time.monotonic() >= deadline:
+                # in the exit phase the result is in: the script merely does not come to its end
+                ending = self.progress.phase is Phase.EXIT
+                self.timed_out = None if ending else self.progress.phase
+                return
+            else:
+                return
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        before = self.progress.phase
+        self.progress.take(message)
+        self._record.write(json.dumps(message) + "\n")
+        if self.progress.phase is not before:
+            self._entered = time.monotonic()
+            self._on_phase(self.progress.phase)
+
+    def stop(self) -> float:
+        """Stop the processes; return when they did their last work, in monotonic seconds."""
+        self._process.stop()
+        self._wait_for(lambda: self.progress.stopped is not None)
+        return float((self.progress.stopped or {"t": time.monotonic()})["t"])
+
+    def go_on(self) -> float:
+        """Continue the processes; return when that was."""
+        was_stopped = self.progress.stopped
+        self._process.go_on()
+        self._wait_for(lambda: self.progress.stopped is None)
+        if was_stopped is not None:
+            self._entered += time.monotonic() - was_stopped["t"]
+        return time.monotonic()
+
+    def _wait_for(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + _SIGNAL_S
+        while not self.ended and not done() and time.monotonic() < end:
+            message = self._process.receive(end)
+            if message is not None:
+                self._take(message)
+
+    def renew_deadline(self) -> None:
+        """Let the present phase begin now."""
+        self._entered = time.monotonic()
+
+    def ask_to_finish(self) -> None:
+        """Tell the child that the measurement is complete."""
+        self._process.finish()
+
+    def run_to_end(self) -> None:
+        """Follow the process to its end, by force if need be."""
+        self.follow(lambda: False)
+        if self.ended:
+            return
+        self._process.terminate()
+        end = time.monotonic() + self.request.timing.grace_s + 5
+        while not self.ended:
+            message = self._process.receive(end)
+            if message is None:
+                return
+            self.progress.take(message)
+            self._record.write(json.dumps(message) + "\n")
+
+    @property
+    def marks(self) -> list[Mark]:
+        """The ends of steps since the measurement began, or since they were forgotten."""
+        return self.progress.marks.get(self.progress.measuring or "", [])
+
+    def forget_marks(self) -> None:
+        """Drop the marks so far, of which a process that lives long has very many."""
+        self.progress.marks.clear()
+
+
+def machine_cpu_s() -> float:
+    """Return the CPU time that everything on this machine has used, in seconds."""
+    times = psutil.cpu_times()
+    busy = ("user", "nice", "system", "irq", "softirq")
+    return float(sum(getattr(times, name, 0.0) for name in busy))

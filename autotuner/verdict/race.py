@@ -1,0 +1,88 @@
+"""The race: a few candidates in rounds of fresh processes, the clearly slower ones dropped."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from statistics import mean, variance
+
+from autotuner.knobs.knob import Configuration
+from autotuner.study.record import Role, TrialRecord, configuration_key
+from autotuner.study.tuner import Tuner
+from autotuner.verdict.decision import Candidate, candidates, since_search
+
+_CLEARLY = 2.0
+_LEAST_SPREAD = 0.005
+
+
+def shortlist(
+    records: Sequence[TrialRecord], *, default: Configuration, recipe: Configuration, size: int
+) -> list[Candidate]:
+    """Return who takes part: the best few by their estimates in the search, and the recipe.
+
+    The recipe only if it is not far behind: it is what a user would deploy without us.
+    """
+    found = [c for c in candidates(records, default) if c.configuration != default]
+    found.sort(key=lambda c: -c.gain)
+    chosen = found[:size]
+    by_recipe = [c for c in found[size:] if c.configuration == recipe]
+    if by_recipe and chosen and by_recipe[0].gain >= 0.97 * chosen[-1].gain:
+        chosen.append(by_recipe[0])
+    return chosen
+
+
+def survivors(logs: Mapping[str, Sequence[float]], between: float) -> set[str]:
+    """Return who is not clearly behind the leader.
+
+    Args:
+        logs: log gains of each candidate's processes so far.
+        between: standard deviation from process to process that the noise check found; what the
+            race itself shows is used where that is more.
+    """
+    pooled = [variance(values) for values in logs.values() if len(values) > 1]
+    spread = max(between, math.sqrt(mean(pooled)) if pooled else 0.0, _LEAST_SPREAD)
+    leader = max(logs, key=lambda key: mean(logs[key]))
+    kept = set()
+    for key, values in logs.items():
+        error = spread * math.sqrt(1 / len(values) + 1 / len(logs[leader]))
+        if mean(values) >= mean(logs[leader]) - _CLEARLY * error:
+            kept.add(key)
+    return kept
+
+
+def race_gains(records: Sequence[TrialRecord], default: Configuration) -> dict[str, list[float]]:
+    """Return the log gains of each configuration in the race so far, by configuration key."""
+    gains: dict[str, list[float]] = {}
+    for record in since_search(records):
+        if record.role is Role.RACE and record.gain is not None:
+            gains.setdefault(record.key(default), []).append(math.log(record.gain))
+    return gains
+
+
+def run_race(tuner: Tuner) -> None:
+    """Run the rounds that are missing, each in a new random order."""
+    space, plan = tuner.facts.space, tuner.spec.plan
+    chosen = shortlist(
+        tuner.records(), default=space.default, recipe=space.recipe, size=plan.shortlist
+    )
+    if len(chosen) < 2:
+        return
+    running = {configuration_key(c.configuration): c.configuration for c in chosen}
+    generator = random.Random(f"{tuner.facts.seed} race")
+    for number in range(plan.race_rounds):
+        keys = sorted(running)
+        generator.shuffle(keys)
+        for key in keys:
+            done = len(race_gains(tuner.records(), space.default).get(key, ()))
+            if done > number:
+                continue
+            if not tuner.has_time_for_pair():
+                return
+            if tuner.run_trial(Role.RACE, running[key]).gain is None:
+                del running[key]  # it failed this time: not to be recommended
+        gains = race_gains(tuner.records(), space.default)
+        logs = {key: gains[key] for key in running if key in gains}
+        if logs and number > 0:
+            kept = survivors(logs, tuner.noise.between)
+            running = {key: value for key, value in running.items() if key in kept}
+        if len(running) < 2:
+            return

@@ -1,0 +1,95 @@
+"""What a decision says, in sentences; the same in the terminal, in files and in reports."""
+
+from collections.abc import Iterator
+
+from autotuner.spec.duration import format_duration
+from autotuner.spec.study_spec import Objective
+from autotuner.verdict.decision import Decision
+from autotuner.verdict.payback import Payback
+from autotuner.verdict.sequential import CONFIDENCE, FIRST_LOOK, Finding, Verdict
+
+_COMPARED = {
+    Objective.THROUGHPUT: "{ratio} the default's throughput",
+    Objective.LATENCY_P50: "{ratio} as quick as the default in the median step time",
+    Objective.LATENCY_P99: "{ratio} as quick as the default in the p99 of step times",
+    Objective.CPU_EFFICIENCY: "{ratio} the default's samples per CPU second",
+}
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio as 1.33x."""
+    return f"{ratio:.2f}x"
+
+
+def evidence_text(finding: Finding) -> str:
+    """Return the interval and the pairs behind a ratio."""
+    pairs = f"{finding.pairs} pair{'s' if finding.pairs != 1 else ''} of new processes"
+    if finding.low is None or finding.high is None:
+        return pairs
+    interval = f"{CONFIDENCE:.0%} interval {finding.low:.2f}x to {finding.high:.2f}x"
+    return f"{interval}, {pairs}"
+
+
+def finding_text(finding: Finding, objective: Objective, margin: float) -> str:
+    """Return a verdict with its numbers."""
+    compared = _COMPARED[objective].format(ratio=ratio_text(finding.ratio))
+    within = f", all within {margin:.0%} of the default" if _is_none(finding) else ""
+    return f"{finding.verdict.value}: {compared} ({evidence_text(finding)}){within}"
+
+
+def _is_none(finding: Finding) -> bool:
+    return finding.verdict is Verdict.NO_DIFFERENCE
+
+
+def what_it_takes(finding: Finding, pair_s: float | None) -> str:
+    """Return what would decide an inconclusive comparison."""
+    needed = finding.needed or FIRST_LOOK
+    more = max(1, needed - finding.pairs)
+    time = "" if pair_s is None else f", {format_duration(more * pair_s)}"
+    if needed > 200:
+        return f"it would take some {needed} pairs to decide: a quieter machine is needed"
+    return f"about {more} more pair{'s' if more != 1 else ''} would decide{time}"
+
+
+def sentence(decision: Decision, objective: Objective) -> str:
+    """Return the result in one sentence, or two."""
+    finding = decision.finding
+    if decision.is_default and decision.configurations <= 1:
+        return "only TensorFlow's defaults were measured, so there is nothing to compare."
+    if decision.is_default:
+        return "no configuration but the defaults could be measured. Keep the defaults."
+    if decision.final_failures:
+        return "the best of the search failed in a new process. Keep the defaults."
+    if finding is None:
+        return (
+            f"{Verdict.INCONCLUSIVE.value}: the best of the search has not yet met the defaults in "
+            f"undisturbed new processes. Keep the defaults, or go on with the study."
+        )
+    said = finding_text(finding, objective, decision.margin)
+    if decision.is_recommended:
+        return f"{said}."
+    if decision.is_faster:
+        return f"{said}. It is refused, as results may change (--strict-numerics)."
+    if finding.verdict is Verdict.INCONCLUSIVE:
+        takes = what_it_takes(finding, decision.pair_s)
+        return f"{said}; {takes}. Keep the defaults, or go on with the study."
+    return f"{said}. Keep the defaults."
+
+
+def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[str]:
+    """Yield what else is to be said of a decision."""
+    if decision.numerics is not None:
+        yield f"numerics: {decision.numerics.text}."
+    if payback is not None and decision.is_recommended:
+        yield (
+            f"break-even: tuning took {format_duration(payback.tuning_s)}; each hour of running "
+            f"with the defaults gets {format_duration(payback.saved_per_hour_s)} shorter, so it "
+            f"has paid after {format_duration(payback.break_even_s)}."
+        )
+    if decision.disturbed_pairs:
+        yield (
+            f"disturbed: during {decision.disturbed_pairs} further pair(s) of the final other "
+            f"processes used the CPU; those pairs do not count."
+        )
+    if decision.exported_anyway and not decision.is_recommended and not decision.is_default:
+        yield "exported anyway: the files hold the best of the search although it is not proven."
