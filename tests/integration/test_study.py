@@ -26,7 +26,7 @@ from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
 from autotuner.verdict.sequential import FIRST_LOOK, Verdict
-from tests.integration.simulated import SimulatedRunner
+from benchmarks.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
 

@@ -14,6 +14,7 @@ from autotuner.trial.runner import Resident
 from autotuner.trial.running import ignore_phase
 
 Speed = Callable[[Configuration], float | Status]
+Deviations = Callable[[random.Random], Iterator[float]]
 _TURN_S = 0.25
 
 
@@ -27,30 +28,44 @@ class SimulatedResident:
 
     @property
     def failure(self) -> Outcome | None:
+        """How it ended, if it did not get warm."""
         return None if self.outcome.status is Status.MEASURED else self.outcome
 
     @property
     def over(self) -> bool:
+        """Whether its script has come to its end."""
         return self.duels_left <= 0
 
     def close(self) -> Outcome:
+        """Return how it ended."""
         return self.outcome
+
+
+def normal(deviation: float) -> Deviations:
+    """Return independent normal deviations."""
+
+    def draw(generator: random.Random) -> Iterator[float]:
+        while True:
+            yield generator.gauss(0, deviation)
+
+    return draw
 
 
 class SimulatedRunner:
     """Answers with windows around ``speed(configuration)``, or with the status it returns.
 
-    ``process``: standard deviation of the logarithm of a process's speed; ``noise``: of a window's
-    or a turn's. ``drift``: the machine's speed over time. ``resident_duels``: how many duels a
-    resident lives. ``others``: CPUs that other processes use, by time.
+    ``process``: how the logarithm of a process's speed deviates, a standard deviation or a source
+    of deviations; ``noise``: the same of the windows or turns of one process. ``drift``: the
+    machine's speed over time. ``resident_duels``: how many duels a resident lives. ``others``: CPUs
+    that other processes use, by time.
     """
 
     def __init__(
         self,
         speed: Speed,
         *,
-        process: float = 0.01,
-        noise: float = 0.02,
+        process: float | Deviations = 0.01,
+        noise: float | Deviations = 0.02,
         trial_s: float = 10.0,
         datasets: int = 0,
         notices: tuple[Notice, ...] = (),
@@ -66,8 +81,7 @@ class SimulatedRunner:
         seed: object = 0,
     ) -> None:
         self._speed = speed
-        self._process = process
-        self._noise = noise
+        self._noise = normal(noise) if isinstance(noise, float) else noise
         self._trial_s = trial_s
         self._datasets = datasets
         self._notices = notices
@@ -81,6 +95,7 @@ class SimulatedRunner:
         self._numerics = numerics
         self._rounds = rounds
         self._random = random.Random(str(seed))
+        self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
         self.now = 0.0
         self.requests: list[TrialRequest] = []
         self.duels = 0
@@ -90,8 +105,8 @@ class SimulatedRunner:
         """Return simulated seconds."""
         return self.now
 
-    def _wobble(self, deviation: float) -> float:
-        return math.exp(self._random.gauss(0, deviation))
+    def _process_factor(self) -> float:
+        return math.exp(next(self._processes))
 
     def _begin(self, request: TrialRequest) -> None:
         self.before_run(len(self.requests))
@@ -145,10 +160,11 @@ class SimulatedRunner:
         speed = self._speed(request.configuration)
         if isinstance(speed, Status):
             return self._failed(speed, folder)
-        level = speed * self._wobble(self._process) * self._drift(self.now)
+        level = speed * self._process_factor() * self._drift(self.now)
         windows: list[Window] = []
+        deviations = self._noise(self._random)
         while len(windows) < 15 and not enough(windows):
-            rate = level * self._wobble(self._noise)
+            rate = level * math.exp(next(deviations))
             windows.append(_window(len(windows) * 0.2, 0.2, rate))
         return self._outcome(request, folder, tuple(windows))
 
@@ -167,7 +183,7 @@ class SimulatedRunner:
             yield SimulatedResident(self._failed(speed, folder), 0.0, 0)
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
-        own = speed * self._wobble(self._process)
+        own = speed * self._process_factor()
         yield SimulatedResident(outcome, own, self._resident_duels)
 
     def duel(
@@ -189,14 +205,15 @@ class SimulatedRunner:
             return self._failed(speed, folder)
         resident.duels_left -= 1
         cut = resident.duels_left < 0
-        own = speed * self._wobble(self._process)
+        levels = (resident.speed, speed * self._process_factor())
+        deviations = (self._noise(self._random), self._noise(self._random))
         rounds: list[Round] = []
         while len(rounds) < self._rounds and not cut:
             start = len(rounds) * 2 * _TURN_S
             drift = self._drift(self.now)
             turns = [
-                _turn(start, level * drift * self._wobble(self._noise))
-                for level in (resident.speed, own)
+                _turn(start, level * drift * math.exp(next(deviation)))
+                for level, deviation in zip(levels, deviations, strict=True)
             ]
             rounds.append(Round(reference=turns[0], candidate=turns[1]))
             if len(rounds) >= plan.least_rounds and enough(rounds):
