@@ -4,10 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check fmt bench build lock clean
+.PHONY: help demo test check fmt bench bench-duels bench-calibration build lock clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,8 +29,14 @@ fmt: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure what the tool itself costs
+bench: $(READY) ## Measure what the tool itself costs, and that it measures what it should
 	$(BIN)/python -m benchmarks.own_cost
+
+bench-duels: $(READY) ## Measure duels against pairs one after the other (half an hour)
+	$(BIN)/python -m benchmarks.duels
+
+bench-calibration: $(READY) ## Make the table of error rates in docs/trust.md (a quarter of an hour)
+	$(BIN)/python -m benchmarks.calibration
 
 build: $(READY) ## Build the wheel and try it in a clean environment outside the tree
 	rm -rf dist

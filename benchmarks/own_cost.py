@@ -4,22 +4,31 @@
 2. The parent while a trial is being measured: CPU time per wall time (goal: below 1 % of a core)
    and resident memory (goal: below 200 MB).
 3. Where a trial's wall time goes.
+4. What a tick costs, and whether the throughput that is measured is the one that the script counts
+   for itself, with our hooks and without them.
 
 Ratios with their range over the pairs; absolute times on a shared machine mean little.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 
 import psutil
+from scipy.special import stdtrit
+
+from autotuner.spec.study_spec import Timing
+from autotuner.trial.request import CHILD_MAIN, TrialRequest
+from autotuner.trial.runner import ProcessRunner
 
 PAIRS = 15
+AGREEMENT_PAIRS = 8
 AUTOTUNE = [sys.executable, "-m", "autotuner"]
 
 
@@ -46,7 +55,17 @@ def bench_start_up() -> None:
 
 def bench_parent(folder: Path) -> None:
     """Print the parent's CPU share and memory while trials are being measured."""
-    line = ["run", "--workload", "mlp_train", "--trials", "3", "--measure-time", "10s", "--json"]
+    line = [
+        "run",
+        "--workload",
+        "mlp_train",
+        "--trials",
+        "3",
+        "--measure-time",
+        "10s",
+        "--sequential",
+    ]
+    line += ["--effort", "fast", "--pairs", "0", "--json"]
     process = subprocess.Popen(
         [*AUTOTUNE, *line],
         cwd=folder,
@@ -104,6 +123,99 @@ def bench_trial_time(folder: Path) -> None:
     print(f"a trial of mlp_train with 10 s of measuring: {parts}")
 
 
+# counts its own steps: twenty epochs after the first two, timed from outside the loop
+COUNTS_ITSELF = """
+import time
+import keras
+import numpy as np
+
+x = np.random.default_rng(0).standard_normal((6400, 64), dtype="float32")
+y = (x[:, 0] > 0).astype("float32")
+model = keras.Sequential(
+    [
+        keras.layers.Input((64,)),
+        keras.layers.Dense(512, activation="relu"),
+        keras.layers.Dense(512, activation="relu"),
+        keras.layers.Dense(1, activation="sigmoid"),
+    ]
+)
+model.compile("adam", "binary_crossentropy")
+model.fit(x, y, batch_size=64, epochs=2, verbose=0)
+start = time.perf_counter()
+model.fit(x, y, batch_size=64, epochs=12, verbose=0)
+print("own count:", 12 * 6400 / (time.perf_counter() - start), flush=True)
+"""
+
+
+def _own_count(text: str) -> float:
+    return float(text.split("own count:")[1].split()[0])
+
+
+def bench_tick() -> None:
+    """Print what one tick costs, with the windows that it fills."""
+    code = (
+        "import importlib, importlib.util, os, sys, time, types\n"
+        "package = types.ModuleType('child'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['child'] = package\n"
+        "steps = importlib.import_module('child.steps')\n"
+        "events = importlib.import_module('child.events')\n"
+        "meter = importlib.import_module('child.meter')\n"
+        "pipe = events.EventPipe(os.open('/dev/null', os.O_WRONLY))\n"
+        "rule = meter.Rule(0.1, 0.1, 0.1, 1e9)\n"
+        "read, write = os.pipe()\n"
+        "finder = steps.StepFinder(pipe, rule, source='auto', phase=None, facts=dict,\n"
+        "    usage=dict, orders=events.OrderPipe(read))\n"
+        "best = 1.0\n"
+        "for _ in range(20):\n"
+        "    start = time.perf_counter()\n"
+        "    for _ in range(20_000): finder.tick('keras', 'fit', 1, 64)\n"
+        "    best = min(best, (time.perf_counter() - start) / 20_000)\n"
+        "print(best)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(CHILD_MAIN.parent)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tick_us = 1e6 * float(done.stdout)
+    print(f"a tick: {tick_us:.1f} us, {tick_us / 10:.2f} % of a step of 1 ms")
+
+
+def bench_agreement(folder: Path) -> None:
+    """Print our throughput over the script's own count, and that count with and without hooks."""
+    script = folder / "counts_itself.py"
+    script.write_text(COUNTS_ITSELF)
+    runner = ProcessRunner(dict(os.environ))
+    request = TrialRequest(
+        script=script,
+        python=Path(sys.executable),
+        working_directory=folder,
+        timing=Timing(measure_s=600.0),  # so that the script comes to its own end
+    )
+    ours, hooks = [], []
+    for number in range(AGREEMENT_PAIRS):
+        bare = subprocess.run(
+            [sys.executable, str(script)], check=True, capture_output=True, text=True
+        )
+        outcome = runner.run(request, folder / f"trial{number}")
+        with_hooks = _own_count(outcome.log.read_text())
+        windows = [w for w in outcome.windows if not w.warmup]
+        measured = sum(w.samples or 0 for w in windows) / sum(w.duration_s for w in windows)
+        ours.append(math.log(measured / with_hooks))
+        hooks.append(math.log(with_hooks / _own_count(bare.stdout)))
+    for name, logs in (
+        ("throughput as measured / as the script counts itself, in one process", ours),
+        ("the script's own count with our hooks / without, interleaved pairs", hooks),
+    ):
+        half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
+        low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
+        print(
+            f"{name}: {math.exp(mean(logs)):.3f} (95 % interval {low:.3f} to {high:.3f}, "
+            f"{len(logs)} pairs)"
+        )
+
+
 def main() -> None:
     """Run all of it."""
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}")
@@ -111,6 +223,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bench_parent(Path(name))
         bench_trial_time(Path(name))
+    bench_tick()
+    with tempfile.TemporaryDirectory() as name:
+        bench_agreement(Path(name))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ def run(
         str | None,
         typer.Option(help="Time to aim at for all of it, such as 10m; may join --trials."),
     ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(help="Most pairs of the final; 0 for no final.  [default: by effort]"),
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -154,6 +158,7 @@ def run(
         trials=trials,
         budget=budget,
         effort=effort,
+        pairs=pairs,
         objective=objective,
         max_memory=max_memory,
         max_latency_p99=max_latency_p99,
@@ -214,6 +219,7 @@ EffortOption = Annotated[
     str | None,
     typer.Option(help="fast, balanced or thorough: up to 8, 16, 30 pairs. [default: balanced]"),
 ]
+PairsOption = Annotated[int | None, typer.Option(help="Most pairs.  [default: by effort]")]
 PhaseOption = Annotated[
     str | None,
     typer.Option(help="Which phase: fit, evaluate, predict.  [default: as the file's study]"),
@@ -244,6 +250,7 @@ def verify(
         typer.Option(help="Exit with 1 if the speed-up is below this, such as 1.05, for CI."),
     ] = None,
     effort: EffortOption = None,
+    pairs: PairsOption = None,
     phase: PhaseOption = None,
     margin: MarginOption = None,
     sequential: SequentialOption = None,
@@ -260,6 +267,7 @@ def verify(
         arguments=context.obj or (),
         python=python,
         effort=effort,
+        pairs=pairs,
         phase=phase,
         margin=margin,
         sequential=sequential,
@@ -277,6 +285,7 @@ def compare(
     workload: WorkloadOption = None,
     python: PythonOption = None,
     effort: EffortOption = None,
+    pairs: PairsOption = None,
     phase: PhaseOption = None,
     margin: MarginOption = None,
     sequential: SequentialOption = None,
@@ -293,6 +302,7 @@ def compare(
         arguments=context.obj or (),
         python=python,
         effort=effort,
+        pairs=pairs,
         phase=phase,
         margin=margin,
         sequential=sequential,

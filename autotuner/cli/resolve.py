@@ -43,6 +43,7 @@ class Flags:
     sampler: str | None = None
     seed: int | None = None
     effort: str | None = None
+    pairs: int | None = None
     objective: str | None = None
     max_memory: str | None = None
     max_latency_p99: str | None = None
@@ -139,6 +140,10 @@ def _what_counts(flags: Flags) -> dict[str, object]:
     changes: dict[str, object] = {}
     if flags.effort is not None:
         changes["effort"] = _choice(flags.effort, Effort, "--effort")
+    if flags.pairs is not None:
+        if flags.pairs < 0:
+            raise UserError(f"--pairs {flags.pairs}: less than nothing", hint="0: no final")
+        changes["pairs"] = flags.pairs
     if flags.objective is not None:
         changes["objective"] = _choice(flags.objective, Objective, "--objective")
     if flags.max_memory is not None:

@@ -121,6 +121,8 @@ def _spec(flags: Flags, sides: Sequence[Exported]) -> StudySpec:
     if base is None:
         raise UserError("nothing to run", hint="give --model SCRIPT or --workload NAME")
     spec = apply_flags(base, flags)
+    if spec.plan.most_pairs < 1:
+        raise UserError("--pairs 0: there is nothing to say without a pair", hint="at least 4")
     knobs = tuple(dict.fromkeys(name for side in sides for name in side.configuration))
     # one trial: the defaults, which say what a step is; nothing is searched
     return dataclasses.replace(

@@ -6,7 +6,7 @@ from autotuner.knobs.knob import Configuration
 from autotuner.statistics.throughput import Throughput
 from autotuner.study.noise import DISTURBING_CORES, Method, Noise
 from autotuner.study.record import Role, TrialRecord
-from autotuner.verdict.sequential import Rule, detectable
+from autotuner.verdict.sequential import FIRST_LOOK, Rule, detectable
 
 
 def describe(configuration: Configuration, default: Configuration) -> str:
@@ -89,11 +89,11 @@ def noise_lines(noise: Noise, rule: Rule) -> list[str]:
     if noise.processes > 1:
         compared = f" ({percent(noise.raw)} without turns)" if noise.method is Method.DUEL else ""
         inside = f", +-{percent(noise.inside)} inside one" if noise.inside is not None else ""
-        found = percent(detectable(noise.of_a_pair, rule))
-        lines.append(
-            f"noise floor: {percent(noise.between)} from process to process{compared}{inside}; "
-            f"a final of up to {rule.most_pairs} pairs finds a speed-up of about {found}"
-        )
+        line = f"noise floor: {percent(noise.between)} from process to process{compared}{inside}"
+        if rule.most_pairs >= FIRST_LOOK:
+            found = percent(detectable(noise.of_a_pair, rule))
+            line += f"; a final of up to {rule.most_pairs} pairs finds a speed-up of about {found}"
+        lines.append(line)
     lines += [f"warning: {cause.text}: {cause.advice}" for cause in noise.causes]
     return lines
 

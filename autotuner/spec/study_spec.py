@@ -139,6 +139,7 @@ class StudySpec:
 
     ``trials`` counts all trials of the search in the study, the default and the recipe included,
     over all sittings; ``budget_s`` is wall time of this sitting. None: as the effort has it.
+    ``pairs`` is the greatest number of final pairs, 0 for no final; None: the effort's.
     ``measure_s`` is the longest measurement of a trial; None: the effort's. A trial that needs more
     than ``max_memory_bytes``, or whose p99 of step times is above ``max_latency_p99_s``, is out.
     ``margin``: speed-ups below it (0.03 is 3 %) count as no difference.
@@ -158,6 +159,7 @@ class StudySpec:
     sampler: SamplerName = SamplerName.TPE
     seed: int = 0
     effort: Effort | None = None
+    pairs: int | None = None
     objective: Objective = Objective.THROUGHPUT
     pairing: Pairing = Pairing.AUTO
     max_memory_bytes: int | None = None
@@ -172,6 +174,8 @@ class StudySpec:
         """How much is measured; without a stated effort the one that suits the budget."""
         effort = self.effort or effort_for(self.budget_s)
         plan = PLANS[effort]
+        if self.pairs is not None:
+            plan = dataclasses.replace(plan, most_pairs=self.pairs)
         if self.measure_s is None:
             return plan
         final_s = self.measure_s * plan.final_measure_s / plan.measure_s
@@ -203,6 +207,13 @@ def _positive(value: object, where: str) -> int:
     number = _whole(value, where)
     if number < 1:
         raise UserError(f"{where}: {number} is too few", hint="at least 1: TensorFlow's defaults")
+    return number
+
+
+def _count(value: object, where: str) -> int:
+    number = _whole(value, where)
+    if number < 0:
+        raise UserError(f"{where}: {number} is less than nothing")
     return number
 
 
@@ -267,6 +278,7 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "budget": ("budget_s", _seconds),
     "sampler": ("sampler", _one_of(SamplerName)),
     "seed": ("seed", _whole),
+    "pairs": ("pairs", _count),
     "effort": ("effort", _one_of(Effort)),
     "objective": ("objective", _one_of(Objective)),
     "pairing": ("pairing", _one_of(Pairing)),

@@ -204,6 +204,8 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, measurement: Measuremen
         trial.set_user_attr("notices", [dataclasses.asdict(n) for n in outcome.notices])
     if outcome.facts.get("peak_rss_bytes"):
         trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
+    if outcome.facts.get("thread_pools"):
+        trial.set_user_attr("threads", outcome.facts["thread_pools"])
     for name, value in _flat_cost(outcome).items():
         trial.set_user_attr(name, value)
     if measurement.score is not None:
@@ -229,6 +231,7 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
     cost = outcome.cost
     fields: dict[str, float | None] = {
         **{f"step_ms_{name}": value for name, value in step_percentiles_ms(outcome).items()},
+        "cpu_s": outcome.facts.get("cpu_s"),
         "cores_used": cost.cores_used,
         "others_cores": cost.others_cores,
         "voluntary_switches": cost.voluntary_switches,

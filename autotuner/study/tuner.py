@@ -226,7 +226,7 @@ class Tuner:
         first = [(Role.RECIPE, space.recipe)]
         if own := own_configuration(self.facts):
             first.append((Role.SCRIPT, own))
-        done = {record.role for record in self.records() if record.state.is_finished()}
+        done = {record.role for record in self.records() if record.state in _ENDED}
         for role, configuration in first:
             key = configuration_key(configuration)
             wanted = key not in tried and role not in done

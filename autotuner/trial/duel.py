@@ -118,6 +118,8 @@ def _turns(
     first = 0
     for mark in side.marks:
         begin = mark.end_s - mark.length_s
+        if begin < stretches[0].start_s:
+            continue  # part of it was done before the duel
         while first < len(stretches) and stretches[first].end_s <= begin:
             first += 1
         parts = []

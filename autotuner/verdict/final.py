@@ -60,7 +60,7 @@ def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
     if decision.is_default or decision.final_failures or attempts >= _MOST_ATTEMPTS * most:
         return False
     counted = 0 if decision.finding is None else decision.finding.pairs
-    if counted < FIRST_LOOK and attempts < FIRST_LOOK:
+    if counted < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
         return True
     decided = decision.finding is not None and decision.finding.decided
     return not decided and counted < most and tuner.has_time_for_pair()

@@ -64,7 +64,7 @@ def run_race(tuner: Tuner) -> None:
     chosen = shortlist(
         tuner.records(), default=space.default, recipe=space.recipe, size=plan.shortlist
     )
-    if len(chosen) < 2:
+    if len(chosen) < 2 or plan.most_pairs == 0:
         return
     running = {configuration_key(c.configuration): c.configuration for c in chosen}
     generator = random.Random(f"{tuner.facts.seed} race")

@@ -13,12 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from autotuner.knobs.knob import Configuration
+from autotuner.spec.study_spec import StudySpec
+from autotuner.trial.outcome import Status
+from autotuner.trial.request import Numerics, TrialRequest
+from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.numerics import judge_numerics
+from autotuner.verdict.sequential import Verdict
 from tests.conftest import living_with
 from tests.integration.test_command_line import AUTOTUNE, autotune
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
-QUICK = ["--measure-time", "0.3s"]
+QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0"]
 
 
 def test_run_show_list_export_resume(tmp_path: Path) -> None:
@@ -44,24 +51,30 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "known: env, json, python" in refused.stderr
 
-    again = autotune("run", "--study", "own_threads", "--trials", "6", cwd=tmp_path)
+    assert "has not yet met the defaults" in done.stdout
+    again = autotune("run", "--study", "own_threads", "--trials", "6", "--pairs", "4", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "TensorFlow's defaults:" not in again.stderr
     assert again.stderr.count("search:") == 2
+    assert again.stderr.count("final pair, best:") == 4
+    document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
+    assert document["result"]["verdict"] in [verdict.value for verdict in Verdict]
+    assert document["result"]["speed_up"]["pairs"] == 4
+    assert (document["holds"] == "best") is (document["result"]["verdict"] == "FASTER")
 
 
 def test_a_study_file_runs(tmp_path: Path) -> None:
     """A study.toml describes a run; a flag overrides it; JSON output ends with the result."""
     (tmp_path / "study.toml").write_text(
         f'model = "{SCRIPTS / "function_loop.py"}"\nname = "filed"\ntrials = 9\n'
-        'knobs = ["inter_op"]\n[timing]\nmeasure = "0.3s"\n'
+        'knobs = ["inter_op"]\npairs = 0\neffort = "fast"\n[timing]\nmeasure = "0.3s"\n'
     )
     done = autotune("run", "study.toml", "--trials", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1]["event"] == "result"
     assert list(events[-1]["best"]["configuration"]) == ["inter_op"]
-    search = [e for e in events if e["event"] == "trial_ended" and e["role"] != "final"]
+    search = [e for e in events if e["event"] == "trial_ended" and e["role"] != "control"]
     assert len(search) == 2
 
 
@@ -226,3 +239,91 @@ def test_the_python_of_the_package_is_the_default(tmp_path: Path) -> None:
     events = (tmp_path / ".autotune/function_loop/trials/0000/events.jsonl").read_text()
     hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
     assert hello["executable"] == sys.executable
+
+
+ODD = [
+    ("two_modes.py", "steps come in two kinds"),
+    ("slows_down.py", "the script gets slower while it runs"),
+    ("two_steps.py", "each run is timed as a whole"),
+    ("cached.py", "the first pass fills this cache; it counts as warm-up"),
+]
+
+
+@pytest.mark.parametrize(("script", "said"), ODD)
+def test_odd_scripts_are_told_as_what_they_are(tmp_path: Path, script: str, said: str) -> None:
+    """Two kinds of steps, slowing down, two steps only, a cache: measured, with a sentence."""
+    line = ["run", "--model", str(SCRIPTS / script), "--trials", "2", *QUICK]
+    done = autotune(*line, "--measure-time", "1s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert "crashed" not in done.stderr
+
+
+def test_a_cache_is_measured_when_it_is_full(tmp_path: Path) -> None:
+    """The first epoch, which is several times as slow, is not in the measurement."""
+    line = ["run", "--model", str(SCRIPTS / "cached.py"), "--trials", "1", *QUICK]
+    assert autotune(*line, cwd=tmp_path).returncode == 0
+    events = (tmp_path / ".autotune/cached/trials/0000/events.jsonl").read_text().splitlines()
+    windows = [e for e in map(json.loads, events) if e["event"] == "window"]
+    warm = sum(w["steps"] for w in windows if w["stage"] == "warmup")
+    assert warm >= 240  # the first epoch has 250 steps
+
+
+def test_verify_and_compare(tmp_path: Path) -> None:
+    """An exported file is held against the defaults again; what is not so fast fails in CI."""
+    model = str(SCRIPTS / "function_loop.py")
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text('{"configuration": {"intra_op": 1}}')
+    other.write_text('{"configuration": {"intra_op": 1, "inter_op": 1}}')
+    line = [str(one), "--model", model, "--effort", "fast", "--pairs", "4"]
+    done = autotune("verify", *line, "--fail-under", "50", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "is below the 50 asked for" in done.stdout
+    assert "4 pairs of new processes" in done.stdout
+    done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["event"], found["pairs"]) == ("finding", 4)
+
+
+def test_a_disturbance_is_named(tmp_path: Path) -> None:
+    """A process that keeps a CPU busy during a run is seen, and said."""
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        model = str(SCRIPTS / "function_loop.py")
+        done = autotune("run", "--model", model, "--trials", "2", *QUICK, cwd=tmp_path)
+    finally:
+        hog.kill()
+        hog.wait()
+    assert done.returncode == 0, done.stderr
+    assert "warning: other processes used" in done.stderr
+
+
+def test_results_that_change_are_seen(tmp_path: Path) -> None:
+    """The guard on real TensorFlow: rounding passes, another loss does not."""
+    script = tmp_path / "train.py"
+    text = (SCRIPTS / "fit_arrays.py").read_text()
+    script.write_text(text)
+    spec = StudySpec(model=script)
+    runner = ProcessRunner(os.environ)
+    values = []
+    tuned: Configuration = {"intra_op": 1, "onednn": "0"}
+    sides: list[tuple[str, Configuration]] = [("a", {}), ("b", {}), ("c", tuned)]
+    for name, configuration in sides:
+        request = TrialRequest(
+            script=script,
+            python=Path(sys.executable),
+            working_directory=tmp_path,
+            configuration=configuration,
+            timing=spec.timing,
+            numerics=Numerics(seed=7),
+        )
+        outcome = runner.run(request, tmp_path / name)
+        assert outcome.status is Status.MEASURED, outcome.reason
+        assert len(outcome.numerics) == 5
+        values.append(outcome.numerics)
+    found = judge_numerics(*values, changing=["onednn"])
+    assert found.differs is False, found.text
+    assert found.own == 0
+    changed = [[2 * number for number in step] for step in values[2]]
+    assert judge_numerics(values[0], values[1], changed, changing=["onednn"]).differs is True
