@@ -131,7 +131,8 @@ def main() -> None:
         f"{os.cpu_count()} CPUs, {arguments.pairs} pairs of the defaults with themselves by each "
         "method, in turns\n\n"
         "| workload | step | duels: spread | one after the other: spread "
-        "| variance per second, sequential / duel | mean ratio in duels |\n|---|---|---|---|---|---|"
+        "| variance per second, sequential / duel | mean ratio in duels |\n"
+        "|---|---|---|---|---|---|"
     )
     for name, (model, given) in subjects.items():
         if arguments.only is None or name in arguments.only:

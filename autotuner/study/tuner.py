@@ -52,7 +52,6 @@ from autotuner.study.record import (
     configuration_key,
     read_noise,
     read_record,
-    read_records,
     read_study_facts,
     write_noise,
     write_outcome,
@@ -129,6 +128,7 @@ class Tuner:
         self._study = setting.study
         self._started = setting.monotonic()
         self._facts = read_study_facts(setting.study)
+        self._read: dict[int, TrialRecord] = {}
         self._noise = read_noise(setting.study)
         self._method = Method.SEQUENTIAL
         self._slice_s = _SLICE_S
@@ -178,7 +178,14 @@ class Tuner:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials so far."""
-        return read_records(self._study.get_trials(deepcopy=False))
+        found = []
+        for trial in self._study.get_trials(deepcopy=False):
+            record = self._read.get(trial.number) or read_record(trial)
+            if record is not None:
+                found.append(record)
+                if record.state.is_finished():  # it does not change any more
+                    self._read[trial.number] = record
+        return found
 
     def sweep(self) -> int:
         """Fail trials that a dead process has left running; return how many there were."""
