@@ -6,8 +6,10 @@ their ends, which the child has taken.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from autotuner.trial.outcome import Round, Turn
 from autotuner.trial.running import Mark, RunningTrial, machine_cpu_s
@@ -15,6 +17,9 @@ from autotuner.trial.running import Mark, RunningTrial, machine_cpu_s
 _LEAST_STEPS = 3
 _LONGEST_TURN = 8  # slices
 _MOST_TIMES = 2000
+_PAUSE = 10.0
+_RARE = 0.02
+_LEAST_MARKS = 30
 
 Enough = Callable[[Sequence[Round]], bool]
 
@@ -68,11 +73,17 @@ def run_duel(
         stretches[side].append(stretch)
         return not side.over
 
-    def count(side: RunningTrial) -> list[Turn | None]:
-        return _turns(side, stretches[side], plan, origin)
+    def count() -> tuple[list[Turn | None], list[Turn | None]]:
+        """Return the turns of the reference and of the candidate so far."""
+        sides = (reference, candidate)
+        leave_out = pauses_are_rare([side.marks for side in sides])
+        of_both = [
+            _turns(side.marks, stretches[side], plan, origin, leave_out=leave_out) for side in sides
+        ]
+        return of_both[0], of_both[1]
 
     while turn(reference) and turn(candidate):
-        rounds = _rounds(count(reference), count(candidate))
+        rounds = _rounds(*count())
         if len(rounds) < plan.least_rounds:
             continue
         counted = sum(one.candidate.duration_s for one in rounds)
@@ -80,8 +91,8 @@ def run_duel(
             break
     if not reference.over and not candidate.over:
         turn(reference)
-    turns = count(reference)
-    rounds = _rounds(turns, count(candidate))
+    turns, answers = count()
+    rounds = _rounds(turns, answers)
     closing = turns[len(stretches[candidate])] if len(turns) > len(stretches[candidate]) else None
     wall_s = time.monotonic() - origin
     own_s = sum(stretch.cpu_s for side in stretches.values() for stretch in side)
@@ -106,8 +117,37 @@ def _take_turn(side: RunningTrial, plan: DuelPlan) -> _Stretch:
     return _Stretch(start, stopped, max(0.0, side.cpu_s - cpu_before))
 
 
+def pauses_are_rare(sides: Sequence[Sequence[Mark]]) -> bool:
+    """Tell whether pauses, steps of over ten times the median's length, are left out of a duel.
+
+    Such are ends of epochs, checkpoints, collections of garbage. A turn holds one or none, which
+    says nothing about the configuration and a lot about chance. They are left out of both sides,
+    but only where they are a small part of all steps: where every tenth step waits for its input,
+    waiting is what there is to measure.
+    """
+    steps = sum(map(len, sides))
+    pauses = sum(
+        mark.length_s / mark.steps > limit
+        for marks, limit in ((marks, pause_limit(marks)) for marks in sides)
+        for mark in marks
+    )
+    return 0 < pauses <= max(1, _RARE * steps)
+
+
+def pause_limit(marks: Sequence[Mark]) -> float:
+    """Return from which length on a step is a pause, in seconds."""
+    if len(marks) < _LEAST_MARKS:
+        return math.inf
+    return _PAUSE * median(mark.length_s / mark.steps for mark in marks)
+
+
 def _turns(
-    side: RunningTrial, stretches: Sequence[_Stretch], plan: DuelPlan, origin: float
+    marks: Sequence[Mark],
+    stretches: Sequence[_Stretch],
+    plan: DuelPlan,
+    origin: float,
+    *,
+    leave_out: bool,
 ) -> list[Turn | None]:
     """Return what counts of each of a side's turns; None where no step does.
 
@@ -115,8 +155,9 @@ def _turns(
     would leave out the long ones more often than the short ones.
     """
     counted: list[list[tuple[Mark, float, float]]] = [[] for _ in stretches]
+    limit = pause_limit(marks) if leave_out else math.inf
     first = 0
-    for mark in side.marks:
+    for mark in marks:
         begin = mark.end_s - mark.length_s
         if begin < stretches[0].start_s:
             continue  # part of it was done before the duel
@@ -132,6 +173,8 @@ def _turns(
             counts = min(stretch.end_s, mark.end_s) - counts_from
             parts.append((index, ran, max(0.0, counts)))
         length = sum(ran for _, ran, _ in parts)
+        if length / mark.steps > limit:
+            continue
         for index, _, counts in parts:
             if counts > 0:
                 counted[index].append((mark, length, counts))
