@@ -7,8 +7,14 @@ from statistics import mean
 
 from autotuner.spec.study_spec import Objective
 from autotuner.statistics.interval import hodges_lehmann, percentile
-from autotuner.statistics.throughput import Unit, less_is_better, score_turn
-from autotuner.trial.outcome import Round, Turn
+from autotuner.statistics.throughput import (
+    Unit,
+    less_is_better,
+    score_outcome,
+    score_turn,
+    summarize,
+)
+from autotuner.trial.outcome import Outcome, Round, Status, Turn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,3 +84,33 @@ def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:
     return Comparison(
         gain=theirs / ours, low=None, high=None, rounds=len(rounds), reference=1000 * theirs
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """What a study measures trials by."""
+
+    objective: Objective
+    unit: Unit
+
+    def score(self, outcome: Outcome) -> float | None:
+        """Return a process's score by itself; None if it was not measured."""
+        if outcome.status is not Status.MEASURED:
+            return None
+        throughput = summarize(outcome, count_samples=self.unit is Unit.SAMPLES)
+        if throughput is None:
+            return None
+        return score_outcome(outcome, throughput, self.objective)
+
+    def compare_duel(self, outcome: Outcome) -> Comparison | None:
+        """Return what a trial's duel shows; None if it was not measured, or too briefly."""
+        if outcome.status is not Status.MEASURED:
+            return None
+        return compare_rounds(outcome.rounds, outcome.closing, self.objective, self.unit)
+
+    def compare_scores(self, score: float | None, reference: float | None) -> Comparison | None:
+        """Return how two processes compare that ran one after the other."""
+        if score is None or reference is None:
+            return None
+        gain = gain_of(score, reference, self.objective)
+        return Comparison(gain=gain, low=None, high=None, rounds=0, reference=reference)

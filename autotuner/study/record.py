@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.spec.study_spec import Objective
-from autotuner.statistics.comparison import Comparison
+from autotuner.statistics.comparison import Comparison, Yardstick
 from autotuner.statistics.throughput import (
     Throughput,
     Unit,
@@ -63,6 +63,11 @@ class StudyFacts:
     objective: Objective
     base: float
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """What trials are measured by."""
+        return Yardstick(objective=self.objective, unit=self.unit)
 
     @property
     def score_unit(self) -> str:
@@ -268,6 +273,8 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
             windows=attributes["windows"],
         )
     status = attributes.get("status")
+    # a failure may be COMPLETE, too: with a penalty, for samplers that learn from nothing else
+    counts = trial.state is TrialState.COMPLETE and status == Status.MEASURED.value
     return TrialRecord(
         number=trial.number,
         role=Role(attributes["role"]),
@@ -279,7 +286,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
         folder=attributes.get("folder", ""),
         elapsed_s=attributes.get("elapsed_s", 0.0),
         score=attributes.get("score"),
-        gain=attributes.get("gain") if trial.state is TrialState.COMPLETE else None,
+        gain=attributes.get("gain") if counts else None,
         gain_low=attributes.get("gain_low"),
         gain_high=attributes.get("gain_high"),
         reference=attributes.get("reference"),

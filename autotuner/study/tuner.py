@@ -9,14 +9,13 @@ machine's drift is out of it.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import optuna
-import psutil
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -25,8 +24,8 @@ from autotuner.errors import ScriptFailedError
 from autotuner.knobs.catalogue import KNOBS, default_configuration, select_knobs
 from autotuner.knobs.knob import Build, Configuration, KnobValue
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import Pairing, SamplerName, StepSource, StudySpec
-from autotuner.statistics.comparison import Comparison, compare_rounds, corrected, gain_of
+from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec
+from autotuner.statistics.comparison import Comparison, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
     Throughput,
@@ -35,7 +34,7 @@ from autotuner.statistics.throughput import (
     score_outcome,
     summarize,
 )
-from autotuner.study.arena import Arena, DuelImpossibleError, duel_pair
+from autotuner.study.arena import Arena
 from autotuner.study.identity import identify, is_alive, owner
 from autotuner.study.noise import (
     Method,
@@ -61,10 +60,9 @@ from autotuner.study.record import (
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
 from autotuner.study.watch import Watch, limit_problem, unit_problem
-from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import Numerics, TrialRequest
-from autotuner.trial.runner import Runner, never
+from autotuner.trial.runner import Runner
 
 _SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -72,11 +70,6 @@ _LIKELY_PAIRS = 5
 _PAIR_TRIALS = 2.2
 _MOST_RESERVE = 0.45
 _CONTROL_EVERY = 4
-_SLICE_S, _SLICE_STEPS, _LONGEST_SLICE_S = 0.3, 4, 2.0
-_TIGHT = 0.01
-_CLEARLY = 2.0
-_DRIFT_ALLOWED = 0.15
-_MEMORY_SPARE = 1.2
 
 
 class Listener(Protocol):
@@ -130,12 +123,11 @@ class Tuner:
         self._facts = read_study_facts(setting.study)
         self._read: dict[int, TrialRecord] = {}
         self._noise = read_noise(setting.study)
-        self._method = Method.SEQUENTIAL
-        self._slice_s = _SLICE_S
-        if self._noise is not None:
-            self._method, self._slice_s = self._noise.method, self._noise.slice_s
         self._plan = setting.spec.plan
-        self._arena = Arena(setting.runner, self._request, setting.folder / "residents")
+        folder = setting.folder / "residents"
+        self._arena = Arena(setting.runner, self._request, folder, setting.listener)
+        if self._noise is not None:
+            self._arena.restore(self._noise)
 
     def __enter__(self) -> Self:
         return self
@@ -249,20 +241,25 @@ class Tuner:
         self._setting.listener.noise_known(self._noise)
 
     def _measure_noise(self) -> Noise:
-        default = next(r for r in self.records() if r.role is Role.DEFAULT and r.score)
-        self._method, why = self._choose_method(default)
+        default = self._latest_control()
+        attributes = self._frozen(default.number).user_attrs
+        self._arena.choose_method(
+            self.spec.pairing,
+            self.facts,
+            step_s=attributes.get("step_ms_p50", 0.0) / 1000,
+            peak_bytes=attributes.get("peak_rss_mib", 0.0) * 2**20,
+            memory_bytes=self._setting.machine.memory_bytes,
+        )
         before = read_counters()
         controls = []
         for _ in range(self._plan.processes - 1):
             record = self.run_trial(Role.CONTROL, {})
+            if record.gain is None and self._arena.method is Method.DUEL:
+                self._arena.give_up_duels(
+                    f"the defaults failed when they were stopped and continued: {record.reason}"
+                )
+                record = self.run_trial(Role.CONTROL, {})
             controls.append(record)
-            if record.gain is None and self._method is Method.DUEL:
-                why = f"the defaults failed when they were stopped and continued: {record.reason}"
-                self._method = Method.SEQUENTIAL
-                controls = [self.run_trial(Role.CONTROL, {})]
-        if self._method is Method.SEQUENTIAL and not why:
-            why = "duels did not work"
-        self._arena_rests()
         counted = [r for r in controls if r.gain is not None]
         gains = [record.gain for record in counted if record.gain is not None]
         comparisons = [
@@ -277,50 +274,25 @@ class Tuner:
             read_counters(),
             others_cores=max(others) if others else None,
         )
+        in_duels = self._arena.method is Method.DUEL
         return Noise(
-            method=self._method,
-            why=why if self._method is Method.SEQUENTIAL else "",
-            processes=1 + len(counted) + (self._method is Method.DUEL),
+            method=self._arena.method,
+            why=self._arena.why,
+            processes=1 + len(counted) + in_duels,
             between=spread_of_processes(gains, inside_spread(comparisons)),
             raw=spread_of_scores(scores),
             inside=inside_spread(comparisons),
-            slice_s=self._slice_s,
+            slice_s=self._arena.slice_s,
             others_cores=sorted(others)[len(others) // 2] if others else 0.0,
             causes=tuple(causes),
         )
 
-    def _arena_rests(self) -> None:
-        if self._method is Method.SEQUENTIAL:
-            self._arena.dismiss()
-
-    def _choose_method(self, default: TrialRecord) -> tuple[Method, str]:
-        """Return duels where they can work, else the reason why they can't."""
-        facts, attributes = self.facts, self._frozen(default.number).user_attrs
-        step_s = attributes.get("step_ms_p50", 0.0) / 1000
-        self._slice_s = min(_LONGEST_SLICE_S, max(_SLICE_S, _SLICE_STEPS * step_s))
-        peak = attributes.get("peak_rss_mib", 0.0) * 2**20
-        room = min(psutil.virtual_memory().available, self._setting.machine.memory_bytes - peak)
-        if self.spec.pairing is Pairing.SEQUENTIAL:
-            why = "it was asked for"
-        elif facts.source == StepSource.PROCESS.value:
-            why = "the script is timed as a whole"
-        elif any(notice.kind == "short" for notice in facts.notices):
-            why = "the script is too short for duels"
-        elif step_s > _LONGEST_SLICE_S / 2:
-            why = f"steps of {step_s:.1f} s are longer than a turn can be"
-        elif room < _MEMORY_SPARE * peak:
-            why = "memory does not hold two processes of the script"
-        else:
-            return Method.DUEL, ""
-        return Method.SEQUENTIAL, why
-
-    def _give_up_duels(self, why: str) -> None:
-        """Go on sequentially, and tell the user why."""
-        self._method = Method.SEQUENTIAL
-        self._arena.dismiss()
-        self.remark(f"no duels with this script from here on: {why}")
-        if self._noise is not None:
-            self._noise = dataclasses.replace(self._noise, method=self._method, why=why)
+    def _keep_method(self) -> None:
+        """Let a study that is gone on with know that duels have been given up."""
+        if self._noise is not None and self._noise.method is not self._arena.method:
+            self._noise = dataclasses.replace(
+                self._noise, method=self._arena.method, why=self._arena.why
+            )
             write_noise(self._study, self._noise)
 
     def search(self) -> None:
@@ -351,7 +323,7 @@ class Tuner:
 
     def _run_control_if_due(self) -> None:
         """Without duels, run the defaults now and then: the next trials are held against them."""
-        if self._method is Method.DUEL:
+        if self._arena.method is Method.DUEL:
             return
         ended = [r for r in self.records() if r.state in _ENDED]
         at = max((i for i, r in enumerate(ended) if r.role in (Role.DEFAULT, Role.CONTROL)))
@@ -395,10 +367,9 @@ class Tuner:
         Which of them starts first, and is the reference, alternates. Returns the configuration's
         record, whose gain is None if either of them failed; its state is FAIL if it was the other.
         """
-        self._arena.dismiss()
         other: Configuration = against or {}
         order = [other, configuration] if pair % 2 == 0 else [configuration, other]
-        ours = pair % 2 == 0  # its place in the order
+        ours, theirs = (1, 0) if pair % 2 == 0 else (0, 1)
         with contextlib.ExitStack() as stack:
             trials = []
             for side in order:
@@ -406,13 +377,17 @@ class Tuner:
                 stack.enter_context(self._failing_if_interrupted(trial))
                 self._start(trial, Role.FINAL, side, pair)
                 trials.append(trial)
-            first, second, comparison = self._meet(order, trials)
-            if comparison is not None and not ours:
+            folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
+            first, second, comparison = self._arena.meet(
+                order, folders, self._plan.final_measure_s, self.facts.yardstick
+            )
+            self._keep_method()
+            if comparison is not None and ours == 0:
                 comparison = _flipped(comparison)
-            sides = (second, first) if ours else (first, second)
-            record = self._tell_side(trials[ours], sides[0], comparison, limited=True)
+            sides = (first, second)
+            record = self._tell_side(trials[ours], sides[ours], comparison, limited=True)
             itself = comparison and dataclasses.replace(comparison, gain=1.0, low=None, high=None)
-            self._tell_side(trials[not ours], sides[1], itself, limited=False)
+            self._tell_side(trials[theirs], sides[theirs], itself, limited=False)
         return record
 
     def _tell_side(
@@ -430,43 +405,13 @@ class Tuner:
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         return self._tell(trial, outcome, measurement)
 
-    def _meet(
-        self, order: Sequence[Configuration], trials: Sequence[optuna.Trial]
-    ) -> tuple[Outcome, Outcome | None, Comparison | None]:
-        """Measure two sides; the comparison is the second's over the first."""
-        runner, listener = self._setting.runner, self._setting.listener
-        measure_s = self._plan.final_measure_s
-        requests = [self._request(side, measure_s) for side in order]
-        folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
-        if self._method is Method.DUEL:
-            plan = self._duel_plan(measure_s)
-            first, second = duel_pair(
-                runner, requests[0], requests[1], folders, plan, listener.phase_entered, never
-            )
-            comparison = None
-            if second is not None and second.status is Status.MEASURED:
-                comparison = self._compare(second)
-            if second is None or comparison is not None or first.status is not Status.MEASURED:
-                return first, second, comparison
-            self._give_up_duels("a process ended before its duel was over")
-        first = runner.run(requests[0], folders[0], listener.phase_entered)
-        second = runner.run(requests[1], folders[1], listener.phase_entered)
-        return first, second, self._compare_scores(second, first)
-
-    def _compare_scores(self, one: Outcome, other: Outcome) -> Comparison | None:
-        scores = [self._score(outcome) for outcome in (one, other)]
-        if scores[0] is None or scores[1] is None:
-            return None
-        gain = gain_of(scores[0], scores[1], self.facts.objective)
-        return Comparison(gain=gain, low=None, high=None, rounds=0, reference=scores[1])
-
     def run_for_values(self, configuration: Configuration, folder: Path, seed: int) -> Outcome:
         """Run the script just until its first steps have computed something; no trial of Optuna's.
 
         Seeds are fixed, so that two runs can be held against each other.
         """
         request = dataclasses.replace(
-            self._request(configuration),
+            self._request(configuration, self._plan.measure_s),
             source=StepSource.AUTO,
             phase=None,
             numerics=Numerics(seed=seed),
@@ -525,9 +470,7 @@ class Tuner:
                 self._fail(trial.number, f"interrupted ({type(error).__name__})")
             raise
 
-    def _request(
-        self, configuration: Configuration, measure_s: float | None = None
-    ) -> TrialRequest:
+    def _request(self, configuration: Configuration, measure_s: float) -> TrialRequest:
         spec, facts = self.spec, self._facts
         return TrialRequest(
             script=spec.model,
@@ -539,14 +482,11 @@ class Tuner:
             source=spec.measure if facts is None else StepSource(facts.source),
             # the same step in every trial, even where another would be found first
             phase=spec.phase if facts is None else _pinned_phase(facts),
-            timing=dataclasses.replace(spec.timing, measure_s=measure_s or self._plan.measure_s),
+            timing=dataclasses.replace(spec.timing, measure_s=measure_s),
         )
 
     def _trial_folder(self, trial: optuna.Trial) -> Path:
         return self._setting.folder / "trials" / f"{trial.number:04d}"
-
-    def _duel_plan(self, measure_s: float) -> DuelPlan:
-        return DuelPlan(slice_s=self._slice_s, measure_s=measure_s)
 
     def _start(
         self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None = None
@@ -557,13 +497,19 @@ class Tuner:
     def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
         self._start(trial, role, configuration)
         watch = Watch(
-            objective=self.facts.objective,
-            unit=self.facts.unit,
+            yardstick=self.facts.yardstick,
             # what is raced or a control has to be known well, however slow it is
             incumbent=self._incumbent() if role is Role.SEARCH else None,
             between=0.0 if self._noise is None else self._noise.between,
         )
-        outcome, comparison = self._against_defaults(trial, configuration, watch)
+        outcome, comparison = self._arena.against_defaults(
+            configuration,
+            self._trial_folder(trial),
+            self._plan.measure_s,
+            watch,
+            self._latest_control(),
+        )
+        self._keep_method()
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
@@ -573,44 +519,9 @@ class Tuner:
         gains = [r.gain for r in self.records() if r.gain is not None and r.role in _SEARCH_ROLES]
         return max(gains, default=None)
 
-    def _against_defaults(
-        self, trial: optuna.Trial, configuration: Configuration, watch: Watch
-    ) -> tuple[Outcome, Comparison | None]:
-        folder, heard = self._trial_folder(trial), self._setting.listener.phase_entered
-        if self._method is Method.DUEL:
-            plan = self._duel_plan(self._plan.measure_s)
-            try:
-                outcome = self._arena.duel(configuration, folder, plan, heard, watch.rounds)
-            except DuelImpossibleError as error:
-                self._give_up_duels(str(error))
-            else:
-                return outcome, self._compare(outcome)
-        control = self._latest_control()
-        watch.reference = control.throughput.value if control.throughput else None
-        watch.count_samples = self.facts.unit is Unit.SAMPLES
-        request = self._request(configuration)
-        outcome = self._setting.runner.run(request, folder, heard, watch.windows)
-        score, reference = self._score(outcome), control.score
-        if score is None or reference is None:
-            return outcome, None
-        gain = gain_of(score, reference, self.facts.objective)
-        return outcome, Comparison(gain=gain, low=None, high=None, rounds=0, reference=reference)
-
     def _latest_control(self) -> TrialRecord:
         roles = (Role.DEFAULT, Role.CONTROL)
         return [r for r in self.records() if r.role in roles and r.score is not None][-1]
-
-    def _compare(self, outcome: Outcome) -> Comparison | None:
-        facts = self.facts
-        return compare_rounds(outcome.rounds, outcome.closing, facts.objective, facts.unit)
-
-    def _score(self, outcome: Outcome) -> float | None:
-        if outcome.status is not Status.MEASURED:
-            return None
-        throughput = summarize(outcome, count_samples=self.facts.unit is Unit.SAMPLES)
-        if throughput is None:
-            return None
-        return score_outcome(outcome, throughput, self.facts.objective)
 
     def _measured(
         self, outcome: Outcome, comparison: Comparison | None, *, limited: bool
@@ -627,7 +538,7 @@ class Tuner:
                 outcome, status=Status.NO_STEPS, reason=reason
             ), Measurement()
         measurement = Measurement(
-            throughput=throughput, score=self._score(outcome), comparison=comparison
+            throughput=throughput, score=self.facts.yardstick.score(outcome), comparison=comparison
         )
         reason = limit_problem(outcome, self.spec) if limited else None
         if reason is not None:

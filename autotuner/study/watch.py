@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from autotuner.spec.study_spec import Objective, StudySpec
-from autotuner.statistics.comparison import compare_rounds
+from autotuner.statistics.comparison import Yardstick, compare_rounds
 from autotuner.statistics.interval import median_interval
 from autotuner.statistics.throughput import (
     Throughput,
@@ -27,17 +27,15 @@ class Watch:
     Not by its best windows alone: on a noisy machine single ones are off by a factor.
     """
 
-    objective: Objective
-    unit: Unit
+    yardstick: Yardstick
     incumbent: float | None
     between: float
     reference: float | None = None
-    count_samples: bool = False
     abandoned: bool = False
 
     def rounds(self, rounds: Sequence[Round]) -> bool:
         """Judge a duel so far."""
-        seen = compare_rounds(rounds, None, self.objective, self.unit)
+        seen = compare_rounds(rounds, None, self.yardstick.objective, self.yardstick.unit)
         if seen is None or seen.low is None or seen.high is None:
             return False
         if self.incumbent is not None and seen.high < self.incumbent * math.exp(
@@ -49,9 +47,10 @@ class Watch:
 
     def windows(self, windows: Sequence[Window]) -> bool:
         """Judge a process that is measured alone so far."""
-        if self.objective is not Objective.THROUGHPUT:
+        if self.yardstick.objective is not Objective.THROUGHPUT:
             return False
-        counts = [(w.samples or 0) if self.count_samples else w.steps for w in windows]
+        in_samples = self.yardstick.unit is Unit.SAMPLES
+        counts = [(w.samples or 0) if in_samples else w.steps for w in windows]
         rates = [n / w.duration_s for n, w in zip(counts, windows, strict=True) if w.duration_s]
         interval = median_interval(rates)
         if self.incumbent is not None and self.reference is not None and interval is not None:
