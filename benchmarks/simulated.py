@@ -57,7 +57,8 @@ class SimulatedRunner:
     ``process``: how the logarithm of a process's speed deviates, a standard deviation or a source
     of deviations; ``noise``: the same of the windows or turns of one process. ``drift``: the
     machine's speed over time. ``resident_duels``: how many duels a resident lives. ``others``: CPUs
-    that other processes use, by time.
+    that other processes use, by time. ``first``: speed of a resident, as a part of what it would be
+    alone.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class SimulatedRunner:
         step_s: float = 0.01,
         peak_bytes: Callable[[Configuration], int] = lambda configuration: 2**28,
         numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5,
-        rounds: int = 6,
+        rounds: int | None = None,
+        first: float = 1.0,
         seed: object = 0,
     ) -> None:
         self._speed = speed
@@ -94,6 +96,7 @@ class SimulatedRunner:
         self._peak_bytes = peak_bytes
         self._numerics = numerics
         self._rounds = rounds
+        self._first = first
         self._random = random.Random(str(seed))
         self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
         self.now = 0.0
@@ -183,7 +186,7 @@ class SimulatedRunner:
             yield SimulatedResident(self._failed(speed, folder), 0.0, 0)
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
-        own = speed * self._process_factor()
+        own = speed * self._process_factor() * self._first
         yield SimulatedResident(outcome, own, self._resident_duels)
 
     def duel(
@@ -208,7 +211,8 @@ class SimulatedRunner:
         levels = (resident.speed, speed * self._process_factor())
         deviations = (self._noise(self._random), self._noise(self._random))
         rounds: list[Round] = []
-        while len(rounds) < self._rounds and not cut:
+        most = self._rounds or round(plan.measure_s / _TURN_S)
+        while len(rounds) < most and not cut:
             start = len(rounds) * 2 * _TURN_S
             drift = self._drift(self.now)
             turns = [

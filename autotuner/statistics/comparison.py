@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from statistics import mean
+from statistics import mean, median
 
 from autotuner.spec.study_spec import Objective
 from autotuner.statistics.interval import hodges_lehmann, percentile
@@ -48,20 +48,23 @@ def compare_rounds(
     """Return what a duel shows, or None if it shows nothing.
 
     Each turn of the candidate is held against the reference's turns before and after it, whose mean
-    a steady drift leaves unbiased. The centre of the log ratios is Hodges and Lehmann's.
+    a steady drift leaves unbiased. Single turns may be far off, and one of the reference would
+    spoil two comparisons, so its turns are first smoothed by running medians of three. The centre
+    of the log ratios is Hodges and Lehmann's.
     """
     if objective is Objective.LATENCY_P99:
         return _compare_tails(rounds)
-    logs, references = [], []
-    following = [*(one.reference for one in rounds[1:]), closing]
-    for one, after in zip(rounds, following, strict=False):
+    turns = [*(one.reference for one in rounds), *(() if closing is None else (closing,))]
+    scores = [score_turn(turn, objective, unit) for turn in turns]
+    if not rounds or None in scores:
+        return None
+    references = running_medians([math.log(score) for score in scores if score is not None])
+    logs = []
+    for index, one in enumerate(rounds):
         candidate = score_turn(one.candidate, objective, unit)
-        around = [score_turn(t, objective, unit) for t in (one.reference, after) if t is not None]
-        known = [score for score in around if score is not None]
-        if candidate is not None and known:
-            reference = math.exp(mean(map(math.log, known)))
-            logs.append(math.log(gain_of(candidate, reference, objective)))
-            references.append(reference)
+        if candidate is not None:
+            around = math.exp(mean(references[index : index + 2]))
+            logs.append(math.log(gain_of(candidate, around, objective)))
     if not logs:
         return None
     centre, low, high = hodges_lehmann(logs)
@@ -70,8 +73,26 @@ def compare_rounds(
         low=None if low is None else math.exp(low),
         high=None if high is None else math.exp(high),
         rounds=len(logs),
-        reference=math.exp(hodges_lehmann([math.log(r) for r in references])[0]),
+        reference=math.exp(hodges_lehmann(references)[0]),
     )
+
+
+def running_medians(values: Sequence[float]) -> list[float]:
+    """Return a series smoothed by running medians of three, which leaves a steady drift as it is.
+
+    The ends follow Tukey's rule (Exploratory Data Analysis, 1977): the median of the end itself,
+    its smoothed neighbour, and where the two next smoothed values point to.
+    """
+    if len(values) < 3:
+        return list(values)
+    inner = [median(values[k - 1 : k + 2]) for k in range(1, len(values) - 1)]
+
+    def end(value: float, near: float, far: float) -> float:
+        return median((value, near, 3 * near - 2 * far))
+
+    first = end(values[0], inner[0], inner[min(1, len(inner) - 1)])
+    last = end(values[-1], inner[-1], inner[max(-2, -len(inner))])
+    return [first, *inner, last]
 
 
 def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:

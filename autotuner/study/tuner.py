@@ -360,16 +360,21 @@ class Tuner:
         return trial
 
     def run_pair(
-        self, configuration: Configuration, *, pair: int, against: Configuration | None = None
+        self,
+        configuration: Configuration,
+        *,
+        pair: int,
+        starts_first: bool,
+        against: Configuration | None = None,
     ) -> TrialRecord:
         """Let a configuration meet another one, the defaults if not said, in fresh processes.
 
-        Which of them starts first, and is the reference, alternates. Returns the configuration's
-        record, whose gain is None if either of them failed; its state is FAIL if it was the other.
+        The one that starts first is the reference of the duel. Returns the configuration's record,
+        whose gain is None if either of them failed; its state is FAIL if it was the other.
         """
         other: Configuration = against or {}
-        order = [other, configuration] if pair % 2 == 0 else [configuration, other]
-        ours, theirs = (1, 0) if pair % 2 == 0 else (0, 1)
+        order = [configuration, other] if starts_first else [other, configuration]
+        ours, theirs = (0, 1) if starts_first else (1, 0)
         with contextlib.ExitStack() as stack:
             trials = []
             for side in order:
@@ -382,7 +387,7 @@ class Tuner:
                 order, folders, self._plan.final_measure_s, self.facts.yardstick
             )
             self._keep_method()
-            if comparison is not None and ours == 0:
+            if comparison is not None and starts_first:
                 comparison = _flipped(comparison)
             sides = (first, second)
             record = self._tell_side(trials[ours], sides[ours], comparison, limited=True)

@@ -16,7 +16,7 @@ from autotuner.spec.study_spec import DEFAULT_MARGIN
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.verdict.numerics import Numerics
-from autotuner.verdict.sequential import Finding, Rule, Verdict, find
+from autotuner.verdict.sequential import Finding, Pair, Rule, Verdict, find, starts_first
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -37,9 +37,10 @@ class Decision:
 
     ``best``: the finalist, which is the default if nothing else was measured. ``finding``: what the
     final pairs show of it; None until they have been run. ``disturbed_pairs``: run, but not
-    counted. ``default``, ``recipe`` and ``own`` (what the script sets itself): estimates of the
-    search, None where not measured. ``numerics``: what the guard found; None if it has not looked.
-    ``strict``: refuse what changes results.
+    counted; ``starts_first``: whether the finalist starts first in the next one. ``default``,
+    ``recipe`` and ``own`` (what the script sets itself): estimates of the search, None where not
+    measured. ``numerics``: what the guard found; None if it has not looked. ``strict``: refuse what
+    changes results.
     """
 
     best: Candidate
@@ -49,6 +50,7 @@ class Decision:
     finding: Finding | None
     final_failures: int = 0
     disturbed_pairs: int = 0
+    starts_first: bool = False
     pair_s: float | None = None
     margin: float = DEFAULT_MARGIN
     configurations: int = 0
@@ -197,17 +199,18 @@ def decide(
         return None
     best = _finalist(records, default) or base
     since = since_search(records)
-    logs = final_logs(since, best.configuration, default, noise)
+    pairs = final_pairs(since, best.configuration, default, noise)
     rule = dataclasses.replace(rule, finals=count_finals(records))
     return Decision(
         best=best,
         default=base,
         recipe=_pooled(recipe, records, default),
         own=None if own is None else _pooled(own, records, default),
-        finding=find(logs, rule),
+        finding=find(pairs, rule),
         configurations=len(_all(records, default)),
         final_failures=final_failures(since, best.configuration, default),
-        disturbed_pairs=len(final_logs(since, best.configuration, default, None)) - len(logs),
+        disturbed_pairs=len(final_pairs(since, best.configuration, default, None)) - len(pairs),
+        starts_first=starts_first(pairs),
         pair_s=_pair_s(since),
         margin=rule.margin,
         numerics=numerics,
@@ -231,24 +234,26 @@ def final_failures(
     )
 
 
-def final_logs(
+def final_pairs(
     records: Sequence[TrialRecord],
     configuration: Configuration,
     default: Configuration,
     noise: Noise | None,
-) -> list[float]:
-    """Return the log ratios of a configuration's complete final pairs, in their order.
+) -> list[Pair]:
+    """Return a configuration's complete final pairs, in their order.
 
     Pairs during which other processes used clearly more of the machine than in the noise check do
     not count: which one is faster may depend on that. Without a noise check all count.
     """
     key = configuration_key(configuration)
+    defaults = {r.pair: r.number for r in records if r.pair is not None and not r.configuration}
     return [
-        math.log(record.gain)
+        Pair(math.log(record.gain), first=record.number < defaults[record.pair])
         for record in records
         if record.role is Role.FINAL
         and record.gain is not None
         and record.configuration
+        and record.pair in defaults
         and record.key(default) == key
         and not (noise is not None and noise.is_disturbed(record.others_cores))
     ]

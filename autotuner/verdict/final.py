@@ -44,7 +44,11 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     decision, attempts = current(), 0
     while decision is not None and _wants_pair(decision, tuner, attempts):
         used = [record.pair for record in tuner.records() if record.pair is not None]
-        tuner.run_pair(decision.best.configuration, pair=max(used, default=-1) + 1)
+        tuner.run_pair(
+            decision.best.configuration,
+            pair=max(used, default=-1) + 1,
+            starts_first=decision.starts_first,
+        )
         attempts += 1
         decision = current()
     if decision is not None and decision.is_faster and decision.numerics is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.tuner import Tuner
-from autotuner.verdict.sequential import FIRST_LOOK, Finding, Rule, find
+from autotuner.verdict.sequential import Finding, Pair, Rule, find, starts_first
 
 _MOST_ATTEMPTS = 2
 
@@ -32,29 +32,26 @@ def run_versus(
     Returns:
         what was found, and in a sentence why not, if a side failed.
     """
-    logs: list[float] = []
+    pairs: list[Pair] = []
     for pair in range(_MOST_ATTEMPTS * rule.most_pairs):
-        record = tuner.run_pair(configuration, pair=pair, against=against)
+        starts = starts_first(pairs)
+        record = tuner.run_pair(configuration, pair=pair, starts_first=starts, against=against)
         if record.gain is None:
             return None, f"a process failed: {record.reason}"
         if not tuner.noise.is_disturbed(record.others_cores):
-            logs.append(math.log(record.gain))
-        finding = find(logs, rule)
+            pairs.append(Pair(math.log(record.gain), first=starts))
+        finding = find(pairs, rule)
         if finding is None:
             continue
         heard(finding)
-        if len(logs) >= rule.most_pairs or (
-            len(logs) >= FIRST_LOOK and _is_decided(finding, threshold)
-        ):
+        if finding.pairs >= rule.most_pairs or _is_decided(finding, threshold):
             return finding, ""
         if not tuner.has_time_for_pair():
             return finding, ""
-    return find(logs, rule), "other processes used the CPU all the time"
+    return find(pairs, rule), "other processes used the CPU all the time"
 
 
 def _is_decided(finding: Finding, threshold: float | None) -> bool:
-    if threshold is None:
+    if threshold is None or finding.low is None or finding.high is None:
         return finding.decided
-    assert finding.low is not None
-    assert finding.high is not None
     return not finding.low <= threshold <= finding.high

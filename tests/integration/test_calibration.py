@@ -3,10 +3,20 @@
 The whole table is made by ``make bench-calibration``; here are the runs that must hold.
 """
 
+import math
+
 import pytest
 
 from autotuner.verdict import sequential
-from autotuner.verdict.sequential import Rule, Verdict, detectable, find, pairs_needed
+from autotuner.verdict.sequential import (
+    Pair,
+    Rule,
+    Verdict,
+    detectable,
+    find,
+    pairs_needed,
+    starts_first,
+)
 from benchmarks.calibration import look_levels, simulate, summary
 
 
@@ -33,6 +43,7 @@ def test_ten_per_cent_are_found() -> None:
         "A/A, turns with outliers",
         "A/A, autocorrelated turns",
         "A/A, speed swings twofold",
+        "A/A, first is 3 % slower",
         "A/A, swings, without duels",
     ],
 )
@@ -59,12 +70,17 @@ def test_the_levels_are_what_the_simulation_gives() -> None:
         assert Rule(most_pairs=most, margin=0.03).level == pytest.approx(level, rel=0.1)
 
 
+def alternating(*logs: float) -> list[Pair]:
+    """Return pairs in whose second, fourth, ... the candidate starts first."""
+    return [Pair(log, first=k % 2 == 1) for k, log in enumerate(logs)]
+
+
 def test_verdicts() -> None:
     """What an interval says, by where it lies."""
     rule = Rule(most_pairs=8, margin=0.03)
 
     def verdict(*logs: float) -> Verdict:
-        found = find(logs, rule)
+        found = find(alternating(*logs), rule)
         assert found is not None
         return found.verdict
 
@@ -73,9 +89,22 @@ def test_verdicts() -> None:
     assert verdict(-0.2, -0.21, -0.19, -0.2) is Verdict.SLOWER
     assert verdict(0.002, -0.002, 0.001, -0.001) is Verdict.NO_DIFFERENCE
     assert verdict(0.012, 0.013, 0.012, 0.013) is Verdict.NO_DIFFERENCE  # real, and not worth it
-    assert verdict(0.2, -0.1, 0.1, 0.0) is Verdict.INCONCLUSIVE
+    assert verdict(0.2, -0.1, 0.1, 0.15) is Verdict.INCONCLUSIVE
     assert find([], rule) is None
-    assert find([0.1] * 4, rule) is not None
+    assert find(alternating(*[0.1] * 4), rule) is not None
+
+
+def test_who_starts_first_does_not_matter() -> None:
+    """A process that starts first is 5 % slower: out of the mean, and out of the variance."""
+    rule = Rule(most_pairs=8, margin=0.03)
+    found = find(alternating(0.10, 0.201, 0.101, 0.20), rule)
+    assert found is not None
+    assert found.verdict is Verdict.FASTER
+    assert math.log(found.ratio) == pytest.approx(0.1505)
+    more = find([*alternating(0.10, 0.201, 0.101, 0.20), Pair(9.0, first=True)], rule)
+    assert more == found  # a pair whose counterpart is missing waits
+    assert starts_first([Pair(0.1, first=False)])
+    assert not starts_first(alternating(0.1, 0.1))
 
 
 def test_what_it_takes() -> None:

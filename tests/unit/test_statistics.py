@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autotuner.spec.study_spec import Objective
-from autotuner.statistics.comparison import compare_rounds, corrected, gain_of
+from autotuner.statistics.comparison import compare_rounds, corrected, gain_of, running_medians
 from autotuner.statistics.interval import (
     effective_size,
     hodges_lehmann,
@@ -182,6 +182,22 @@ def test_a_steady_drift_cancels_in_a_duel() -> None:
     assert seen is not None
     assert (seen.gain, seen.low, seen.high) == pytest.approx((1.2, 1.2, 1.2))
     assert seen.rounds == 6
+
+
+def test_single_turns_that_are_far_off() -> None:
+    """One turn of the reference and one of the candidate off by a factor: the gain stays."""
+    speeds = [100.0] * 7
+    speeds[3] = 400.0
+    rounds = [
+        Round(reference=turn(speeds[k]), candidate=turn(30.0 if k == 5 else 110.0 + k / 10))
+        for k in range(7)
+    ]
+    seen = compare_rounds(rounds, turn(100.0), Objective.THROUGHPUT, Unit.STEPS)
+    assert seen is not None
+    assert seen.gain == pytest.approx(1.1, abs=0.01)
+    assert running_medians([1.0, 2.0, 3.0, 4.0]) == [1.0, 2.0, 3.0, 4.0]
+    assert running_medians([9.0, 2.0, 3.0, 4.0]) == pytest.approx([2.0, 3.0, 3.0, 4.0], abs=1.1)
+    assert running_medians([1.0, 5.0]) == [1.0, 5.0]
 
 
 def test_every_objective_gains_above_one() -> None:
