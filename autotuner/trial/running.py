@@ -197,8 +197,8 @@ class RunningTrial:
                     memory_floor_bytes=memory_floor_bytes,
                 )
             )
+            on_phase(Phase.START)  # in here: Ctrl-C may well come while it is heard
             self._cleanup = stack.pop_all()
-        on_phase(Phase.START)
 
     def __enter__(self) -> Self:
         return self
