@@ -109,6 +109,8 @@ def _meet(
                 threshold=threshold,
                 heard=lambda finding: _say_so_far(display, finding),
             )
+            if problem and finding is not None:
+                display.say(f"note: {problem}")
     if finding is None:
         raise UserError(f"there is no comparison: {problem}", hint=f"logs are in {folder}")
     _say_result(finding, sides, spec, as_json=as_json)

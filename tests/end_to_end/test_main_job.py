@@ -52,15 +52,15 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     assert "known: env, json, python" in refused.stderr
 
     assert "has not yet met the defaults" in done.stdout
-    again = autotune("run", "--study", "own_threads", "--trials", "6", "--pairs", "4", cwd=tmp_path)
+    again = autotune("run", "--study", "own_threads", "--trials", "6", "--pairs", "2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "TensorFlow's defaults:" not in again.stderr
     assert again.stderr.count("search:") == 2
-    assert again.stderr.count("final pair, best:") == 4
+    assert again.stderr.count("final pair, best:") >= 2
     document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
-    assert document["result"]["verdict"] in [verdict.value for verdict in Verdict]
-    assert document["result"]["speed_up"]["pairs"] == 4
-    assert (document["holds"] == "best") is (document["result"]["verdict"] == "FASTER")
+    assert document["result"]["verdict"] == Verdict.INCONCLUSIVE.value  # two pairs prove nothing
+    assert document["result"]["speed_up"]["pairs"] == 2
+    assert document["holds"] == "default"
 
 
 def test_a_study_file_runs(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
     model = str(SCRIPTS / "function_loop.py")
     process = subprocess.Popen(
-        [*AUTOTUNE, "run", "--model", model, "--trials", "3", *QUICK],
+        [*AUTOTUNE, "run", "--model", model, "--trials", "1", *QUICK],
         cwd=tmp_path,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
         stdin=terminal,
@@ -197,7 +197,7 @@ KINDS = [
 
 
 # that each kind is measured is shown in test_scripts.py; here, that it comes through
-@pytest.mark.parametrize(("script", "source"), KINDS[::2])
+@pytest.mark.parametrize(("script", "source"), KINDS[::4])
 def test_every_kind_of_script(tmp_path: Path, script: str, source: str) -> None:
     """Scripts of every kind, unmodified, from the command line."""
     done = autotune("run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK, cwd=tmp_path)
@@ -248,14 +248,13 @@ ODD = [
     ("two_modes.py", "steps come in two kinds"),
     ("slows_down.py", "the script gets slower while it runs"),
     ("two_steps.py", "each run is timed as a whole"),
-    ("cached.py", "the first pass fills this cache; it counts as warm-up"),
 ]
 
 
 @pytest.mark.parametrize(("script", "said"), ODD)
 def test_odd_scripts_are_told_as_what_they_are(tmp_path: Path, script: str, said: str) -> None:
-    """Two kinds of steps, slowing down, two steps only, a cache: measured, with a sentence."""
-    trials = "2" if script in ("two_steps.py", "cached.py") else "1"
+    """Two kinds of steps, slowing down, two steps only: measured, with a sentence."""
+    trials = "2" if script == "two_steps.py" else "1"
     line = ["run", "--model", str(SCRIPTS / script), "--trials", trials, *QUICK]
     done = autotune(*line, "--measure-time", "1s", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -264,9 +263,11 @@ def test_odd_scripts_are_told_as_what_they_are(tmp_path: Path, script: str, said
 
 
 def test_a_cache_is_measured_when_it_is_full(tmp_path: Path) -> None:
-    """The first epoch, which is several times as slow, is not in the measurement."""
+    """The first epoch, which is several times as slow, is not in the measurement; it says so."""
     line = ["run", "--model", str(SCRIPTS / "cached.py"), "--trials", "1", *QUICK]
-    assert autotune(*line, cwd=tmp_path).returncode == 0
+    done = autotune(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the first pass fills this cache; it counts as warm-up" in done.stderr
     events = (tmp_path / ".autotune/cached/trials/0000/events.jsonl").read_text().splitlines()
     windows = [e for e in map(json.loads, events) if e["event"] == "window"]
     warm = sum(w["steps"] for w in windows if w["stage"] == "warmup")
@@ -284,10 +285,11 @@ def test_verify_and_compare(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "is below the 50 asked for" in done.stdout
     assert "4 pairs of new processes" in done.stdout
+    line[-1] = "2"
     done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["event"], found["pairs"]) == ("finding", 4)
+    assert (found["event"], found["pairs"]) == ("finding", 2)
 
 
 def test_a_disturbance_is_named(tmp_path: Path) -> None:
