@@ -32,7 +32,7 @@ def quick(line: str) -> list[str]:
     """Return a command of ours with one trial and a short measurement."""
     words = shlex.split(line)
     if words[:2] in (["autotune", "verify"], ["autotune", "compare"]):
-        return [*words, "--pairs", "2"]
+        return [*words, "--pairs", "2", "--effort", "fast"]
     if words[:2] != ["autotune", "run"]:
         return words
     at = words.index("--") if "--" in words else len(words)
