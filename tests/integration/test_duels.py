@@ -132,7 +132,12 @@ def test_one_runs_while_the_other_stands(tmp_path: Path) -> None:
 def test_steps_and_samples_are_shared_out_between_turns(tmp_path: Path) -> None:
     """All of a side's steps during the duel are in its turns, but for the settling."""
     plan = DuelPlan(slice_s=0.1, settle_s=0.0, measure_s=0.8)
-    both = request(tmp_path, SLEEPS, "0.03")
+    # by its CPU clock: a sleep goes on while a process is stopped, and would be over at once
+    works = SLEEPS.replace(
+        "time.sleep(float(sys.argv[1]))",
+        "end = time.thread_time() + float(sys.argv[1])\n    while time.thread_time() < end: pass",
+    )
+    both = request(tmp_path, works, "0.03")
     _, outcome = meet(tmp_path, both, both, plan)
     turns = [one.candidate for one in outcome.rounds]
     assert all(turn.samples == pytest.approx(4 * turn.steps) for turn in turns)
