@@ -34,7 +34,7 @@ from autotuner.study.settings import write_spec
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
-from autotuner.verdict.sequential import CONFIDENCE, ERROR, FIRST_LOOK, Rule, Verdict
+from autotuner.verdict.sequential import CONFIDENCE, ERROR, FIRST_LOOK, Verdict, rule_of
 from benchmarks.simulated import Deviations, SimulatedRunner, normal
 
 MACHINE = Machine(
@@ -196,7 +196,7 @@ def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
         python=Path(sys.executable),
         folder=folder,
         runner=runner,
-        listener=_Quiet(Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)),
+        listener=_Quiet(rule_of(spec)),
         monotonic=runner.monotonic,
     )
     with Tuner(setting) as tuner:

@@ -20,6 +20,41 @@ StorageOption = Annotated[
 ]
 
 
+ModelOption = Annotated[
+    Path | None, typer.Option(help="The Python script; its arguments follow after --.")
+]
+WorkloadOption = Annotated[
+    str | None, typer.Option(help="A reference workload: see `autotune workloads`.")
+]
+PythonOption = Annotated[
+    str | None, typer.Option(help="The interpreter that runs your script.  [default: this one]")
+]
+EffortOption = Annotated[
+    str | None,
+    typer.Option(help="fast, balanced or thorough: up to 8, 16, 30 pairs. [default: balanced]"),
+]
+PairsOption = Annotated[int | None, typer.Option(help="Most pairs.  [default: by effort]")]
+PhaseOption = Annotated[
+    str | None,
+    typer.Option(help="Which phase: fit, evaluate, predict.  [default: as the file's study]"),
+]
+MarginOption = Annotated[
+    float | None, typer.Option(help="What counts as no difference.  [default: 0.03]")
+]
+SequentialOption = Annotated[
+    bool | None, typer.Option("--sequential", help="Never stop and continue the script (no duels).")
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Write one JSON object per line, for machines.")
+]
+ExportAnywayOption = Annotated[
+    bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from autotuner import __version__
@@ -46,13 +81,8 @@ def run(
     model: Annotated[
         Path | None, typer.Option(help="The Python script to tune; its arguments follow after --.")
     ] = None,
-    workload: Annotated[
-        str | None, typer.Option(help="A reference workload: see `autotune workloads`.")
-    ] = None,
-    python: Annotated[
-        str | None,
-        typer.Option(help="The interpreter that runs your script.  [default: this one]"),
-    ] = None,
+    workload: WorkloadOption = None,
+    python: PythonOption = None,
     study: Annotated[
         str | None, typer.Option(help="The study's name; one that exists is resumed.")
     ] = None,
@@ -90,9 +120,7 @@ def run(
     max_latency_p99: Annotated[
         str | None, typer.Option(help="Leave out what has a longer p99 of step times, as 50ms.")
     ] = None,
-    margin: Annotated[
-        float | None, typer.Option(help="What counts as no difference.  [default: 0.03]")
-    ] = None,
+    margin: MarginOption = None,
     strict_numerics: Annotated[
         bool | None,
         typer.Option(
@@ -101,13 +129,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    sequential: Annotated[
-        bool | None,
-        typer.Option("--sequential", help="Never stop and continue the script (no duels)."),
-    ] = None,
-    export_anyway: Annotated[
-        bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
-    ] = False,
+    sequential: SequentialOption = None,
+    export_anyway: ExportAnywayOption = False,
     sampler: Annotated[
         str | None, typer.Option(help="tpe, random, grid or gp.  [default: tpe]")
     ] = None,
@@ -134,12 +157,8 @@ def run(
     measure_timeout: Annotated[
         str | None, typer.Option(help="Time until the measurement ends.  [default: 120s]")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write one JSON object per line, for machines.")
-    ] = False,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tune a script: try configurations, compare the best with the defaults, write the files."""
     from autotuner.cli.resolve import Flags
@@ -196,46 +215,12 @@ def export(
         Path | None, typer.Option(help="The file to write.  [default: standard output]")
     ] = None,
     storage: StorageOption = None,
-    export_anyway: Annotated[
-        bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
-    ] = False,
+    export_anyway: ExportAnywayOption = False,
 ) -> None:
     """Print the recommended configuration of a study as a file to deploy."""
     from autotuner.cli.browse import export_study
 
     export_study(study, kind=kind, output=output, storage_url=storage, export_anyway=export_anyway)
-
-
-ModelOption = Annotated[
-    Path | None, typer.Option(help="The Python script; its arguments follow after --.")
-]
-WorkloadOption = Annotated[
-    str | None, typer.Option(help="A reference workload: see `autotune workloads`.")
-]
-PythonOption = Annotated[
-    str | None, typer.Option(help="The interpreter that runs your script.  [default: this one]")
-]
-EffortOption = Annotated[
-    str | None,
-    typer.Option(help="fast, balanced or thorough: up to 8, 16, 30 pairs. [default: balanced]"),
-]
-PairsOption = Annotated[int | None, typer.Option(help="Most pairs.  [default: by effort]")]
-PhaseOption = Annotated[
-    str | None,
-    typer.Option(help="Which phase: fit, evaluate, predict.  [default: as the file's study]"),
-]
-MarginOption = Annotated[
-    float | None, typer.Option(help="What counts as no difference.  [default: 0.03]")
-]
-SequentialOption = Annotated[
-    bool | None, typer.Option("--sequential", help="Never stop and continue the script (no duels).")
-]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Write one JSON object per line, for machines.")
-]
 
 
 @app.command()

@@ -23,7 +23,7 @@ from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of
 from autotuner.verdict.payback import time_spent_s
 from autotuner.verdict.sentences import further_sentences, ratio_text
-from autotuner.verdict.sequential import Rule
+from autotuner.verdict.sequential import rule_of
 
 HOME = Path(".autotune")
 
@@ -109,7 +109,7 @@ def show_study(study: str, *, storage_url: str | None) -> None:
         console.print(line, markup=False, soft_wrap=True)
     noise, spec = read_noise(opened), read_spec(opened)
     if noise is not None and spec is not None:
-        rule = Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+        rule = rule_of(spec)
         for line in noise_lines(noise, rule):
             console.print(line, markup=False, soft_wrap=True)
     console.print()

@@ -36,7 +36,7 @@ from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import ratio_text
-from autotuner.verdict.sequential import Rule
+from autotuner.verdict.sequential import Rule, rule_of
 
 
 def run_study(
@@ -65,7 +65,7 @@ def run_study(
     folder = claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
     runner = ProcessRunner(environment)
     machine = inspect_machine()
-    rule = Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+    rule = rule_of(spec)
     with (
         open_display(rule, as_json=as_json) as display,
         hold_machine(name, wait=wait, say=display.say),

@@ -23,7 +23,7 @@ from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.sentences import evidence_text, finding_text, ratio_text, what_it_takes
-from autotuner.verdict.sequential import Finding, Rule, Verdict
+from autotuner.verdict.sequential import Finding, Verdict, rule_of
 from autotuner.verdict.versus import run_versus
 
 
@@ -75,7 +75,7 @@ def _meet(
     """Let a configuration meet the second one, or the defaults, and say what came of it."""
     spec = _spec(flags, sides)
     python = find_interpreter(spec.python)
-    rule = Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+    rule = rule_of(spec)
     machine = inspect_machine()
     folder = HOME.absolute() / "versus" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     runner = ProcessRunner(dict(os.environ))

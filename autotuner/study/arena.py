@@ -5,11 +5,9 @@ starts another one when its script has come to its end.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import psutil
 
@@ -20,9 +18,9 @@ from autotuner.study.noise import Method, Noise
 from autotuner.study.record import StudyFacts, TrialRecord
 from autotuner.study.watch import Watch
 from autotuner.trial.duel import DuelPlan, Enough
-from autotuner.trial.outcome import Outcome, Phase, Status, Window
+from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.runner import Resident, Runner, never
+from autotuner.trial.runner import Resident, Runner, in_turns, never
 from autotuner.trial.running import PhaseListener
 
 _ATTEMPTS = 2
@@ -48,7 +46,7 @@ class DuelImpossibleError(Exception):
 
 
 class Arena:
-    """Lets configurations meet. Leaving the context ends the resident.
+    """Lets configurations meet. Whoever has one dismisses its resident in the end.
 
     ``method``: how; ``why``: why not in duels, if not; ``slice_s``: length of a turn.
     """
@@ -65,17 +63,6 @@ class Arena:
         self.method = Method.SEQUENTIAL
         self.why = ""
         self.slice_s = _SLICE_S
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.dismiss()
 
     def restore(self, noise: Noise) -> None:
         """Go on as an earlier noise check has settled it."""
@@ -240,31 +227,5 @@ def duel_pair(
         if resident.failure is not None:
             return resident.failure, None
         met = runner.duel(resident, second, folders[1], plan, on_phase, enough)
-        return _as_reference(resident.close(), met), met
-
-
-def _as_reference(outcome: Outcome, met: Outcome) -> Outcome:
-    """Return the reference's outcome with what it did in its turns: its own windows hold stops."""
-    turns = [one.reference for one in met.rounds]
-    windows = [
-        Window(
-            warmup=False,
-            start_s=turn.start_s,
-            duration_s=turn.duration_s,
-            steps=turn.steps,
-            samples=turn.samples,
-        )
-        for turn in turns
-    ]
-    running_s = sum(turn.turn_s for turn in turns)
-    cost = dataclasses.replace(
-        outcome.cost,
-        cores_used=sum(turn.cpu_s for turn in turns) / running_s if running_s else None,
-        others_cores=met.cost.others_cores,
-    )
-    return dataclasses.replace(
-        outcome,
-        windows=tuple(windows),
-        step_s=tuple(step for turn in turns for step in turn.step_s),
-        cost=cost,
-    )
+        turns = [one.reference for one in met.rounds]
+        return in_turns(resident.close(), turns, met.cost.others_cores), met

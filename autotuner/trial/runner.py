@@ -14,7 +14,7 @@ import psutil
 
 from autotuner.trial.duel import DuelPlan, DuelResult, Enough, run_duel
 from autotuner.trial.judgement import judge
-from autotuner.trial.outcome import Outcome, Phase, Status, Window
+from autotuner.trial.outcome import Outcome, Phase, Status, Turn, Window
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.running import PhaseListener, RunningTrial, ignore_phase
 
@@ -226,9 +226,8 @@ def _endless(request: TrialRequest) -> TrialRequest:
     )
 
 
-def _with_rounds(outcome: Outcome, result: DuelResult, reference_ended: bool) -> Outcome:
-    """Return a trial's outcome with what its duel has shown."""
-    turns = [one.candidate for one in result.rounds]
+def in_turns(outcome: Outcome, turns: Sequence[Turn], others_cores: float | None) -> Outcome:
+    """Return an outcome with what its process did in its turns: its own windows hold stops."""
     windows = tuple(
         Window(
             warmup=False,
@@ -243,15 +242,23 @@ def _with_rounds(outcome: Outcome, result: DuelResult, reference_ended: bool) ->
     cost = dataclasses.replace(
         outcome.cost,
         cores_used=sum(turn.cpu_s for turn in turns) / running_s if running_s else None,
-        others_cores=result.others_cores,
+        others_cores=others_cores,
     )
     return dataclasses.replace(
         outcome,
         windows=(*(window for window in outcome.windows if window.warmup), *windows),
         step_s=tuple(step for turn in turns for step in turn.step_s),
+        cost=cost,
+    )
+
+
+def _with_rounds(outcome: Outcome, result: DuelResult, reference_ended: bool) -> Outcome:
+    """Return a trial's outcome with what its duel has shown."""
+    turns = [one.candidate for one in result.rounds]
+    return dataclasses.replace(
+        in_turns(outcome, turns, result.others_cores),
         rounds=result.rounds,
         closing=result.closing,
         reference_ended=reference_ended,
         complete=outcome.status is Status.MEASURED,
-        cost=cost,
     )

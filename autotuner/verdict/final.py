@@ -9,7 +9,7 @@ from autotuner.study.settings import read_spec
 from autotuner.study.tuner import Tuner, own_configuration
 from autotuner.verdict.decision import Decision, decide
 from autotuner.verdict.numerics import Numerics, check_numerics
-from autotuner.verdict.sequential import FIRST_LOOK, Rule
+from autotuner.verdict.sequential import FIRST_LOOK, rule_of
 
 _ATTRIBUTE = "numerics"
 _MOST_ATTEMPTS = 2
@@ -28,7 +28,7 @@ def decision_of(
         recipe=facts.space.recipe,
         own=own_configuration(facts),
         noise=read_noise(study),
-        rule=Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin),
+        rule=rule_of(spec),
         numerics=None if stored is None else Numerics(**stored),
         strict=spec.strict_numerics,
         exported_anyway=export_anyway,

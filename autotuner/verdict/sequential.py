@@ -21,6 +21,8 @@ from statistics import mean
 
 from scipy.special import stdtrit
 
+from autotuner.spec.study_spec import StudySpec
+
 FIRST_LOOK = 4
 ERROR = 0.01
 """Chance on each side that an interval at any look misses the truth."""
@@ -77,6 +79,11 @@ class Rule:
         """The error of each look, on each side."""
         known = [pairs for pairs in _LEVELS if pairs >= self.most_pairs]
         return _LEVELS[min(known, default=max(_LEVELS))] / self.finals
+
+
+def rule_of(spec: StudySpec) -> Rule:
+    """Return how far the final of a study may go."""
+    return Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
