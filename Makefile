@@ -17,8 +17,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
+# two at a time: most of a test's time is TensorFlow's import, which keeps one core busy
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(READY) ## Lint, format check, types
 	$(BIN)/ruff check .

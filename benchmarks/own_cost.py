@@ -24,11 +24,12 @@ import psutil
 from scipy.special import stdtrit
 
 from autotuner.spec.study_spec import Timing
+from autotuner.statistics.throughput import summarize
 from autotuner.trial.request import CHILD_MAIN, TrialRequest
 from autotuner.trial.runner import ProcessRunner
 
 PAIRS = 15
-AGREEMENT_PAIRS = 8
+AGREEMENT_PAIRS = 16
 AUTOTUNE = [sys.executable, "-m", "autotuner"]
 
 
@@ -123,7 +124,7 @@ def bench_trial_time(folder: Path) -> None:
     print(f"a trial of mlp_train with 10 s of measuring: {parts}")
 
 
-# counts its own steps: twenty epochs after the first two, timed from outside the loop
+# counts its own steps: prints when each of its epochs ended
 COUNTS_ITSELF = """
 import time
 import keras
@@ -140,15 +141,21 @@ model = keras.Sequential(
     ]
 )
 model.compile("adam", "binary_crossentropy")
-model.fit(x, y, batch_size=64, epochs=2, verbose=0)
-start = time.perf_counter()
-model.fit(x, y, batch_size=64, epochs=12, verbose=0)
-print("own count:", 12 * 6400 / (time.perf_counter() - start), flush=True)
+ends = []
+clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.monotonic()))
+model.fit(x, y, batch_size=64, epochs=40, verbose=0, callbacks=[clock])
+print("own clock:", *ends, flush=True)
 """
+SAMPLES_PER_EPOCH, COLD_EPOCHS = 6400, 10
 
 
-def _own_count(text: str) -> float:
-    return float(text.split("own count:")[1].split()[0])
+def _own_ends(text: str) -> list[float]:
+    return [float(word) for word in text.split("own clock:")[1].split()]
+
+
+def _own_rate(ends: list[float]) -> float:
+    """Return samples per second of running between the first and the last of these times."""
+    return SAMPLES_PER_EPOCH * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 def bench_tick() -> None:
@@ -193,19 +200,30 @@ def bench_agreement(folder: Path) -> None:
         working_directory=folder,
         timing=Timing(measure_s=600.0),  # so that the script comes to its own end
     )
-    ours, hooks = [], []
+    bare = [sys.executable, str(script)]
+    same, reported, hooks = [], [], []
     for number in range(AGREEMENT_PAIRS):
-        bare = subprocess.run(
-            [sys.executable, str(script)], check=True, capture_output=True, text=True
-        )
-        outcome = runner.run(request, folder / f"trial{number}")
-        with_hooks = _own_count(outcome.log.read_text())
-        windows = [w for w in outcome.windows if not w.warmup]
-        measured = sum(w.samples or 0 for w in windows) / sum(w.duration_s for w in windows)
-        ours.append(math.log(measured / with_hooks))
-        hooks.append(math.log(with_hooks / _own_count(bare.stdout)))
+        rates = {}
+        for side in ("with", "without")[:: 1 if number % 2 else -1]:  # each is first half the time
+            if side == "without":
+                done = subprocess.run(bare, check=True, capture_output=True, text=True)
+                rates[side] = _own_rate(_own_ends(done.stdout)[COLD_EPOCHS:])
+                continue
+            outcome = runner.run(request, folder / f"trial{number}")
+            ends = _own_ends(outcome.log.read_text())
+            rates[side] = _own_rate(ends[COLD_EPOCHS:])
+            measured = [w for w in outcome.windows if not w.warmup]
+            began = _measuring_began(outcome.folder)
+            own = _own_rate([end for end in ends if end >= began])
+            total = sum(w.samples or 0 for w in measured) / sum(w.duration_s for w in measured)
+            same.append(math.log(total / own))
+            throughput = summarize(outcome, count_samples=True)
+            assert throughput is not None
+            reported.append(math.log(throughput.value / own))
+        hooks.append(math.log(rates["with"] / rates["without"]))
     for name, logs in (
-        ("throughput as measured / as the script counts itself, in one process", ours),
+        ("all that was counted / the script's own count, same process and epochs", same),
+        ("throughput as reported (median of windows) / the script's own count (mean)", reported),
         ("the script's own count with our hooks / without, interleaved pairs", hooks),
     ):
         half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
@@ -214,6 +232,13 @@ def bench_agreement(folder: Path) -> None:
             f"{name}: {math.exp(mean(logs)):.3f} (95 % interval {low:.3f} to {high:.3f}, "
             f"{len(logs)} pairs)"
         )
+
+
+def _measuring_began(folder: Path) -> float:
+    """Return when the measurement began, by the clock that the script uses too."""
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    stages = [e for e in events if e["event"] == "stage" and e["stage"] == "measure"]
+    return float(stages[0]["t"])
 
 
 def main() -> None:

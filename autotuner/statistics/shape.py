@@ -7,12 +7,14 @@ from statistics import median
 import numpy as np
 
 from autotuner.statistics.throughput import measured_windows
+from autotuner.trial.duel import pause_limit, pauses_are_rare
 from autotuner.trial.outcome import Notice, Outcome
 
 _RARE = 0.1
 _APART = math.log(1.5)
 _LEAST_STEPS = 20
 _LEAST_WINDOWS = 12
+_LONG_PAUSES = 0.05
 _TREND = 0.05
 _TREND_Z = 3.0
 
@@ -27,6 +29,7 @@ def shape_notices(outcome: Outcome) -> Iterator[Notice]:
         )
         return
     yield from _too_short(outcome)
+    yield from _pauses(outcome.step_s)
     modes = two_modes(outcome.step_s)
     if modes is not None:
         part, ratio = modes
@@ -64,6 +67,19 @@ def _too_short(outcome: Outcome) -> Iterator[Notice]:
             "and so does whatever it writes there"
         )
         yield _notice("short", text)
+
+
+def _pauses(step_s: Sequence[float]) -> Iterator[Notice]:
+    limit = pause_limit(step_s)
+    pauses = [length for length in step_s if length > limit]
+    part = sum(pauses) / sum(step_s) if step_s else 0.0
+    if pauses_are_rare([step_s]) and part >= _LONG_PAUSES:
+        yield _notice(
+            "pauses",
+            f"{len(pauses)} pauses of over ten times a step's length (ends of epochs, checkpoints) "
+            f"took {part:.0%} of the measurement. They come too rarely to be compared: speeds are "
+            f"those of the steps between them",
+        )
 
 
 def two_modes(step_s: Sequence[float]) -> tuple[float, float] | None:

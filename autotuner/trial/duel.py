@@ -18,7 +18,7 @@ _LEAST_STEPS = 3
 _LONGEST_TURN = 8  # slices
 _MOST_TIMES = 2000
 _PAUSE = 10.0
-_RARE = 0.02
+_RARE = 0.05
 _LEAST_MARKS = 30
 
 Enough = Callable[[Sequence[Round]], bool]
@@ -49,7 +49,7 @@ class DuelResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stretch:
+class Stretch:
     """When it was a side's turn, and the CPU time it took."""
 
     start_s: float
@@ -62,7 +62,7 @@ def run_duel(
 ) -> DuelResult:
     """Let two stopped, warm processes take turns; both are stopped again, or over, afterwards."""
     origin, machine_before = time.monotonic(), machine_cpu_s()
-    stretches: dict[RunningTrial, list[_Stretch]] = {reference: [], candidate: []}
+    stretches: dict[RunningTrial, list[Stretch]] = {reference: [], candidate: []}
     reference.forget_marks()
     reference.renew_deadline()
 
@@ -76,9 +76,11 @@ def run_duel(
     def count() -> tuple[list[Turn | None], list[Turn | None]]:
         """Return the turns of the reference and of the candidate so far."""
         sides = (reference, candidate)
-        leave_out = pauses_are_rare([side.marks for side in sides])
+        placed = [place_steps(side.marks, stretches[side], plan) for side in sides]
+        leave_out = pauses_are_rare([[one.step_s for one in steps] for steps in placed])
         of_both = [
-            _turns(side.marks, stretches[side], plan, origin, leave_out=leave_out) for side in sides
+            _turns(steps, stretches[side], origin, leave_out=leave_out)
+            for side, steps in zip(sides, placed, strict=True)
         ]
         return of_both[0], of_both[1]
 
@@ -100,7 +102,7 @@ def run_duel(
     return DuelResult(rounds=tuple(rounds), closing=closing, others_cores=others)
 
 
-def _take_turn(side: RunningTrial, plan: DuelPlan) -> _Stretch:
+def _take_turn(side: RunningTrial, plan: DuelPlan) -> Stretch:
     """Let one side run for a slice, or until it has done a few steps."""
     cpu_before = side.cpu_s
     start = side.go_on()
@@ -114,48 +116,52 @@ def _take_turn(side: RunningTrial, plan: DuelPlan) -> _Stretch:
             break
         end = now + plan.slice_s / 2
     stopped = time.monotonic() if side.over else side.stop()
-    return _Stretch(start, stopped, max(0.0, side.cpu_s - cpu_before))
+    return Stretch(start, stopped, max(0.0, side.cpu_s - cpu_before))
 
 
-def pauses_are_rare(sides: Sequence[Sequence[Mark]]) -> bool:
+def pauses_are_rare(sides: Sequence[Sequence[float]]) -> bool:
     """Tell whether pauses, steps of over ten times the median's length, are left out of a duel.
 
     Such are ends of epochs, checkpoints, collections of garbage. A turn holds one or none, which
     says nothing about the configuration and a lot about chance. They are left out of both sides,
     but only where they are a small part of all steps: where every tenth step waits for its input,
     waiting is what there is to measure.
+
+    Args:
+        sides: of each side the running times of its steps in seconds, without its stops.
     """
-    steps = sum(map(len, sides))
-    pauses = sum(
-        mark.length_s / mark.steps > limit
-        for marks, limit in ((marks, pause_limit(marks)) for marks in sides)
-        for mark in marks
-    )
-    return 0 < pauses <= max(1, _RARE * steps)
+    pauses = sum(length > pause_limit(lengths) for lengths in sides for length in lengths)
+    return 0 < pauses <= max(1, _RARE * sum(map(len, sides)))
 
 
-def pause_limit(marks: Sequence[Mark]) -> float:
+def pause_limit(lengths: Sequence[float]) -> float:
     """Return from which length on a step is a pause, in seconds."""
-    if len(marks) < _LEAST_MARKS:
-        return math.inf
-    return _PAUSE * median(mark.length_s / mark.steps for mark in marks)
+    return _PAUSE * median(lengths) if len(lengths) >= _LEAST_MARKS else math.inf
 
 
-def _turns(
-    marks: Sequence[Mark],
-    stretches: Sequence[_Stretch],
-    plan: DuelPlan,
-    origin: float,
-    *,
-    leave_out: bool,
-) -> list[Turn | None]:
-    """Return what counts of each of a side's turns; None where no step does.
+@dataclasses.dataclass(frozen=True)
+class PlacedStep:
+    """A step, how long it ran, and how much of that counts in which turns."""
+
+    mark: Mark
+    length_s: float
+    counts: tuple[tuple[int, float], ...]
+
+    @property
+    def step_s(self) -> float:
+        """How long it ran, or the mean of a few if the mark stands for several."""
+        return self.length_s / self.mark.steps
+
+
+def place_steps(
+    marks: Sequence[Mark], stretches: Sequence[Stretch], plan: DuelPlan
+) -> list[PlacedStep]:
+    """Place a side's steps in its turns.
 
     A step that is stopped in its middle counts in both turns by its parts: leaving such steps out
     would leave out the long ones more often than the short ones.
     """
-    counted: list[list[tuple[Mark, float, float]]] = [[] for _ in stretches]
-    limit = pause_limit(marks) if leave_out else math.inf
+    placed = []
     first = 0
     for mark in marks:
         begin = mark.end_s - mark.length_s
@@ -163,41 +169,50 @@ def _turns(
             continue  # part of it was done before the duel
         while first < len(stretches) and stretches[first].end_s <= begin:
             first += 1
-        parts = []
+        length, counts = 0.0, []
         for index in range(first, len(stretches)):
             stretch = stretches[index]
             if stretch.start_s >= mark.end_s:
                 break
-            ran = min(stretch.end_s, mark.end_s) - max(stretch.start_s, begin)
+            length += min(stretch.end_s, mark.end_s) - max(stretch.start_s, begin)
             counts_from = max(stretch.start_s + plan.settle_s, begin)
-            counts = min(stretch.end_s, mark.end_s) - counts_from
-            parts.append((index, ran, max(0.0, counts)))
-        length = sum(ran for _, ran, _ in parts)
-        if length / mark.steps > limit:
-            continue
-        for index, _, counts in parts:
-            if counts > 0:
-                counted[index].append((mark, length, counts))
+            counted = min(stretch.end_s, mark.end_s) - counts_from
+            if counted > 0:
+                counts.append((index, counted))
+        if length > 0:
+            placed.append(PlacedStep(mark, length, tuple(counts)))
+    return placed
+
+
+def _turns(
+    placed: Sequence[PlacedStep], stretches: Sequence[Stretch], origin: float, *, leave_out: bool
+) -> list[Turn | None]:
+    """Return what counts of each of a side's turns; None where no step does."""
+    found: list[list[tuple[PlacedStep, float]]] = [[] for _ in stretches]
+    limit = pause_limit([one.step_s for one in placed]) if leave_out else math.inf
+    for one in placed:
+        for index, counted in one.counts if one.step_s <= limit else ():
+            found[index].append((one, counted))
     return [
-        _turn_of(stretch, found, origin) for stretch, found in zip(stretches, counted, strict=True)
+        _turn_of(stretch, steps, origin) for stretch, steps in zip(stretches, found, strict=True)
     ]
 
 
 def _turn_of(
-    stretch: _Stretch, found: Sequence[tuple[Mark, float, float]], origin: float
+    stretch: Stretch, found: Sequence[tuple[PlacedStep, float]], origin: float
 ) -> Turn | None:
-    """Return a turn of (mark, its running time, how much of that counts here)."""
+    """Return a turn of steps, each with how much of it counts here."""
     if not found:
         return None
-    shares = [(mark, counts / length) for mark, length, counts in found]
+    shares = [(one.mark, counted / one.length_s) for one, counted in found]
     known = all(mark.samples is not None for mark, _ in shares)
-    whole = [length / mark.steps for mark, length, counts in found if counts > 0.999 * length]
+    whole = [one.step_s for one, counted in found if counted > 0.999 * one.length_s]
     return Turn(
         start_s=stretch.start_s - origin,
-        duration_s=sum(counts for _, _, counts in found),
+        duration_s=sum(counted for _, counted in found),
         steps=sum(mark.steps * share for mark, share in shares),
         samples=sum((mark.samples or 0) * share for mark, share in shares) if known else None,
-        step_s=tuple(whole or [length / mark.steps for mark, length, _ in found])[:_MOST_TIMES],
+        step_s=tuple(whole or [one.step_s for one, _ in found])[:_MOST_TIMES],
         cpu_s=stretch.cpu_s,
         turn_s=stretch.end_s - stretch.start_s,
     )
