@@ -23,7 +23,8 @@ def test_a_step_that_is_stopped_ran_only_in_its_turns() -> None:
     assert placed.length_s == pytest.approx(0.05)
     # the part before the stop counts; what comes after it is within the time of settling
     ((turn, counted),) = placed.counts
-    assert (turn, counted) == (0, pytest.approx(0.03))
+    assert turn == 0
+    assert counted == pytest.approx(0.03)
 
 
 def test_what_was_begun_before_the_duel_does_not_count() -> None:
