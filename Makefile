@@ -19,7 +19,8 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 
 # two at a time: most of a test's time is TensorFlow's import, which keeps one core busy
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not alone" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m alone
 
 check: $(READY) ## Lint, format check, types
 	$(BIN)/ruff check .

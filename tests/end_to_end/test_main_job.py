@@ -274,6 +274,7 @@ def test_a_cache_is_measured_when_it_is_full(tmp_path: Path) -> None:
     assert warm >= 240  # the first epoch has 250 steps
 
 
+@pytest.mark.alone
 def test_verify_and_compare(tmp_path: Path) -> None:
     """An exported file is held against the defaults again; what is not so fast fails in CI."""
     model = str(SCRIPTS / "function_loop.py")
