@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from autotuner.trial.outcome import Round, Turn
 from autotuner.trial.running import Mark, RunningTrial, machine_cpu_s
@@ -130,7 +131,10 @@ def pauses_are_rare(sides: Sequence[Sequence[float]]) -> bool:
     Args:
         sides: of each side the running times of its steps in seconds, without its stops.
     """
-    pauses = sum(length > pause_limit(lengths) for lengths in sides for length in lengths)
+    limits = [pause_limit(lengths) for lengths in sides]
+    pauses = sum(
+        length > limit for lengths, limit in zip(sides, limits, strict=True) for length in lengths
+    )
     return 0 < pauses <= max(1, _RARE * sum(map(len, sides)))
 
 
@@ -139,8 +143,7 @@ def pause_limit(lengths: Sequence[float]) -> float:
     return _PAUSE * median(lengths) if len(lengths) >= _LEAST_MARKS else math.inf
 
 
-@dataclasses.dataclass(frozen=True)
-class PlacedStep:
+class PlacedStep(NamedTuple):
     """A step, how long it ran, and how much of that counts in which turns."""
 
     mark: Mark
