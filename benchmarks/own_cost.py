@@ -29,7 +29,7 @@ from autotuner.trial.request import CHILD_MAIN, TrialRequest
 from autotuner.trial.runner import ProcessRunner
 
 PAIRS = 15
-AGREEMENT_PAIRS = 16
+AGREEMENT_PAIRS = 10
 AUTOTUNE = [sys.executable, "-m", "autotuner"]
 
 
