@@ -197,7 +197,7 @@ KINDS = [
 
 
 # that each kind is measured is shown in test_scripts.py; here, that it comes through
-@pytest.mark.parametrize(("script", "source"), KINDS[::4])
+@pytest.mark.parametrize(("script", "source"), KINDS[::2])
 def test_every_kind_of_script(tmp_path: Path, script: str, source: str) -> None:
     """Scripts of every kind, unmodified, from the command line."""
     done = autotune("run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK, cwd=tmp_path)
