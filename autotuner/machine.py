@@ -10,12 +10,15 @@ import math
 import os
 import platform
 import socket
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+_SYS = Path("/sys")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,11 @@ class Machine:
 
     ``affinity_cpus``: CPUs this process may run on. ``quota_cpus``: CPU time per wall time that
     the cgroup allows, None without a quota. ``physical_cores``: cores behind ``affinity_cpus``,
-    SMT siblings counted once. ``memory_bytes``: RAM or the cgroup's limit, whichever is smaller.
+    SMT siblings counted once. ``memory_bytes``: RAM or the cgroup's limit, whichever is smaller;
+    ``memory_limited``: it is the latter. ``isa``: the widest vector instructions. ``governor``: of
+    the clock frequency, None where it can't be seen. ``cpu_sets``: parts of the CPUs to which a
+    process may be bound, as lists like "0-3,8". ``allocators``: files of tcmalloc, jemalloc and
+    mimalloc that can be preloaded.
     """
 
     host: str
@@ -34,6 +41,17 @@ class Machine:
     sockets: int
     quota_cpus: float | None
     memory_bytes: int
+    numa_nodes: int = 1
+    memory_limited: bool = False
+    isa: str = ""
+    governor: str | None = None
+    cpu_sets: tuple[str, ...] = ()
+    allocators: tuple[str, ...] = ()
+
+    @property
+    def has_smt(self) -> bool:
+        """Whether some of the CPUs share a core."""
+        return self.affinity_cpus > self.physical_cores
 
     @property
     def usable_cpus(self) -> int:
@@ -134,21 +152,114 @@ def count_oom_kills(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
     return total
 
 
-def _cpu_topology(proc: Path, allowed: set[int]) -> tuple[str, int, int]:
-    """Return the CPU's model name, physical cores and sockets among the allowed CPUs."""
-    model, cores, packages = "", set(), set()
+@dataclasses.dataclass(frozen=True, order=True)
+class Cpu:
+    """A logical CPU: its number, and the socket, NUMA node and core that it belongs to."""
+
+    number: int
+    socket: str = "0"
+    node: int = 0
+    core: str = ""
+
+
+def read_cpus(allowed: set[int], *, proc: Path = _PROC, sys: Path = _SYS) -> tuple[list[Cpu], str]:
+    """Return the allowed CPUs with their places, and the text of /proc/cpuinfo for the first."""
+    cpus, first = [], ""
     for block in (_read(proc / "cpuinfo") or "").split("\n\n"):
-        fields = {
-            key.strip(): value.strip()
-            for key, _, value in (line.partition(":") for line in block.splitlines())
-        }
-        if fields.get("processor", "").isdecimal() and int(fields["processor"]) in allowed:
-            package = fields.get("physical id", "0")
-            packages.add(package)
-            cores.add((package, fields.get("core id", fields["processor"])))
-            model = model or fields.get("model name", "")
-    physical = len(cores) or min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
-    return model or platform.processor() or platform.machine(), physical, max(1, len(packages))
+        fields = _fields(block)
+        number = fields.get("processor", "")
+        if not number.isdecimal() or int(number) not in allowed:
+            continue
+        first = first or block
+        nodes = (sys / f"devices/system/cpu/cpu{number}").glob("node[0-9]*")
+        node = next((int(found.name.removeprefix("node")) for found in nodes), 0)
+        cpus.append(
+            Cpu(int(number), fields.get("physical id", "0"), node, fields.get("core id", number))
+        )
+    if not cpus:  # no /proc, or one that says nothing of processors
+        cpus = [Cpu(number, core=str(number)) for number in sorted(allowed)]
+    return cpus, first
+
+
+def _fields(block: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in block.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def cpu_sets(cpus: Sequence[Cpu]) -> tuple[str, ...]:
+    """Return parts of the CPUs worth binding a process to, as lists; all of them is none of these.
+
+    The first 1, 2, 4, ... cores without their SMT siblings, cores of one NUMA node before those of
+    the next; each NUMA node by itself, where there are several.
+    """
+    by_core: dict[tuple[str, str], Cpu] = {}
+    for cpu in sorted(cpus, key=lambda cpu: (cpu.node, cpu.socket, cpu.number)):
+        by_core.setdefault((cpu.socket, cpu.core), cpu)
+    cores = [cpu.number for cpu in by_core.values()]
+    sizes = [2**k for k in range(len(cores).bit_length()) if 2**k <= len(cores)]
+    parts = [cores[:size] for size in sizes] + [cores]
+    nodes = sorted({cpu.node for cpu in cpus})
+    if len(nodes) > 1:
+        parts += [[cpu.number for cpu in cpus if cpu.node == node] for node in nodes]
+    texts = (cpu_list(part) for part in parts if len(part) < len(cpus))
+    return tuple(dict.fromkeys(texts))
+
+
+def cpu_list(numbers: Iterable[int]) -> str:
+    """Return CPU numbers as the kernel and taskset write them: "0-3,8"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
+def parse_cpu_list(text: str) -> frozenset[int]:
+    """Return the CPUs of a list like "0-3,8".
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        numbers.update(range(int(first), int(last if dash else first) + 1))
+    return frozenset(numbers)
+
+
+def machine_from(stored: Mapping[str, Any]) -> Machine:
+    """Return a machine that a study or a file has written down."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Machine(**fields)
+
+
+_ISA = (  # flag in /proc/cpuinfo, what oneDNN and people call it; the widest first
+    ("amx_tile", "AMX"),
+    ("avx512_bf16", "AVX-512 with BF16"),
+    ("avx512_vnni", "AVX-512 with VNNI"),
+    ("avx512f", "AVX-512"),
+    ("avx_vnni", "AVX2 with VNNI"),
+    ("avx2", "AVX2"),
+    ("avx", "AVX"),
+    ("sse4_1", "SSE4.1"),
+    ("asimd", "NEON"),
+)
+_ALLOCATORS = ("libtcmalloc_minimal.so*", "libtcmalloc.so*", "libjemalloc.so*", "libmimalloc.so*")
+_LIBRARY_FOLDERS = ("usr/lib", "usr/lib64", "usr/local/lib", "usr/lib/*-linux-gnu", "opt/conda/lib")
+
+
+def find_allocators(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return a file of each allocator that is installed where the linker looks."""
+    found = []
+    for pattern in _ALLOCATORS:
+        files = [file for folder in _LIBRARY_FOLDERS for file in root.glob(f"{folder}/{pattern}")]
+        # the shortest name is the link that stays when the library is updated
+        found += sorted((str(file) for file in files), key=lambda name: (len(name), name))[:1]
+    return tuple(found)
 
 
 def inspect_machine() -> Machine:
@@ -157,14 +268,25 @@ def inspect_machine() -> Machine:
         allowed = set(os.sched_getaffinity(0))
     else:  # macOS has no affinity
         allowed = set(range(os.cpu_count() or 1))
-    model, physical, sockets = _cpu_topology(_PROC, allowed)
-    total = psutil.virtual_memory().total
+    cpus, first = read_cpus(allowed)
+    fields = _fields(first)
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    cores = len({(cpu.socket, cpu.core) for cpu in cpus})
+    if not first:
+        cores = min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
+    total, limit = psutil.virtual_memory().total, read_memory_limit()
     return Machine(
         host=socket.gethostname(),
-        cpu_model=model,
+        cpu_model=fields.get("model name") or platform.processor() or platform.machine(),
         affinity_cpus=len(allowed),
-        physical_cores=physical,
-        sockets=sockets,
+        physical_cores=cores,
+        sockets=len({cpu.socket for cpu in cpus}),
         quota_cpus=read_cpu_quota(),
-        memory_bytes=min(total, read_memory_limit() or total),
+        memory_bytes=min(total, limit or total),
+        numa_nodes=len({cpu.node for cpu in cpus}),
+        memory_limited=limit is not None and limit < total,
+        isa=next((name for flag, name in _ISA if flag in flags), ""),
+        governor=_read(_SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        cpu_sets=cpu_sets(cpus),
+        allocators=find_allocators(),
     )

@@ -3,8 +3,9 @@
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autotuner.knobs.knob import Configuration
 from autotuner.trial.duel import DuelPlan
@@ -68,7 +69,7 @@ class SimulatedRunner:
         process: float | Deviations = 0.01,
         noise: float | Deviations = 0.02,
         trial_s: float = 10.0,
-        datasets: int = 0,
+        inspection: Mapping[str, Any] | None = None,
         notices: tuple[Notice, ...] = (),
         drift: Callable[[float], float] = lambda now: 1.0,
         others: Callable[[float], float] = lambda now: 0.0,
@@ -85,7 +86,7 @@ class SimulatedRunner:
         self._speed = speed
         self._noise = normal(noise) if isinstance(noise, float) else noise
         self._trial_s = trial_s
-        self._datasets = datasets
+        self._inspection = inspection or {}
         self._notices = notices
         self._drift = drift
         self._others = others
@@ -138,7 +139,7 @@ class SimulatedRunner:
             numerics=numerics,
             cost=Cost(cores_used=1.5, others_cores=self._others(self.now)),
             facts={
-                "datasets_built": self._datasets,
+                "inspection": self._inspection,
                 "openmp": None,
                 "keras": "3.15.1",
                 "peak_rss_bytes": self._peak_bytes(request.configuration),
@@ -158,6 +159,12 @@ class SimulatedRunner:
         enough: Callable[[Sequence[Window]], bool] = lambda windows: False,
     ) -> Outcome:
         """Answer a request."""
+        if request.inspect:
+            self.now += self._trial_s
+            speed = self._speed({})
+            if isinstance(speed, Status):
+                return self._failed(speed, folder)
+            return self._outcome(request, folder, ())
         self._begin(request)
         on_phase(Phase.MEASURE)
         speed = self._speed(request.configuration)

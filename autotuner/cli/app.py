@@ -21,7 +21,15 @@ StorageOption = Annotated[
 
 
 ModelOption = Annotated[
-    Path | None, typer.Option(help="The Python script; its arguments follow after --.")
+    Path | None,
+    typer.Option(help="The Python script, its arguments after --; or a .keras file, a SavedModel."),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(help="Batch size for a saved model.  [default: 32]")
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Shape of an input of a saved model, as NAME=32,224,224,3; may be repeated."),
 ]
 WorkloadOption = Annotated[
     str | None, typer.Option(help="A reference workload: see `autotune workloads`.")
@@ -78,10 +86,10 @@ def run(
     study_file: Annotated[
         Path | None, typer.Argument(metavar="[STUDY.TOML]", help="A file that describes the study.")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="The Python script to tune; its arguments follow after --.")
-    ] = None,
+    model: ModelOption = None,
     workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
     python: PythonOption = None,
     study: Annotated[
         str | None, typer.Option(help="The study's name; one that exists is resumed.")
@@ -89,7 +97,10 @@ def run(
     storage: StorageOption = None,
     knobs: Annotated[
         str | None,
-        typer.Option(help="Knobs or groups to search, with commas: see `autotune knobs`."),
+        typer.Option(
+            help="Knobs, groups or tiers (safe, extended, all) to search, with commas: see "
+            "`autotune knobs`.  [default: safe]"
+        ),
     ] = None,
     effort: Annotated[
         str | None,
@@ -192,6 +203,8 @@ def run(
         start_timeout=start_timeout,
         warmup_timeout=warmup_timeout,
         measure_timeout=measure_timeout,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
     )
     try:
         run_study(
@@ -210,7 +223,13 @@ def run(
 @app.command()
 def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    kind: Annotated[str, typer.Option("--format", help="env, python or json.")] = "env",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="env, python, json, dockerfile, kubernetes, systemd, serving or serving-batching.",
+        ),
+    ] = "env",
     output: Annotated[
         Path | None, typer.Option(help="The file to write.  [default: standard output]")
     ] = None,
@@ -229,6 +248,8 @@ def verify(
     best: Annotated[Path, typer.Argument(metavar="BEST.JSON", help="A file made by autotune.")],
     model: ModelOption = None,
     workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
     python: PythonOption = None,
     fail_under: Annotated[
         float | None,
@@ -256,6 +277,8 @@ def verify(
         phase=phase,
         margin=margin,
         sequential=sequential,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
     )
     if not verify_file(best, flags, fail_under=fail_under, wait=wait, as_json=as_json):
         raise typer.Exit(1)
@@ -268,6 +291,8 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="B.JSON", help="What it is compared with.")],
     model: ModelOption = None,
     workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
     python: PythonOption = None,
     effort: EffortOption = None,
     pairs: PairsOption = None,
@@ -291,8 +316,70 @@ def compare(
         phase=phase,
         margin=margin,
         sequential=sequential,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
     )
     compare_files(first, second, flags, wait=wait, as_json=as_json)
+
+
+@app.command(name="exec")
+def execute(
+    context: typer.Context,
+    best: Annotated[Path, typer.Argument(metavar="BEST.JSON", help="A file made by autotune.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even on another machine or TensorFlow.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say on standard error what is set.")
+    ] = False,
+) -> None:
+    """Run a command, given after --, with a configuration applied, tf.data included."""
+    from autotuner.cli.execute import execute
+
+    execute(best, context.obj or (), force=force, verbose=verbose)
+
+
+@app.command()
+def check(
+    best: Annotated[Path, typer.Argument(metavar="BEST.JSON", help="A file made by autotune.")],
+    python: PythonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read back, in a fresh process, which settings of a file take effect here."""
+    from autotuner.cli.execute import check_file
+
+    if not check_file(best, python=python, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    model: ModelOption = None,
+    workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
+    python: PythonOption = None,
+    phase: PhaseOption = None,
+    sequential: SequentialOption = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is here, what will bite, which knobs can act, and what holds a step up."""
+    from autotuner.cli.doctor import examine
+    from autotuner.cli.resolve import Flags
+
+    flags = Flags(
+        model=model,
+        workload=workload,
+        arguments=context.obj or (),
+        python=python,
+        phase=phase,
+        sequential=sequential,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
+    )
+    examine(flags, as_json=as_json, wait=wait)
 
 
 @app.command()

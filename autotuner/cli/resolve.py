@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.knobs.catalogue import MANAGED_VARIABLES, check_knob_names
+from autotuner.knobs.catalogue import MANAGED_VARIABLES
+from autotuner.knobs.selection import check_knob_names
 from autotuner.spec.duration import parse_duration
 from autotuner.spec.quantity import parse_bytes
 from autotuner.spec.study_spec import (
@@ -19,7 +20,10 @@ from autotuner.spec.study_spec import (
     StepSource,
     StudySpec,
     Timing,
+    check_batch_size,
     check_model,
+    check_shapes,
+    is_saved_model,
     load_study_file,
 )
 from autotuner.spec.workloads import load_workload
@@ -56,6 +60,8 @@ class Flags:
     start_timeout: str | None = None
     warmup_timeout: str | None = None
     measure_timeout: str | None = None
+    batch_size: int | None = None
+    shapes: tuple[str, ...] = ()
 
 
 def base_spec(flags: Flags) -> StudySpec | None:
@@ -129,8 +135,13 @@ def apply_flags(spec: StudySpec, flags: Flags) -> StudySpec:
     if flags.measure_time is not None:
         changes["measure_s"] = parse_duration(flags.measure_time, where="--measure-time")
     changes["timing"] = _timing(spec.timing, flags)
+    if flags.batch_size is not None:
+        changes["batch_size"] = check_batch_size(flags.batch_size, "--batch-size")
+    if flags.shapes:
+        changes["shapes"] = check_shapes(flags.shapes, "--shape")
     resolved = dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
     check_knob_names(resolved.knobs)
+    _check_saved_model(resolved)
     _check_environment(resolved)
     return resolved
 
@@ -176,6 +187,15 @@ def _timing(timing: Timing, flags: Flags) -> Timing:
         if text is not None
     }
     return dataclasses.replace(timing, **seconds)
+
+
+def _check_saved_model(spec: StudySpec) -> None:
+    if is_saved_model(spec.model):
+        if spec.arguments:
+            raise UserError(f"{spec.model}: a saved model takes no arguments", hint="leave out --")
+    elif spec.batch_size is not None or spec.shapes:
+        hint = "pass them to the script after --, if it takes such"
+        raise UserError("--batch-size and --shape are for saved models, not scripts", hint=hint)
 
 
 def _check_environment(spec: StudySpec) -> None:

@@ -13,7 +13,13 @@ from autotuner.cli.browse import HOME
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.run_study import open_display
 from autotuner.errors import UserError
-from autotuner.export.exported import Exported, read_exported
+from autotuner.export.exported import (
+    Exported,
+    build_differences,
+    machine_differences,
+    read_exported,
+)
+from autotuner.knobs.knob import Build
 from autotuner.machine import Machine, inspect_machine
 from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress
@@ -85,7 +91,7 @@ def _meet(
         hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),
     ):
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
-        for line in _warnings(sides, machine, build.tensorflow):
+        for line in _warnings(sides, machine, build):
             display.say(f"note: {line}")
         setting = Setting(
             study=create_study(storage, "versus", spec.objective),
@@ -137,14 +143,21 @@ def _spec(flags: Flags, sides: Sequence[Exported]) -> StudySpec:
     )
 
 
-def _warnings(sides: Sequence[Exported], machine: Machine, tensorflow: str) -> Iterator[str]:
+def _warnings(sides: Sequence[Exported], machine: Machine, build: Build) -> Iterator[str]:
     for side in sides:
         if side.holds_default:
             yield f"{side.path} holds TensorFlow's defaults, as nothing was proven to be faster"
-        if side.machine is not None and machine.describe() not in side.machine:
-            yield f"{side.path} was made on another machine: {side.machine}"
-        if side.tensorflow is not None and side.tensorflow != tensorflow:
-            yield f"{side.path} was made with TensorFlow {side.tensorflow}, this is {tensorflow}"
+        found = machine_differences(side, machine)
+        if found:
+            yield f"{side.path} was made on another machine: {'; '.join(found)}"
+        # which OpenMP runtime there is shows only when TensorFlow has run an op
+        found = build_differences(side, dataclasses.replace(build, openmp=_openmp(side)))
+        if found:
+            yield f"{side.path} was made with another TensorFlow: {'; '.join(found)}"
+
+
+def _openmp(side: Exported) -> str | None:
+    return None if side.build is None else side.build.openmp
 
 
 def _say_so_far(display: Progress, finding: Finding) -> None:

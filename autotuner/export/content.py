@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
-from autotuner.knobs.catalogue import KNOBS
-from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
+from autotuner.knobs.catalogue import KNOBS, as_environment
+from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
 from autotuner.study.record import StudyFacts, TrialRecord, configuration_key
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
@@ -85,10 +85,38 @@ def notices_for(
     return tuple(dict.fromkeys((*facts.notices, *own)))
 
 
-def data_settings(configuration: Configuration) -> Configuration:
-    """Return the tf.data knobs that change something."""
+def code_settings(configuration: Configuration) -> Configuration:
+    """Return the settings that only code can apply and that change something."""
     return {
         name: value
         for name, value in configuration.items()
-        if KNOBS[name].group is Group.DATA and value != AS_WRITTEN
+        if KNOBS[name].means is Means.CODE and value != AS_WRITTEN
     }
+
+
+def variables(export: Export) -> dict[str, str]:
+    """Return the environment variables that TensorFlow or a library under it reads."""
+    means = (Means.ENVIRONMENT, Means.PRELOAD)
+    return as_environment(
+        {name: v for name, v in export.configuration.items() if KNOBS[name].means in means}
+    )
+
+
+def comment(text: str) -> str:
+    """Return a text as comment lines; nothing in it can end the comment."""
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+def header(export: Export) -> str:
+    """Return the comment that each file begins with."""
+    title = "Settings for TensorFlow on the CPU, found by autotune"
+    values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
+    order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
+    order += [f"note: {n.text}" for n in export.notices if n.kind == "short"]
+    removals = [
+        f"remove this line, or it wins over this file: {notice.where} ({notice.text})"
+        for notice in export.lines_to_remove()
+    ]
+    return comment(
+        "\n".join([title, *export.provenance(), f"settings: {values}", *order, *removals])
+    )

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
-from autotuner.knobs.knob import Configuration, IntRange, KnobValue
-from autotuner.machine import Machine
+from autotuner.knobs.knob import Build, Configuration, IntRange, KnobValue
+from autotuner.machine import Machine, machine_from
 from autotuner.spec.study_spec import Objective
 
 
@@ -16,8 +17,8 @@ from autotuner.spec.study_spec import Objective
 class Exported:
     """A configuration from a file. ``holds_default``: it is TensorFlow's defaults written out.
 
-    ``objective`` and ``phase``: what was measured; ``machine`` and ``tensorflow``: where it comes
-    from. None where the file does not say.
+    ``objective`` and ``phase``: what was measured; ``machine`` and ``build``: where it comes from.
+    None where the file does not say.
     """
 
     path: Path
@@ -25,8 +26,8 @@ class Exported:
     holds_default: bool
     objective: str
     phase: str | None
-    machine: str | None
-    tensorflow: str | None
+    machine: Machine | None
+    build: Build | None
 
 
 def read_exported(path: Path, machine: Machine) -> Exported:
@@ -50,16 +51,61 @@ def read_exported(path: Path, machine: Machine) -> Exported:
     configuration = {
         str(name): _checked(path, str(name), value, machine) for name, value in settings.items()
     }
-    model, build = document.get("model"), document.get("build")
+    model = document.get("model")
     return Exported(
         path=path,
         configuration=configuration,
         objective=_objective(path, document),
         holds_default=document.get("holds") == "default",
         phase=model.get("phase") if isinstance(model, dict) else None,
-        machine=model.get("machine") if isinstance(model, dict) else None,
-        tensorflow=build.get("tensorflow") if isinstance(build, dict) else None,
+        machine=_facts(document, "machine", machine_from),
+        build=_facts(document, "build", lambda stored: Build(**stored)),
     )
+
+
+_Facts = TypeVar("_Facts")
+
+
+def _facts(
+    document: dict[str, Any], key: str, read: Callable[[dict[str, Any]], _Facts]
+) -> _Facts | None:
+    """Return facts that an export holds; None if a file was written by hand or by other means."""
+    stored = document.get(key)
+    try:
+        return read(stored) if isinstance(stored, dict) else None
+    except TypeError:
+        return None
+
+
+# field: what it is called; what a configuration depends on
+_OF_MACHINE = {
+    "cpu_model": "CPU",
+    "usable_cpus": "CPUs to use",
+    "physical_cores": "physical cores",
+    "numa_nodes": "NUMA nodes",
+}
+_OF_BUILD = {"tensorflow": "TensorFlow", "package": "installed from", "openmp": "OpenMP runtime"}
+
+
+def machine_differences(exported: Exported, machine: Machine) -> list[str]:
+    """Return in what a machine differs from the one that a file was made on."""
+    return _differences(_OF_MACHINE, exported.machine, machine)
+
+
+def build_differences(exported: Exported, build: Build) -> list[str]:
+    """Return in what a TensorFlow differs from the one that a file was made with."""
+    return _differences(_OF_BUILD, exported.build, build)
+
+
+def _differences(fields: dict[str, str], there: object | None, here: object) -> list[str]:
+    if there is None:
+        return []
+    pairs = {name: (getattr(there, field), getattr(here, field)) for field, name in fields.items()}
+    return [
+        f"{name}: {theirs or 'none'} there, {ours or 'none'} here"
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]
 
 
 def _objective(path: Path, document: dict[str, Any]) -> str:

@@ -5,21 +5,30 @@ import dataclasses
 import enum
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotuner.export.content import Export, data_settings
+from autotuner.export.content import Export, code_settings, comment, header, variables
+from autotuner.export.deployment import (
+    render_batching,
+    render_dockerfile,
+    render_kubernetes,
+    render_serving,
+    render_systemd,
+)
 from autotuner.knobs.catalogue import KNOBS, as_environment
-from autotuner.knobs.knob import Group
+from autotuner.knobs.knob import Means, ReadAt
+from autotuner.machine import cpu_list
 from autotuner.study.identity import Identity
-from autotuner.trial.request import CHILD_MAIN, pipeline_settings
+from autotuner.trial.environment import PRELOAD
+from autotuner.trial.request import CHILD_MAIN, cpus_of, keras_settings, pipeline_settings
 from autotuner.verdict.sequential import CONFIDENCE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SCHEMA = 2
-_PIPELINE_SOURCE = CHILD_MAIN.with_name("pipeline.py")
 
 
 class Format(enum.StrEnum):
@@ -28,87 +37,105 @@ class Format(enum.StrEnum):
     ENV = "env"
     PYTHON = "python"
     JSON = "json"
+    DOCKERFILE = "dockerfile"
+    KUBERNETES = "kubernetes"
+    SYSTEMD = "systemd"
+    SERVING = "serving"
+    SERVING_BATCHING = "serving-batching"
 
 
 FILE_NAMES = {Format.ENV: "best.env", Format.PYTHON: "best.py", Format.JSON: "best.json"}
 
 
-def _comment(text: str) -> str:
-    """Return a text as comment lines; nothing in it can end the comment."""
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
-
-
-def _removals(export: Export) -> list[str]:
-    return [
-        f"remove this line, or it wins over this file: {notice.where} ({notice.text})"
-        for notice in export.lines_to_remove()
-    ]
-
-
-def _header(export: Export) -> str:
-    title = "Settings for TensorFlow on the CPU, found by autotune"
-    values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
-    order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
-    order += [f"note: {n.text}" for n in export.notices if n.kind == "short"]
-    return _comment(
-        "\n".join([title, *export.provenance(), f"settings: {values}", *order, *_removals(export)])
-    )
-
-
 def render_env(export: Export) -> str:
     """Return ``export`` lines for a shell; ``source best.env`` before starting the script."""
-    data: list[str] = []
-    other: list[str] = []
-    for name, value in export.configuration.items():
-        line = f"export {KNOBS[name].variable}={shlex.quote(str(value))}"
-        (data if KNOBS[name].group is Group.DATA else other).append(line)
-    parts = [_header(export), *other]
-    if data:
+    parts = [header(export)]
+    for name, value in variables(export).items():
+        parts.append(f"export {name}={_shell_value(name, value)}")
+    cpus = cpus_of(export.configuration)
+    if cpus is not None:
+        parts.append(f"# and start the script by: taskset -c {cpu_list(cpus)} python ...")
+    code = {n: v for n, v in export.configuration.items() if KNOBS[n].means is Means.CODE}
+    if code:
         parts.append(
-            "# tf.data: TensorFlow reads none of these three. best.py applies them to any script;"
-            "\n# a script can read them itself. as_written: as the script has it."
+            "# TensorFlow reads none of these. best.py and `autotune exec best.json` apply them to"
+            "\n# any script; a script can read them itself. as_written: as the script has it."
         )
-        parts.extend(data)
+        parts += [f"export {KNOBS[n].variable}={shlex.quote(str(v))}" for n, v in code.items()]
     return "\n".join(parts) + "\n"
 
 
-def _embedded_pipeline() -> str:
-    """Return the code that trials use for tf.data, its docstring as a comment."""
-    source = _PIPELINE_SOURCE.read_text(encoding="utf-8")
+def _shell_value(name: str, value: str) -> str:
+    if name == PRELOAD:  # in front of what is preloaded already
+        return f"{shlex.quote(value)}${{{PRELOAD}:+:${PRELOAD}}}"
+    return shlex.quote(value)
+
+
+def _embedded(file: Path) -> str:
+    """Return a file of the code that trials use, its docstring as a comment."""
+    source = file.read_text(encoding="utf-8")
     module = ast.parse(source)
     first = next(n for n in module.body if isinstance(n, ast.Assign | ast.FunctionDef))
-    code = "\n".join(source.splitlines()[first.lineno - 1 :])
-    return f"{_comment(ast.get_docstring(module) or '')}\n\n{code}"
+    # comments above its first line belong to it
+    lines = source.splitlines()
+    start = first.lineno - 1
+    while lines[start - 1].startswith("#"):
+        start -= 1
+    return f"{comment(ast.get_docstring(module) or '')}\n\n" + "\n".join(lines[start:])
+
+
+def _call(function: str, settings: Mapping[str, object], *first: str) -> str:
+    arguments = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
+    return f"{function}({', '.join([*first, *arguments])})"
 
 
 def render_python(export: Export) -> str:
     """Return a module that applies everything, tf.data included; it needs only TensorFlow."""
-    other = {
-        name: value
-        for name, value in export.configuration.items()
-        if KNOBS[name].group is not Group.DATA
-    }
+    configuration = export.configuration
+    early = {n: KNOBS[n].variable for n in configuration if KNOBS[n].read_at is ReadAt.EXEC}
     environment = "\n".join(
-        f"        {variable!r}: {value!r}," for variable, value in as_environment(other).items()
+        f"        {variable!r}: {value!r},"
+        for variable, value in variables(export).items()
+        if variable not in early.values()
     )
-    data = data_settings(export.configuration)
+    code = code_settings(configuration)
+    keras = any(value is not None for value in keras_settings(code).values())
+    data = any(value is not None for value in pipeline_settings(code).values())
+    cpus = cpus_of(configuration)
     parts = [
-        _header(export),
-        _comment(
+        header(export),
+        comment(
             "Make it the script's first line, before TensorFlow and numpy:  import best\n"
             "(with this file beside the script), or paste all of it there."
         ),
-        "import os\nimport sys" + ("\nfrom typing import Any" if data else ""),
+        ("import functools\n" if keras else "")
+        + "import os\nimport sys"
+        + ("\nfrom typing import Any" if code else ""),
         'if "tensorflow" in sys.modules:\n'
         '    raise RuntimeError("autotune settings must come before import tensorflow")',
-        f"os.environ.update(\n    {{\n{environment}\n    }}\n)",
     ]
+    if environment:
+        parts.append(f"os.environ.update(\n    {{\n{environment}\n    }}\n)")
+    if cpus is not None:
+        parts.append(f"os.sched_setaffinity(0, {cpus!r})")
+    late = [n for n in early if n != "cpus" and configuration[n] != KNOBS[n].unset]
+    if late:
+        parts.append(
+            comment(f"{', '.join(late)}: too late here; source best.env, or autotune exec")
+        )
     if data:
-        arguments = {k: v for k, v in pipeline_settings(data).items() if v is not None}
-        call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        parts += [_embedded_pipeline(), f"\napply_data_settings({call})"]
-    else:
-        parts.append("# tf.data stays as the script has it")
+        parts += [
+            _embedded(CHILD_MAIN.with_name("pipeline.py")),
+            _call("\napply_data_settings", pipeline_settings(code)),
+        ]
+    if keras:
+        parts += [
+            _embedded(CHILD_MAIN.with_name("keras_settings.py")),
+            "import tensorflow  # noqa: E402",
+            _call("apply_keras_settings", keras_settings(code), "tensorflow.keras"),
+        ]
+    if not code:
+        parts.append("# tf.data and keras stay as the script has them")
     return "\n\n".join(parts) + "\n"
 
 
@@ -137,6 +164,7 @@ def render_json(export: Export) -> str:
             "default": dataclasses.asdict(decision.default),
         },
         "model": _public(facts.identity),
+        "machine": dataclasses.asdict(facts.machine),
         "build": dataclasses.asdict(facts.build),
         "notices": [dataclasses.asdict(notice) for notice in export.notices],
     }
@@ -155,7 +183,16 @@ def _public(identity: Identity) -> dict[str, object]:
     return fields
 
 
-RENDERERS = {Format.ENV: render_env, Format.PYTHON: render_python, Format.JSON: render_json}
+RENDERERS = {
+    Format.ENV: render_env,
+    Format.PYTHON: render_python,
+    Format.JSON: render_json,
+    Format.DOCKERFILE: render_dockerfile,
+    Format.KUBERNETES: render_kubernetes,
+    Format.SYSTEMD: render_systemd,
+    Format.SERVING: render_serving,
+    Format.SERVING_BATCHING: render_batching,
+}
 
 
 def write_files(folder: Path, export: Export) -> list[Path]:

@@ -1,13 +1,12 @@
-"""The catalogue of knobs, the vendor's recipe, and the choice of knobs for a study.
+"""The catalogue of knobs, and the vendor's recipe.
 
 Sources: TensorFlow 2.21's ``process_util.cc`` (thread pools take their size from the variables
 below, else from the affinity), ``tf.data``'s options, Intel's guide "Maximize TensorFlow
 Performance on CPU" (the recipe). What was tested is in docs/knobs.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.knob import (
     AS_WRITTEN,
     Build,
@@ -18,7 +17,9 @@ from autotuner.knobs.knob import (
     IntRange,
     Knob,
     KnobValue,
+    Means,
     ReadAt,
+    Tier,
 )
 from autotuner.machine import Machine
 
@@ -49,6 +50,15 @@ def _data_threads(machine: Machine) -> Domain:
     return Choice((AS_WRITTEN, *_powers_up_to(max(4, 4 * machine.usable_cpus))))
 
 
+def _batch_parallelism(machine: Machine) -> Domain:
+    # a batch's elements are copied: beyond the CPUs nothing waits that more calls could fill
+    return Choice((AS_WRITTEN, *_powers_up_to(max(2, machine.usable_cpus))[1:], "AUTOTUNE"))
+
+
+def _cpu_budget(machine: Machine) -> Domain:
+    return Choice((AS_WRITTEN, *_powers_up_to(machine.usable_cpus)))
+
+
 def _as_written(machine: Machine, build: Build) -> KnobValue:
     return AS_WRITTEN
 
@@ -56,6 +66,21 @@ def _as_written(machine: Machine, build: Build) -> KnobValue:
 def _onednn_default(machine: Machine, build: Build) -> KnobValue:
     return "1" if build.onednn_default else "0"
 
+
+def _onoff(machine: Machine) -> Domain:
+    return Choice(("0", "1"))
+
+
+def _fixed(value: str) -> Callable[[Machine, Build], KnobValue]:
+    return lambda machine, build: value
+
+
+def _options(*options: str) -> Callable[[Machine], Domain]:
+    return lambda machine: Choice(options)
+
+
+# "auto" alone clusters nothing on a CPU: both flags are needed (TensorFlow's jit/flags.cc)
+_AUTO_JIT = "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"
 
 KNOBS: dict[str, Knob] = {
     knob.name: knob
@@ -87,6 +112,7 @@ KNOBS: dict[str, Knob] = {
             read_at=ReadAt.DATASET,
             domain=_map_parallelism,
             default=_as_written,
+            means=Means.CODE,
             changes_order=True,  # only of random draws, see the child's pipeline.py
         ),
         Knob(
@@ -97,6 +123,7 @@ KNOBS: dict[str, Knob] = {
             read_at=ReadAt.DATASET,
             domain=_prefetch_depth,
             default=_as_written,
+            means=Means.CODE,
         ),
         Knob(
             name="data_threads",
@@ -106,6 +133,7 @@ KNOBS: dict[str, Knob] = {
             read_at=ReadAt.DATASET,
             domain=_data_threads,
             default=_as_written,
+            means=Means.CODE,
         ),
         Knob(
             name="onednn",
@@ -113,7 +141,7 @@ KNOBS: dict[str, Knob] = {
             summary="oneDNN kernels on (1) or Eigen only (0)",
             variable="TF_ENABLE_ONEDNN_OPTS",
             read_at=ReadAt.TF_IMPORT,
-            domain=lambda machine: Choice(("0", "1")),
+            domain=_onoff,
             default=_onednn_default,
             changes_numerics=True,
         ),
@@ -125,6 +153,7 @@ KNOBS: dict[str, Knob] = {
             read_at=ReadAt.LIBRARY_LOAD,
             domain=_threads,
             default=_affinity,
+            needs=("onednn", "1"),
             changes_numerics=True,
         ),
         Knob(
@@ -143,8 +172,9 @@ KNOBS: dict[str, Knob] = {
             summary="milliseconds an Intel OpenMP thread spins before it sleeps",
             variable="KMP_BLOCKTIME",
             read_at=ReadAt.LIBRARY_LOAD,
-            domain=lambda machine: Choice(("0", "1", "20", "200", "infinite")),
-            default=lambda machine, build: "200",
+            domain=_options("0", "1", "20", "200", "infinite"),
+            default=_fixed("200"),
+            needs=("onednn", "1"),
         ),
         Knob(
             name="kmp_affinity",
@@ -152,54 +182,184 @@ KNOBS: dict[str, Knob] = {
             summary="where Intel OpenMP pins its threads",
             variable="KMP_AFFINITY",
             read_at=ReadAt.LIBRARY_LOAD,
-            domain=lambda machine: Choice(
-                ("none", "granularity=fine,compact,1,0", "granularity=fine,scatter")
-            ),
-            default=lambda machine, build: "none",
+            domain=_options("none", "granularity=fine,compact,1,0", "granularity=fine,scatter"),
+            default=_fixed("none"),
+            needs=("onednn", "1"),
+        ),
+        Knob(
+            name="interleave_parallelism",
+            group=Group.DATA,
+            summary="num_parallel_calls of the script's Dataset.interleave",
+            variable="AUTOTUNE_INTERLEAVE_PARALLELISM",
+            read_at=ReadAt.DATASET,
+            domain=_map_parallelism,
+            default=_as_written,
+            means=Means.CODE,
+        ),
+        Knob(
+            name="batch_parallelism",
+            group=Group.DATA,
+            summary="num_parallel_calls of the script's Dataset.batch: copying of elements",
+            variable="AUTOTUNE_BATCH_PARALLELISM",
+            read_at=ReadAt.DATASET,
+            domain=_batch_parallelism,
+            default=_as_written,
+            means=Means.CODE,
+        ),
+        Knob(
+            name="data_autotune",
+            group=Group.DATA,
+            summary="tf.data's own tuning while it runs, on (1) or off (0)",
+            variable="AUTOTUNE_DATA_AUTOTUNE",
+            read_at=ReadAt.DATASET,
+            domain=_options(AS_WRITTEN, "0", "1"),
+            default=_as_written,
+            means=Means.CODE,
+        ),
+        Knob(
+            name="data_cpu_budget",
+            group=Group.DATA,
+            summary="CPUs that tf.data's own tuning may plan with",
+            variable="AUTOTUNE_DATA_CPU_BUDGET",
+            read_at=ReadAt.DATASET,
+            domain=_cpu_budget,
+            default=_as_written,
+            means=Means.CODE,
+            needs=("data_autotune", AS_WRITTEN, "1"),
+        ),
+        Knob(
+            name="steps_per_execution",
+            group=Group.KERAS,
+            summary="batches that keras runs per call of its step function",
+            variable="AUTOTUNE_STEPS_PER_EXECUTION",
+            read_at=ReadAt.COMPILE,
+            domain=_options(AS_WRITTEN, "2", "4", "8", "16", "32"),
+            default=_as_written,
+            tier=Tier.EXTENDED,
+            means=Means.CODE,
+        ),
+        Knob(
+            name="jit_compile",
+            group=Group.XLA,
+            summary="XLA for the whole keras step: compiled on (1)",
+            variable="AUTOTUNE_JIT_COMPILE",
+            read_at=ReadAt.COMPILE,
+            domain=_options(AS_WRITTEN, "1"),
+            default=_as_written,
+            tier=Tier.EXTENDED,
+            means=Means.CODE,
+            changes_numerics=True,
+        ),
+        Knob(
+            name="auto_jit",
+            group=Group.XLA,
+            summary="XLA for clusters of ops that TensorFlow finds by itself",
+            variable="TF_XLA_FLAGS",
+            read_at=ReadAt.TF_IMPORT,
+            domain=_options("off", "on"),
+            default=_fixed("off"),
+            tier=Tier.EXTENDED,
+            unset="off",
+            text=lambda value: _AUTO_JIT,
+            changes_numerics=True,
+        ),
+        Knob(
+            name="cpus",
+            group=Group.PLACE,
+            summary="CPUs to which the process is bound; pools are as large as they are",
+            variable="AUTOTUNE_CPUS",
+            read_at=ReadAt.EXEC,
+            domain=lambda machine: Choice(("all", *machine.cpu_sets)),
+            default=_fixed("all"),
+            tier=Tier.EXTENDED,
+            means=Means.AFFINITY,
+            unset="all",
+        ),
+        Knob(
+            name="allocator",
+            group=Group.MEMORY,
+            summary="memory allocator that is loaded before all other libraries",
+            variable="LD_PRELOAD",
+            read_at=ReadAt.EXEC,
+            domain=lambda machine: Choice(("system", *machine.allocators)),
+            default=_fixed("system"),
+            tier=Tier.EXTENDED,
+            means=Means.PRELOAD,
+            unset="system",
+        ),
+        Knob(
+            name="malloc_arenas",
+            group=Group.MEMORY,
+            summary="glibc's arenas: fewer need less memory, more get in each other's way less",
+            variable="MALLOC_ARENA_MAX",
+            read_at=ReadAt.EXEC,
+            domain=_options("default", "1", "2", "4"),
+            default=_fixed("default"),
+            tier=Tier.EXTENDED,
+            unset="default",
+            needs=("allocator", "system"),
+        ),
+        Knob(
+            name="onednn_isa",
+            group=Group.ONEDNN,
+            summary="widest instructions that oneDNN uses: wide ones may lower the clock",
+            variable="ONEDNN_MAX_CPU_ISA",
+            read_at=ReadAt.FIRST_KERNEL,
+            domain=_options("DEFAULT", "AVX2", "AVX512_CORE"),
+            default=_fixed("DEFAULT"),
+            tier=Tier.EXTENDED,
+            unset="DEFAULT",
+            needs=("onednn", "1"),
+            changes_numerics=True,
+        ),
+        Knob(
+            name="onednn_keep_primitives",
+            group=Group.ONEDNN,
+            summary="keep prepared convolutions (1: faster, more memory) or not (0)",
+            variable="TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE",
+            read_at=ReadAt.FIRST_KERNEL,
+            domain=_onoff,
+            default=_fixed("0"),
+            tier=Tier.EXTENDED,
+            # the variable says the opposite: whether to save memory
+            text=lambda value: "0" if value == "1" else "1",
+            needs=("onednn", "1"),
+        ),
+        Knob(
+            name="batch_size",
+            group=Group.KERAS,
+            summary="samples per batch of keras' predict on arrays, and of --model FILES",
+            variable="AUTOTUNE_BATCH_SIZE",
+            read_at=ReadAt.DATASET,
+            domain=_options(AS_WRITTEN, *(str(2**k) for k in range(9))),
+            default=_as_written,
+            tier=Tier.NUMERICS,
+            means=Means.CODE,
+            changes_numerics=True,
+        ),
+        Knob(
+            name="fpmath",
+            group=Group.ONEDNN,
+            summary="precision inside oneDNN: BF16 is faster where the CPU has it, and less exact",
+            variable="ONEDNN_DEFAULT_FPMATH_MODE",
+            read_at=ReadAt.FIRST_KERNEL,
+            domain=_options("STRICT", "BF16"),
+            default=_fixed("STRICT"),
+            tier=Tier.NUMERICS,
+            unset="STRICT",
+            needs=("onednn", "1"),
+            changes_numerics=True,
         ),
     )
 }
 
-MANAGED_VARIABLES: tuple[str, ...] = tuple(sorted(knob.variable for knob in KNOBS.values()))
-"""Variables that a trial's environment holds only if the trial's configuration sets them."""
+MANAGED_VARIABLES: tuple[str, ...] = tuple(
+    sorted(knob.variable for knob in KNOBS.values() if knob.means is not Means.PRELOAD)
+)
+"""Variables that a trial's environment holds only if the trial's configuration sets them.
 
-_INTEL_OPENMP = "libiomp5"
-
-
-def select_knobs(names: Sequence[str], *, build: Build, uses_datasets: bool) -> tuple[str, ...]:
-    """Return the names of the knobs to search, in the catalogue's order.
-
-    Args:
-        names: knob or group names; none means all that can act here. A knob named here, or one
-            whose group is named, is searched even where it can't act.
-        build: the user's TensorFlow, as seen in the first trial.
-        uses_datasets: whether the script feeds itself from a tf.data pipeline of its own.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    check_knob_names(names)
-    if names:
-        wanted = {n for n in KNOBS if n in names or KNOBS[n].group.value in names}
-    else:
-        groups = {Group.THREADS, Group.ONEDNN}
-        groups |= {Group.DATA} if uses_datasets else set()
-        groups |= {Group.OPENMP} if build.openmp is not None else set()
-        intel = build.openmp is not None and build.openmp.startswith(_INTEL_OPENMP)
-        wanted = {
-            n
-            for n, knob in KNOBS.items()
-            if knob.group in groups and (intel or not n.startswith(("kmp_", "mkl_")))
-        }
-    return tuple(n for n in KNOBS if n in wanted)
-
-
-def check_knob_names(names: Iterable[str]) -> None:
-    """Raise UserError for the first name that is neither a knob nor a group."""
-    known = [*KNOBS, *(group.value for group in Group)]
-    for name in names:
-        if name not in known:
-            raise UserError(f'--knobs: unknown knob "{name}"', hint=did_you_mean(name, known))
+What the user preloads stays: it may be there for reasons of its own.
+"""
 
 
 def default_configuration(names: Sequence[str], *, machine: Machine, build: Build) -> Configuration:
@@ -219,6 +379,7 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
         "inter_op": min(machine.sockets, machine.usable_cpus),
         "onednn": "1",
         "map_parallelism": "AUTOTUNE",
+        "interleave_parallelism": "AUTOTUNE",
         "prefetch_depth": "AUTOTUNE",
         "omp_num_threads": machine.usable_cores,
         "mkl_num_threads": machine.usable_cores,
@@ -231,4 +392,8 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
 
 def as_environment(configuration: Configuration) -> dict[str, str]:
     """Return the environment variables that carry a configuration."""
-    return {KNOBS[name].variable: str(value) for name, value in configuration.items()}
+    return {
+        KNOBS[name].variable: KNOBS[name].text(value)
+        for name, value in configuration.items()
+        if value != KNOBS[name].unset
+    }

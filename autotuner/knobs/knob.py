@@ -22,15 +22,44 @@ class Group(enum.StrEnum):
     DATA = "data"
     ONEDNN = "onednn"
     OPENMP = "openmp"
+    KERAS = "keras"
+    XLA = "xla"
+    MEMORY = "memory"
+    PLACE = "place"
+
+
+class Tier(enum.StrEnum):
+    """What a knob may change besides speed.
+
+    SAFE: neither results beyond rounding, nor the order of elements, nor what the script does that
+    one can see. EXTENDED: how often callbacks hear of batches, compile time, memory. NUMERICS:
+    precision; searched only if named, and guarded.
+    """
+
+    SAFE = "safe"
+    EXTENDED = "extended"
+    NUMERICS = "numerics"
+
+
+class Means(enum.StrEnum):
+    """How a value gets into the process."""
+
+    ENVIRONMENT = "environment"
+    CODE = "code"
+    PRELOAD = "preload"
+    AFFINITY = "affinity"
 
 
 class ReadAt(enum.StrEnum):
     """When TensorFlow or a library under it reads the setting for the only time."""
 
+    EXEC = "when the process starts"
     LIBRARY_LOAD = "when the OpenMP or BLAS library is loaded"
     TF_IMPORT = "import tensorflow"
     FIRST_OP = "first op"
+    FIRST_KERNEL = "first kernel that uses it"
     DATASET = "when a dataset is built or iterated"
+    COMPILE = "when the model is compiled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +104,21 @@ class Build:
     onednn_default: bool
     openmp: str | None
     """Name of an OpenMP runtime mapped into the process after the first steps, if any."""
+    package: str = ""
+    """The distribution that TensorFlow was installed from, such as intel-tensorflow."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knob:
     """One setting.
 
-    ``variable``: the environment variable that carries the value. For knobs of tf.data nothing in
-    TensorFlow reads it: the child and the exported Python file apply the value by code, and the
-    variable only hands it to scripts that ask. ``default``: the value TensorFlow uses by itself on
-    this machine and build, which may lie outside the domain (a quota is below the affinity).
+    ``variable``: the environment variable that carries the value. Where ``means`` is CODE nothing
+    in TensorFlow reads it: the child and the exported Python file apply the value by code, and the
+    variable only hands it to scripts that ask. ``unset``: the value for which the variable is left
+    away; ``text``: what the variable holds for any other. ``default``: the value TensorFlow uses by
+    itself on this machine and build, which may lie outside the domain (a quota is below the
+    affinity). ``needs``: the name of another knob, and its
+    values with which alone this one acts.
     ``changes_numerics``: rounding may differ from the default's; ``changes_order``: which random
     draw meets which element may differ (the order of elements never does).
     """
@@ -96,5 +130,10 @@ class Knob:
     read_at: ReadAt
     domain: Callable[[Machine], Domain]
     default: Callable[[Machine, Build], KnobValue]
+    tier: Tier = Tier.SAFE
+    means: Means = Means.ENVIRONMENT
+    unset: str | None = None
+    text: Callable[[KnobValue], str] = str
+    needs: tuple[str, ...] = ()
     changes_numerics: bool = False
     changes_order: bool = False

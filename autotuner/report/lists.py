@@ -27,10 +27,15 @@ def workloads_table(rows: Iterable[tuple[str, str]]) -> Table:
 
 def knobs_table(knobs: Iterable[Knob], machine: Machine) -> Table:
     """Return the catalogue with each knob's domain on a machine."""
-    table = plain_table("knob", "group", "values here", "what it is", "variable")
+    table = plain_table("knob", "group", "tier", "values here", "what it is", "variable")
     for knob in knobs:
         values = ", ".join(str(value) for value in knob.domain(machine).values()[:12])
         table.add_row(
-            Text(knob.name), knob.group.value, Text(values), knob.summary, Text(knob.variable)
+            Text(knob.name),
+            knob.group.value,
+            knob.tier.value,
+            Text(values),
+            knob.summary,
+            Text(knob.variable),
         )
     return table

@@ -18,8 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Configuration
-from autotuner.report.wording import describe, noise_lines, result_text, role_text, trial_text
+from autotuner.report.wording import (
+    describe,
+    inert_lines,
+    noise_lines,
+    result_text,
+    role_text,
+    trial_text,
+)
 from autotuner.spec.duration import format_duration
+from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.tuner import Listener
@@ -81,8 +89,13 @@ class _Lines:
         step = f"{facts.source} {facts.phase}".strip()
         self._write(f"a step is: {step}; measured in {facts.unit.value}")
         self._write(f"searched: {', '.join(facts.space.domains)} ({facts.space.size:,} points)")
+        for line in inert_lines(facts.liveness, facts.space.domains):
+            self._write(line)
         for notice in facts.notices:
             self._write(f"note: {notice_text(notice)}")
+
+    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
+        self._write(f"bottleneck: {diagnosis.sentence}")
 
     def noise_known(self, noise: Noise) -> None:
         for line in noise_lines(noise, self._rule):
@@ -150,8 +163,13 @@ class JsonProgress:
             phase=facts.phase,
             unit=facts.unit,
             knobs=list(facts.space.domains),
+            liveness=[dataclasses.asdict(one) for one in facts.liveness],
             notices=[notice_text(notice) for notice in facts.notices],
         )
+
+    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
+        """Write ``diagnosis``."""
+        self._emit("diagnosis", **dataclasses.asdict(diagnosis))
 
     def noise_known(self, noise: Noise) -> None:
         """Write ``noise``."""

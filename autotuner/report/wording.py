@@ -1,8 +1,10 @@
 """Short texts about trials and configurations, shared by all ways of showing them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from autotuner.knobs.knob import Configuration
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import Configuration, Tier
+from autotuner.knobs.liveness import Liveness, State
 from autotuner.statistics.throughput import Throughput
 from autotuner.study.noise import DISTURBING_CORES, Method, Noise
 from autotuner.study.record import Role, TrialRecord
@@ -96,6 +98,16 @@ def noise_lines(noise: Noise, rule: Rule) -> list[str]:
         lines.append(line)
     lines += [f"warning: {cause.text}: {cause.advice}" for cause in noise.causes]
     return lines
+
+
+def inert_lines(liveness: Iterable[Liveness], searched: Collection[str]) -> list[str]:
+    """Return which safe knobs are not searched as they can't act here, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for one in liveness:
+        safe = KNOBS[one.knob].tier is Tier.SAFE
+        if safe and one.state is State.INERT and one.knob not in searched:
+            by_reason.setdefault(one.reason, []).append(one.knob)
+    return [f"inert here: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def drift_text(records: Sequence[TrialRecord]) -> str | None:

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Plan:
     ``processes``: of the defaults in the noise check. ``trials``: of the search, the default and
     the recipe included. ``shortlist``: candidates in the race, ``race_rounds`` of which each is run
     once. ``most_pairs``: of the final. ``measure_s`` and ``final_measure_s``: longest measurement
-    of a trial, and of a process in the final.
+    of a trial, and of a process in the final. ``diagnoses``: find out first what holds a step up.
     """
 
     processes: int
@@ -81,6 +82,7 @@ class Plan:
     most_pairs: int
     measure_s: float
     final_measure_s: float
+    diagnoses: bool = True
 
 
 PLANS = {
@@ -92,6 +94,7 @@ PLANS = {
         most_pairs=8,
         measure_s=1.5,
         final_measure_s=2.5,
+        diagnoses=False,
     ),
     Effort.BALANCED: Plan(
         processes=3,
@@ -142,7 +145,8 @@ class StudySpec:
     ``pairs`` is the greatest number of final pairs, 0 for no final; None: the effort's.
     ``measure_s`` is the longest measurement of a trial; None: the effort's. A trial that needs more
     than ``max_memory_bytes``, or whose p99 of step times is above ``max_latency_p99_s``, is out.
-    ``margin``: speed-ups below it (0.03 is 3 %) count as no difference.
+    ``margin``: speed-ups below it (0.03 is 3 %) count as no difference. ``batch_size`` and
+    ``shapes`` (NAME=D1,D2,...) are for a ``model`` that is no script but a saved model.
     """
 
     model: Path
@@ -167,6 +171,8 @@ class StudySpec:
     margin: float = DEFAULT_MARGIN
     strict_numerics: bool = False
     measure_s: float | None = None
+    batch_size: int | None = None
+    shapes: tuple[str, ...] = ()
     timing: Timing = Timing()
 
     @property
@@ -252,6 +258,31 @@ def _switch(value: object, where: str) -> bool:
     return value
 
 
+def _positive_size(value: object, where: str) -> int:
+    return check_batch_size(_whole(value, where), where)
+
+
+def check_batch_size(number: int, where: str) -> int:
+    """Return a batch size; raise UserError for one that can't be."""
+    if number < 1:
+        raise UserError(f"{where}: a batch of {number} samples can't be", hint="at least 1")
+    return number
+
+
+def _shapes(value: object, where: str) -> tuple[str, ...]:
+    return check_shapes(_texts(value, where), where)
+
+
+def check_shapes(shapes: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return shapes of inputs; raise UserError for one that is not NAME=D1,D2,..."""
+    for text in shapes:
+        name, sign, dimensions = text.partition("=")
+        sizes = dimensions.split(",")
+        if not name or not sign or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+            raise UserError(f'{where} "{text}": not a shape', hint="write images=32,224,224,3")
+    return tuple(shapes)
+
+
 def _one_of(choices: type[enum.StrEnum]) -> Any:
     def read(value: object, where: str) -> enum.StrEnum:
         text = _text(value, where)
@@ -286,6 +317,8 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "max_latency_p99": ("max_latency_p99_s", _seconds),
     "margin": ("margin", _margin),
     "strict_numerics": ("strict_numerics", _switch),
+    "batch_size": ("batch_size", _positive_size),
+    "shapes": ("shapes", _shapes),
 }
 # keys of the file's [timing] table are the fields of Timing without the unit
 _TIMING_KEYS = {f.name.removesuffix("_s"): f.name for f in dataclasses.fields(Timing)}
@@ -333,15 +366,22 @@ def load_study_file(path: Path) -> StudySpec:
 
 
 def check_model(path: Path) -> Path:
-    """Return the script's absolute path.
+    """Return the absolute path of a script or a saved model.
 
     Raises:
-        UserError: if there is no such file or it is not a Python script.
+        UserError: if there is no such file or it is neither.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder", hint="name the Python script to tune")
-    if not path.is_file():
+    if path.is_dir() and not is_saved_model(path):
+        hint = "name a Python script, a .keras file, or a folder with a saved_model.pb"
+        raise UserError(f"{path}: is a folder, and no SavedModel", hint=hint)
+    if not path.exists():
         raise UserError(f"{path}: no such file", hint="--model takes the path of a Python script")
-    if path.suffix not in (".py", ".pyw", ""):
-        raise UserError(f"{path}: not a Python script", hint="--model takes a .py file")
+    if not is_saved_model(path) and path.suffix not in (".py", ".pyw", ""):
+        hint = "--model takes a .py file, a .keras file or a SavedModel's folder"
+        raise UserError(f"{path}: not a Python script, nor a saved model", hint=hint)
     return path.absolute()
+
+
+def is_saved_model(path: Path) -> bool:
+    """Tell whether this is a model that was saved, not a script: its inference is then tuned."""
+    return path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file()

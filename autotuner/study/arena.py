@@ -5,6 +5,7 @@ starts another one when its script has come to its end.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from autotuner.study.record import StudyFacts, TrialRecord
 from autotuner.study.watch import Watch
 from autotuner.trial.duel import DuelPlan, Enough
 from autotuner.trial.outcome import Outcome, Phase, Status
-from autotuner.trial.request import TrialRequest
+from autotuner.trial.request import Feed, TrialRequest
 from autotuner.trial.runner import Resident, Runner, in_turns, never
 from autotuner.trial.running import PhaseListener
 
@@ -119,17 +120,18 @@ class Arena:
         measure_s: float,
         watch: Watch,
         control: TrialRecord,
+        feed: Feed = Feed.REAL,
     ) -> tuple[Outcome, Comparison | None]:
         """Run a configuration against the resident, or by itself against a control before it."""
+        request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
         if self.method is Method.DUEL:
             try:
-                outcome = self._duel(configuration, folder, measure_s, watch.rounds)
+                outcome = self._duel(request, folder, measure_s, watch.rounds)
             except DuelImpossibleError as error:
                 self.give_up_duels(str(error))
             else:
                 return outcome, watch.yardstick.compare_duel(outcome)
         watch.reference = control.throughput.value if control.throughput else None
-        request = self._make_request(configuration, measure_s)
         outcome = self._runner.run(request, folder, self._heard.phase_entered, watch.windows)
         score = watch.yardstick.score(outcome)
         return outcome, watch.yardstick.compare_scores(score, control.score)
@@ -187,14 +189,14 @@ class Arena:
         return resident
 
     def _duel(
-        self, configuration: Configuration, folder: Path, measure_s: float, enough: Enough
+        self, request: TrialRequest, folder: Path, measure_s: float, enough: Enough
     ) -> Outcome:
         """Run a configuration against the resident.
 
         Raises:
             DuelImpossibleError: if no resident lasts long enough.
         """
-        request, plan = self._make_request(configuration, measure_s), self._plan(measure_s)
+        plan = self._plan(measure_s)
         heard = self._heard.phase_entered
         for _ in range(_ATTEMPTS):
             resident = self._ready(measure_s)

@@ -15,6 +15,7 @@ from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
 from autotuner.machine import Machine
 from autotuner.spec.study_spec import StudySpec
+from autotuner.trial.request import arguments_of
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -61,8 +62,8 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
     """Return the identity of a study that is to be made or resumed now."""
     return Identity(
         model=str(spec.model),
-        model_sha256=hashlib.sha256(spec.model.read_bytes()).hexdigest(),
-        arguments=spec.arguments,
+        model_sha256=_digest(spec.model),
+        arguments=arguments_of(spec),
         measure=spec.measure.value,
         phase=spec.phase,
         environment=spec.environment,
@@ -72,6 +73,17 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
         objective=spec.objective.value,
         limits=f"memory {spec.max_memory_bytes}, p99 {spec.max_latency_p99_s}",
     )
+
+
+def _digest(model: Path) -> str:
+    """Return the SHA-256 of a file; of a SavedModel's folder, that of its files' contents."""
+    digest = hashlib.sha256()
+    for file in sorted(model.rglob("*")) if model.is_dir() else [model]:
+        if file.is_file():
+            with file.open("rb") as content:
+                while block := content.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def identity_from(stored: dict[str, Any]) -> Identity:

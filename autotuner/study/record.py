@@ -15,6 +15,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
+from autotuner.knobs.liveness import Evidence, Liveness, Scope, evidence_from, liveness_from
+from autotuner.knobs.selection import effective
+from autotuner.machine import Machine, machine_from
 from autotuner.spec.study_spec import Objective
 from autotuner.statistics.comparison import Comparison, Yardstick
 from autotuner.statistics.throughput import (
@@ -23,12 +26,13 @@ from autotuner.statistics.throughput import (
     score_unit,
     step_percentiles_ms,
 )
+from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
 from autotuner.study.noise import Noise, noise_as_json, noise_from_json
 from autotuner.study.space import Space
 from autotuner.trial.outcome import Notice, Outcome, Status
 
-SCHEMA = 2
+SCHEMA = 3
 _MARK = "autotune_schema"
 
 
@@ -49,10 +53,12 @@ class StudyFacts:
     """What holds for all trials of a study.
 
     ``source`` and ``phase``: what its step is. ``base``: the score of the first trial of the
-    defaults, over which gains are turned back into scores.
+    defaults, over which gains are turned back into scores. ``evidence`` and ``liveness``: what the
+    inspection has shown, and which knobs can hence act.
     """
 
     identity: Identity
+    machine: Machine
     build: Build
     space: Space
     unit: Unit
@@ -63,6 +69,8 @@ class StudyFacts:
     objective: Objective
     base: float
     notices: tuple[Notice, ...] = ()
+    evidence: Evidence = Evidence(scope=Scope.NOTHING)
+    liveness: tuple[Liveness, ...] = ()
 
     @property
     def yardstick(self) -> Yardstick:
@@ -106,7 +114,7 @@ class TrialRecord:
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
-        return configuration_key({**default, **self.configuration})
+        return configuration_key(effective({**default, **self.configuration}, default))
 
 
 def configuration_key(configuration: Configuration) -> str:
@@ -129,6 +137,7 @@ def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     """Keep the facts in the study."""
     space = facts.space
     study.set_user_attr("identity", dataclasses.asdict(facts.identity))
+    study.set_user_attr("machine", dataclasses.asdict(facts.machine))
     study.set_user_attr("build", dataclasses.asdict(facts.build))
     domains = {name: _domain_as_json(domain) for name, domain in space.domains.items()}
     study.set_user_attr("space", domains)
@@ -141,6 +150,8 @@ def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     study.set_user_attr("folder", str(facts.folder))
     study.set_user_attr("seed", facts.seed)
     study.set_user_attr("notices", [dataclasses.asdict(notice) for notice in facts.notices])
+    study.set_user_attr("evidence", dataclasses.asdict(facts.evidence))
+    study.set_user_attr("liveness", [dataclasses.asdict(one) for one in facts.liveness])
     study.set_user_attr(_MARK, SCHEMA)  # last: a study without it was not finished being made
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -155,6 +166,7 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
     source, phase = attributes["step"]
     return StudyFacts(
         identity=identity_from(attributes["identity"]),
+        machine=machine_from(attributes["machine"]),
         build=Build(**attributes["build"]),
         space=Space(
             domains={n: _domain_from_json(d) for n, d in attributes["space"].items()},
@@ -169,7 +181,22 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
         objective=Objective(attributes["objective"]),
         base=attributes["base"],
         notices=tuple(Notice(**notice) for notice in attributes["notices"]),
+        evidence=evidence_from(attributes["evidence"]),
+        liveness=tuple(liveness_from(one) for one in attributes["liveness"]),
     )
+
+
+def write_diagnosis(study: optuna.Study, diagnosis: Diagnosis) -> None:
+    """Keep what holds a step up in the study."""
+    study.set_user_attr("diagnosis", dataclasses.asdict(diagnosis))
+
+
+def read_diagnosis(study: optuna.Study) -> Diagnosis | None:
+    """Return what holds a step up; None if that was not looked at."""
+    stored = study.user_attrs.get("diagnosis")
+    if stored is None:
+        return None
+    return Diagnosis(**{**stored, "bottleneck": Bottleneck(stored["bottleneck"])})
 
 
 def write_noise(study: optuna.Study, noise: Noise) -> None:

@@ -37,6 +37,7 @@ def read_spec(study: optuna.Study) -> StudySpec | None:
     fields["python"] = None if fields["python"] is None else Path(fields["python"])
     fields["arguments"] = tuple(fields["arguments"])
     fields["knobs"] = tuple(fields["knobs"])
+    fields["shapes"] = tuple(fields["shapes"])
     fields["environment"] = tuple((name, value) for name, value in fields["environment"])
     fields["measure"] = StepSource(fields["measure"])
     fields["sampler"] = SamplerName(fields["sampler"])

@@ -21,11 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autotuner.conditions import find_causes, read_counters
 from autotuner.errors import ScriptFailedError
-from autotuner.knobs.catalogue import KNOBS, default_configuration, select_knobs
+from autotuner.knobs.catalogue import KNOBS, default_configuration
 from autotuner.knobs.knob import Build, Configuration, KnobValue
+from autotuner.knobs.liveness import Evidence, Scope, find_liveness
+from autotuner.knobs.selection import effective, select_knobs
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec
-from autotuner.statistics.comparison import Comparison, corrected
+from autotuner.spec.study_spec import Objective, SamplerName, StepSource, StudySpec
+from autotuner.statistics.comparison import Comparison, Yardstick, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
     Throughput,
@@ -35,6 +37,8 @@ from autotuner.statistics.throughput import (
     summarize,
 )
 from autotuner.study.arena import Arena
+from autotuner.study.candidates import first_candidates
+from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.identity import identify, is_alive, owner
 from autotuner.study.noise import (
     Method,
@@ -49,9 +53,11 @@ from autotuner.study.record import (
     StudyFacts,
     TrialRecord,
     configuration_key,
+    read_diagnosis,
     read_noise,
     read_record,
     read_study_facts,
+    write_diagnosis,
     write_noise,
     write_outcome,
     write_start,
@@ -60,8 +66,9 @@ from autotuner.study.record import (
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
 from autotuner.study.watch import Watch, limit_problem, unit_problem
+from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
-from autotuner.trial.request import Numerics, TrialRequest
+from autotuner.trial.request import Feed, Numerics, TrialRequest, arguments_of, script_of
 from autotuner.trial.runner import Runner
 
 _SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
@@ -86,6 +93,9 @@ class Listener(Protocol):
 
     def facts_known(self, facts: StudyFacts) -> None:
         """Hear what the default's trial has shown: the step, the knobs, notices."""
+
+    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
+        """Hear what holds a step of the defaults up."""
 
     def noise_known(self, noise: Noise) -> None:
         """Hear what the noise check has shown."""
@@ -124,6 +134,7 @@ class Tuner:
         self._read: dict[int, TrialRecord] = {}
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
+        self._evidence = Evidence(scope=Scope.NOTHING)
         folder = setting.folder / "residents"
         self._arena = Arena(setting.runner, self._request, folder, setting.listener)
         if self._noise is not None:
@@ -213,13 +224,11 @@ class Tuner:
         Raises:
             ScriptFailedError: if the script does not run with TensorFlow's defaults.
         """
-        if self._facts is None:
-            self._run_default()
-        elif not any(r.role is Role.DEFAULT and r.gain is not None for r in self.records()):
-            self._run_default()  # killed between the default's run and its telling
-        self._setting.listener.facts_known(self.facts)
+        self.run_defaults()
         if self._trials_left() > 0:
             self.check_noise()
+            if self._plan.diagnoses:
+                self.diagnose()
         space = self.facts.space
         tried = {configuration_key(space.default)}
         first = [(Role.RECIPE, space.recipe)]
@@ -232,6 +241,19 @@ class Tuner:
             if wanted and self._trials_left() > 0 and self._has_time():
                 self.run_trial(role, configuration)
             tried.add(key)
+
+    def run_defaults(self) -> None:
+        """Run the inspection and TensorFlow's defaults, if that is missing.
+
+        Raises:
+            ScriptFailedError: if the script does not run with TensorFlow's defaults.
+        """
+        if self._facts is None:
+            self._inspect()
+            self._run_default()
+        elif not any(r.role is Role.DEFAULT and r.gain is not None for r in self.records()):
+            self._run_default()  # killed between the default's run and its telling
+        self._setting.listener.facts_known(self.facts)
 
     def check_noise(self) -> None:
         """Run the defaults in further processes, once: how much do they differ, and why?"""
@@ -287,6 +309,50 @@ class Tuner:
             causes=tuple(causes),
         )
 
+    def _inspect(self) -> None:
+        """Run the script for a moment to see which knobs can act on it."""
+        if (self.spec.trials or self._plan.trials) <= 1:
+            return  # nothing will be searched
+        outcome, evidence = inspect_script(
+            self._request({}, self._plan.measure_s),
+            self._setting.folder / "inspection",
+            self._setting.runner,
+        )
+        if outcome.status is Status.TIMED_OUT:
+            raise _script_failed(outcome)
+        if outcome.status is Status.MEASURED:
+            self._evidence = evidence
+        else:  # if the defaults fail as well, the user hears of them
+            self.remark(
+                f"which knobs can act is not known, as a short run failed: {outcome.reason}"
+            )
+
+    def diagnose(self) -> Diagnosis:
+        """Find out, once, what holds a step of the defaults up."""
+        found = read_diagnosis(self._study)
+        if found is None:
+            evidence = self.facts.evidence
+            fed = bool(evidence.at("iterate", "iterate by keras"))
+            cached = self._fed_with(Feed.CACHED) if fed else None
+            single = None if cached is None else self._fed_with(Feed.SINGLE)
+            found = diagnose(cached, single, evidence)
+            write_diagnosis(self._study, found)
+        self._setting.listener.diagnosis_known(found)
+        return found
+
+    def _fed_with(self, feed: Feed) -> Comparison | None:
+        """Return how fast the defaults' steps are with other elements; None if that fails."""
+        steps = Yardstick(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
+        folder = self._setting.folder / "diagnosis" / feed.value
+        watch = Watch(yardstick=steps, incumbent=None, between=self.noise.between)
+        control = self._latest_control()
+        outcome, comparison = self._arena.against_defaults(
+            {}, folder, self._plan.measure_s, watch, control, feed
+        )
+        self._keep_method()
+        done = any(notice.kind == f"fed_{feed.value}" for notice in outcome.notices)
+        return comparison if done and outcome.status is Status.MEASURED else None
+
     def _keep_method(self) -> None:
         """Let a study that is gone on with know that duels have been given up."""
         if self._noise is not None and self._noise.method is not self._arena.method:
@@ -311,13 +377,17 @@ class Tuner:
             self._setting.spec.sampler is SamplerName.GRID or self.facts.space.size <= limit
         )
         grid = walk_grid(self.facts.space, seed=self.facts.seed)
+        for configuration in [] if enumerates else self._first_candidates():
+            if self._trials_left() > 0 and self._has_time():
+                self._run_control_if_due()
+                self.run_trial(Role.SEARCH, configuration)
         while self._trials_left() > 0 and self._has_time():
             self._run_control_if_due()
             if enumerates:
-                configuration = self._next_untried(grid)
-                if configuration is None:
+                point = self._next_untried(grid)
+                if point is None:
                     break
-                self.run_trial(Role.SEARCH, configuration)
+                self.run_trial(Role.SEARCH, point)
             else:
                 self._run_proposed()
 
@@ -333,13 +403,26 @@ class Tuner:
     def _run_proposed(self) -> None:
         trial = self._study.ask()
         with self._failing_if_interrupted(trial):
-            configuration = suggest(trial, self.facts.space)
+            space = self.facts.space
+            configuration = effective(suggest(trial, space), space.default)
             self._run(trial, Role.SEARCH, configuration)
 
-    def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:
+    def _tried(self) -> set[str]:
         default = self.facts.space.default
-        tried = {record.key(default) for record in self.records() if record.state in _ENDED}
-        return next((point for point in grid if configuration_key(point) not in tried), None)
+        return {record.key(default) for record in self.records() if record.state in _ENDED}
+
+    def _first_candidates(self) -> list[Configuration]:
+        """Return what the diagnosis suggests and has not been tried."""
+        diagnosis, tried = read_diagnosis(self._study), self._tried()
+        if diagnosis is None:
+            return []
+        found = first_candidates(diagnosis.bottleneck, self.facts.space)
+        return [one for one in found if configuration_key(one) not in tried]
+
+    def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:
+        default, tried = self.facts.space.default, self._tried()
+        points = (effective(point, default) for point in grid)
+        return next((point for point in points if configuration_key(point) not in tried), None)
 
     def run_trial(self, role: Role, configuration: Configuration) -> TrialRecord:
         """Run one trial with a given configuration; the empty one is TensorFlow's defaults."""
@@ -478,8 +561,8 @@ class Tuner:
     def _request(self, configuration: Configuration, measure_s: float) -> TrialRequest:
         spec, facts = self.spec, self._facts
         return TrialRequest(
-            script=spec.model,
-            arguments=spec.arguments,
+            script=script_of(spec),
+            arguments=arguments_of(spec),
             python=self._setting.python,
             working_directory=Path.cwd(),
             configuration=configuration,
@@ -610,13 +693,15 @@ class Tuner:
         setting, spec = self._setting, self._setting.spec
         build = dataclasses.replace(
             setting.build,
-            openmp=outcome.facts.get("openmp"),
+            openmp=next(iter(self._evidence.libraries.get("openmp", ())), None)
+            or outcome.facts.get("openmp"),
             keras=outcome.facts.get("keras") or setting.build.keras,
         )
-        uses_datasets = bool(outcome.facts.get("datasets_built"))
-        names = select_knobs(spec.knobs, build=build, uses_datasets=uses_datasets)
+        liveness = find_liveness(KNOBS, self._evidence, setting.machine)
+        names = select_knobs(spec.knobs, {one.knob: one for one in liveness})
         return StudyFacts(
             identity=identify(spec, setting.machine, setting.build),
+            machine=setting.machine,
             build=build,
             space=make_space(names, machine=setting.machine, build=build),
             unit=throughput.unit,
@@ -626,6 +711,8 @@ class Tuner:
             seed=spec.seed,
             objective=spec.objective,
             base=score,
+            evidence=self._evidence,
+            liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),
         )
 

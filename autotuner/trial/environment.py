@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
 from autotuner.trial.request import TrialRequest
 
+PRELOAD = "LDPRELOAD"
+
 
 def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[str, str]:
     """Return the child's whole environment.
@@ -13,7 +15,16 @@ def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[st
     sourced an older ``best.env``) are left out, so that the default is TensorFlow's own.
     """
     kept = {name: value for name, value in base.items() if name not in MANAGED_VARIABLES}
-    return {**kept, **dict(request.environment), **as_environment(request.configuration)}
+    own = {**kept, **dict(request.environment)}
+    return {**own, **preloaded(as_environment(request.configuration), own)}
+
+
+def preloaded(setting: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
+    """Return variables to set, with a library to preload put before those that are already."""
+    found = dict(setting)
+    if PRELOAD in found and base.get(PRELOAD):
+        found[PRELOAD] = f"{found[PRELOAD]}:{base[PRELOAD]}"
+    return found
 
 
 def ignored_variables(base: Mapping[str, str]) -> dict[str, str]:

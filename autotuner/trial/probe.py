@@ -6,7 +6,7 @@ from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
 from autotuner.spec.study_spec import StudySpec
 from autotuner.trial.outcome import Outcome, Status
-from autotuner.trial.request import Kind, TrialRequest
+from autotuner.trial.request import Kind, TrialRequest, script_of
 from autotuner.trial.runner import Runner
 
 
@@ -18,7 +18,7 @@ def probe(spec: StudySpec, *, python: Path, folder: Path, runner: Runner) -> Bui
     """
     request = TrialRequest(
         kind=Kind.PROBE,
-        script=spec.model,
+        script=script_of(spec),
         python=python,
         working_directory=Path.cwd(),
         environment=spec.environment,
@@ -34,6 +34,7 @@ def probe(spec: StudySpec, *, python: Path, folder: Path, runner: Runner) -> Bui
         python=facts["python"],
         onednn_default=bool(facts["onednn"]),
         openmp=facts["openmp"],
+        package=facts.get("package", ""),
     )
 
 

@@ -2,15 +2,19 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from autotuner.knobs.catalogue import KNOBS, MANAGED_VARIABLES, as_environment
-from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group
-from autotuner.spec.study_spec import StepSource, Timing
+from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group, Means
+from autotuner.machine import parse_cpu_list
+from autotuner.spec.study_spec import StepSource, StudySpec, Timing, is_saved_model
 
 SCHEMA = 1
 CHILD_MAIN = Path(__file__).resolve().parent / "child" / "main.py"
+INFERENCE_BATCH_SIZE = 32
+_INFER_MODEL = Path(__file__).resolve().parent / "drivers" / "infer_model.py"
 
 
 class Kind(enum.StrEnum):
@@ -18,6 +22,14 @@ class Kind(enum.StrEnum):
 
     TRIAL = "trial"
     PROBE = "probe"
+
+
+class Feed(enum.StrEnum):
+    """What the script's datasets yield: their elements, or always the first batch, or one of it."""
+
+    REAL = "real"
+    CACHED = "cached"
+    SINGLE = "single"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +46,8 @@ class TrialRequest:
 
     ``configuration`` holds only what is to be set: a knob that is absent stays as TensorFlow or the
     script has it, so the empty one is the default. ``environment`` is what the study adds for the
-    script's own use. With ``numerics`` nothing is measured: see :class:`Numerics`.
+    script's own use. With ``numerics`` nothing is measured: see :class:`Numerics`. ``inspect``:
+    tell what the script offers to the knobs (child/inspection.py).
     """
 
     kind: Kind = Kind.TRIAL
@@ -48,18 +61,48 @@ class TrialRequest:
     phase: str | None = None
     timing: Timing = Timing()
     numerics: Numerics | None = None
+    inspect: bool = False
+    feed: Feed = Feed.REAL
+
+
+def script_of(spec: StudySpec) -> Path:
+    """Return the script that trials run: the user's, or ours that infers with a saved model."""
+    return _INFER_MODEL if is_saved_model(spec.model) else spec.model
+
+
+def arguments_of(spec: StudySpec) -> tuple[str, ...]:
+    """Return that script's arguments."""
+    if not is_saved_model(spec.model):
+        return spec.arguments
+    size = spec.batch_size or INFERENCE_BATCH_SIZE
+    shapes = [part for shape in spec.shapes for part in ("--shape", shape)]
+    return (str(spec.model), "--batch-size", str(size), *shapes)
 
 
 def pipeline_settings(configuration: Configuration) -> dict[str, int | str | None]:
     """Return the arguments of the child's ``pipeline.apply_data_settings`` for a configuration."""
+    return _settings(configuration, [n for n, k in KNOBS.items() if k.group is Group.DATA])
 
-    def setting(name: str) -> int | str | None:
+
+def keras_settings(configuration: Configuration) -> dict[str, int | str | None]:
+    """Return the arguments of ``keras_settings.apply_keras_settings`` for a configuration."""
+    code = [n for n, k in KNOBS.items() if k.means is Means.CODE and k.group is not Group.DATA]
+    return _settings(configuration, code)
+
+
+def _settings(configuration: Configuration, names: Sequence[str]) -> dict[str, int | str | None]:
+    found: dict[str, int | str | None] = {}
+    for name in names:
         value = configuration.get(name, AS_WRITTEN)
-        if value == AS_WRITTEN:
-            return None
-        return int(value) if str(value).isdecimal() else value
+        number = str(value).isdecimal()
+        found[name] = None if value == AS_WRITTEN else int(value) if number else value
+    return found
 
-    return {name: setting(name) for name, knob in KNOBS.items() if knob.group is Group.DATA}
+
+def cpus_of(configuration: Configuration) -> list[int] | None:
+    """Return the CPUs to which a configuration binds the process; None for all."""
+    value = str(configuration.get("cpus", "all"))
+    return None if value == "all" else sorted(parse_cpu_list(value))
 
 
 def as_json(request: TrialRequest) -> dict[str, Any]:
@@ -73,6 +116,10 @@ def as_json(request: TrialRequest) -> dict[str, Any]:
         "arguments": list(request.arguments),
         "environment": {name: values.get(name) for name in MANAGED_VARIABLES},
         "pipeline": pipeline_settings(request.configuration),
+        "keras": keras_settings(request.configuration),
+        "cpus": cpus_of(request.configuration),
+        "inspect": request.inspect,
+        "feed": request.feed.value,
         "numerics": None if request.numerics is None else dataclasses.asdict(request.numerics),
         "measurement": {
             "source": request.source.value,

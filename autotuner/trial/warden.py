@@ -47,6 +47,11 @@ def prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def become_subreaper() -> None:
     """Make orphans among this process's descendants its own children."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -128,7 +133,7 @@ class Warden:
                 env=json.load(sys.stdin),
                 pass_fds=descriptors,
                 start_new_session=True,
-                preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+                preexec_fn=die_with_parent,  # noqa: PLW1509
             )
         except OSError as error:
             self._say("not_started", reason=error.strerror)

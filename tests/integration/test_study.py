@@ -11,8 +11,10 @@ from optuna.trial import TrialState
 
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
+from autotuner.knobs.liveness import State
 from autotuner.machine import Machine
 from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
+from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.identity import claim_folder, folder_name, identify, owner
 from autotuner.study.noise import Method, Noise
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
@@ -29,6 +31,14 @@ from autotuner.verdict.sequential import FIRST_LOOK, Verdict
 from benchmarks.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
+
+NO_PIPELINE: dict[str, list[object]] = {"sites": [], "loops": []}
+PIPELINE = {
+    "sites": [
+        {"op": "map", "where": "train.py:5", "parallel": "AUTOTUNE"},
+        {"op": "iterate", "where": "train.py:9"},
+    ]
+}
 
 
 class Silent:
@@ -50,6 +60,9 @@ class Silent:
 
     def facts_known(self, facts: StudyFacts) -> None:
         pass
+
+    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
+        self.diagnosis = diagnosis
 
     def noise_known(self, noise: Noise) -> None:
         self.noise = noise
@@ -398,7 +411,7 @@ def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
 
 def test_what_crashes_teaches_the_sampler(bench: Bench) -> None:
     """A crash is told as PRUNED, which samplers learn from, and later trials stay away."""
-    tuner = bench.tuner(SimulatedRunner(crash_with_many, datasets=1), trials=60)
+    tuner = bench.tuner(SimulatedRunner(crash_with_many, inspection=PIPELINE), trials=60)
     run_all(tuner)
     search = [record for record in tuner.records() if record.role is Role.SEARCH]
     crashed = [record.status is Status.CRASHED for record in search]
@@ -479,7 +492,7 @@ def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
 
 def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
     """With ten minutes and ten seconds a trial, search and final end in time."""
-    runner = SimulatedRunner(threads_matter, datasets=1, trial_s=10)
+    runner = SimulatedRunner(threads_matter, inspection=PIPELINE, trial_s=10)
     tuner = bench.tuner(runner, budget_s=600.0)
     run_all(tuner)
     assert 500 <= runner.now <= 630
@@ -521,9 +534,22 @@ def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
 
 def test_data_knobs_only_for_scripts_with_a_pipeline(bench: Bench) -> None:
     """A script without a dataset of its own is not searched for map parallelism."""
-    tuner = bench.tuner(SimulatedRunner(flat, datasets=0), trials=1)
+    tuner = bench.tuner(SimulatedRunner(flat, inspection=NO_PIPELINE), trials=2)
     tuner.run_first_trials()
     assert list(tuner.facts.space.domains) == ["intra_op", "inter_op", "onednn"]
+
+
+def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
+    """What the inspection has seen decides, and is kept in the study."""
+    tuner = bench.tuner(SimulatedRunner(flat, inspection=PIPELINE), trials=2)
+    tuner.run_first_trials()
+    assert "map_parallelism" in tuner.facts.space.domains
+    assert "interleave_parallelism" not in tuner.facts.space.domains
+    again = bench.tuner(SimulatedRunner(flat), trials=2)
+    assert again.facts.evidence == tuner.facts.evidence
+    states = {one.knob: one.state for one in again.facts.liveness}
+    assert states["map_parallelism"] is State.LIVE
+    assert states["interleave_parallelism"] is State.INERT
 
 
 def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:

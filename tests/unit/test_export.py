@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from autotuner.export.content import Export, data_settings
+from autotuner.export.content import Export, code_settings
 from autotuner.export.formats import (
     FILE_NAMES,
     Format,
@@ -57,6 +57,7 @@ def export(tmp_path: Path) -> Export:
     space = make_space(tuple(BEST), machine=here, build=BUILD)
     facts = StudyFacts(
         identity=identify(StudySpec(model=script, arguments=("--x\nrm -rf /",)), here, BUILD),
+        machine=here,
         build=BUILD,
         space=space,
         unit=Unit.SAMPLES,
@@ -148,7 +149,7 @@ def test_without_data_knobs_the_module_is_short(export: Export) -> None:
     decision = dataclasses.replace(export.decision, best=best)
     text = render_python(dataclasses.replace(export, decision=decision))
     assert "def " not in text
-    assert data_settings(plain) == {}
+    assert code_settings(plain) == {}
 
 
 def test_json_holds_everything(export: Export) -> None:
@@ -190,7 +191,9 @@ def test_files_are_written_whole(export: Export, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     paths = write_files(folder, export)
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILE_NAMES.values())
-    assert [path.name for path in paths] == [FILE_NAMES[kind] for kind in Format]
+    assert [path.name for path in paths] == [
+        FILE_NAMES[kind] for kind in (Format.ENV, Format.PYTHON, Format.JSON)
+    ]
 
 
 def test_disturbed_trials_say_so() -> None:

@@ -1,26 +1,18 @@
 """The catalogue: domains, defaults, the recipe, and which knobs a study searches."""
 
-import dataclasses
-
 import pytest
 
-from autotuner.errors import UserError
 from autotuner.knobs.catalogue import (
     KNOBS,
     MANAGED_VARIABLES,
     as_environment,
     default_configuration,
     recipe_configuration,
-    select_knobs,
 )
 from autotuner.knobs.knob import AS_WRITTEN, Build
 from tests.unit.test_machine import machine
 
 BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11.7", onednn_default=True, openmp=None)
-INTEL = dataclasses.replace(BUILD, openmp="libiomp5.so")
-GNU = dataclasses.replace(BUILD, openmp="libgomp.so.1")
-STOCK = ("intra_op", "inter_op", "onednn")
-DATA = ("map_parallelism", "prefetch_depth", "data_threads")
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64, 256])
@@ -57,40 +49,12 @@ def test_autotune_is_always_a_value() -> None:
         assert {"AUTOTUNE", AS_WRITTEN} <= set(KNOBS[name].domain(machine()).values())
 
 
-@pytest.mark.parametrize(
-    ("names", "build", "datasets", "expected"),
-    [
-        ((), BUILD, False, STOCK),
-        ((), BUILD, True, ("intra_op", "inter_op", *DATA, "onednn")),
-        (
-            (),
-            INTEL,
-            False,
-            (*STOCK, "omp_num_threads", "mkl_num_threads", "kmp_blocktime", "kmp_affinity"),
-        ),
-        ((), GNU, False, (*STOCK, "omp_num_threads")),
-        (("kmp_blocktime",), BUILD, False, ("kmp_blocktime",)),
-        (("onednn", "threads"), BUILD, True, STOCK),
-        (("data",), BUILD, False, DATA),
-    ],
-)
-def test_which_knobs_are_searched(
-    names: tuple[str, ...], build: Build, datasets: bool, expected: tuple[str, ...]
-) -> None:
-    """By default those that can act here; what is named is searched in any case."""
-    assert select_knobs(names, build=build, uses_datasets=datasets) == expected
-
-
-def test_an_unknown_knob_gets_a_suggestion() -> None:
-    """A near miss is corrected."""
-    with pytest.raises(UserError) as caught:
-        select_knobs(("intra_opp",), build=BUILD, uses_datasets=False)
-    assert caught.value.hint == 'did you mean "intra_op"?'
-
-
 def test_variables() -> None:
     """Each knob has a variable of its own, and all are kept out of the default's environment."""
-    assert len(set(MANAGED_VARIABLES)) == len(KNOBS)
+    variables = {knob.variable for knob in KNOBS.values()}
+    assert len(variables) == len(KNOBS)
+    # what the user preloads stays, with the trial's in front of it
+    assert set(MANAGED_VARIABLES) == variables - {"LD_PRELOAD"}
     assert as_environment({"intra_op": 3, "kmp_blocktime": "0"}) == {
         "TF_NUM_INTRAOP_THREADS": "3",
         "KMP_BLOCKTIME": "0",

@@ -8,6 +8,14 @@ import sys
 import time
 from typing import Any
 
+# tensorflow comes last: other distributions may bring an empty one of that name along
+_PACKAGES = (
+    "intel-tensorflow",
+    "intel-tensorflow-avx512",
+    "tensorflow-cpu",
+    "tf-nightly",
+    "tensorflow",
+)
 _OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
 
 
@@ -19,7 +27,26 @@ def tensorflow_facts(tensorflow: Any) -> dict[str, Any]:
         onednn: bool | None = bool(_pywrap_util_port.IsMklEnabled())
     except (ImportError, AttributeError):
         onednn = None
-    return {"tensorflow": tensorflow.__version__, "onednn": onednn}
+    return {
+        "tensorflow": tensorflow.__version__,
+        "onednn": onednn,
+        "package": _package(tensorflow.__version__),
+    }
+
+
+def _package(version: str) -> str:
+    """Return the name of the distribution that this TensorFlow was installed from."""
+    from importlib import metadata
+
+    base = version.split("-")[0].split("+")[0]
+    for name in _PACKAGES:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if found.startswith(base):
+            return name
+    return ""
 
 
 def keras_version() -> str:
@@ -62,13 +89,12 @@ def openmp_runtime() -> str | None:
     return None
 
 
-def process_facts(*, datasets_built: int) -> dict[str, Any]:
+def process_facts() -> dict[str, Any]:
     """Return what the parent wants to know when the measurement is over."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     scale = 1 if sys.platform == "darwin" else 1024
     return {
         "keras": keras_version(),
-        "datasets_built": datasets_built,
         "thread_pools": thread_pools(),
         "openmp": openmp_runtime(),
         "peak_rss_bytes": usage.ru_maxrss * scale,

@@ -11,7 +11,11 @@ Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 ``environment``  all knobs' variables, null for those that are not to be set. The parent has seen to
                  it already; it is done again before numpy and TensorFlow are imported and before
                  the first op, in case the script has changed them.
-``pipeline``     ``map_parallelism``, ``prefetch_depth``, ``data_threads``: see pipeline.py.
+``pipeline``     the knobs of tf.data by name, null for "as written": see pipeline.py.
+``keras``        ``steps_per_execution``, ``jit_compile``, ``batch_size``: see keras_settings.py.
+``cpus``         null, or a list of the CPUs that this process is to run on.
+``inspect``      true: ``facts`` hold what the script offers to the knobs, see inspection.py.
+``feed``         "real", or "cached" or "single": see feed.py.
 ``numerics``     null, or ``seed`` and ``executions``: fix all seeds, send what that many executions
                  have computed, and end.
 ``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, Callable
 
 from .callers import user_line
 from .events import EventPipe
 
-_THREADS = ("intra_op", "inter_op")
+THREADS = ("intra_op", "inter_op")
 
 
 def hold_environment(
@@ -71,8 +72,8 @@ def hold_until_first_op(hold: Callable[[], None]) -> None:
     context_class.ensure_initialized = ensure_initialized
 
 
-def hold_threads(pipe: EventPipe) -> None:
-    """Make all ways by which code sets thread counts report instead of set.
+def hold_threads(pipe: EventPipe, knobs: Sequence[str] = THREADS) -> None:
+    """Make all ways by which code sets these thread counts report instead of set.
 
     These are ``tf.config.threading.set_*`` of both API versions, which end in properties of the
     eager context, and a TensorFlow 1 session's ``ConfigProto``.
@@ -80,10 +81,10 @@ def hold_threads(pipe: EventPipe) -> None:
     from tensorflow.python.client import session
     from tensorflow.python.eager import context
 
-    for knob in _THREADS:
+    for knob in knobs:
         name = f"{knob}_parallelism_threads"
         setattr(context.Context, name, _reporting(getattr(context.Context, name), knob, pipe))
-    session.BaseSession.__init__ = _without_threads(session.BaseSession.__init__, pipe)
+    session.BaseSession.__init__ = _without_threads(session.BaseSession.__init__, pipe, knobs)
 
 
 def _reporting(found: Any, knob: str, pipe: EventPipe) -> property:
@@ -94,7 +95,9 @@ def _reporting(found: Any, knob: str, pipe: EventPipe) -> property:
     return property(found.fget, report)
 
 
-def _without_threads(initialise: Callable[..., None], pipe: EventPipe) -> Callable[..., None]:
+def _without_threads(
+    initialise: Callable[..., None], pipe: EventPipe, knobs: Sequence[str]
+) -> Callable[..., None]:
     def init(
         self: Any,
         target: Any = "",
@@ -103,7 +106,7 @@ def _without_threads(initialise: Callable[..., None], pipe: EventPipe) -> Callab
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        for knob in _THREADS:
+        for knob in knobs:
             field = f"{knob}_parallelism_threads"
             value = getattr(config, field, 0)
             if value:

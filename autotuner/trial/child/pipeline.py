@@ -9,16 +9,23 @@ function is stateful (py_function, variables, tables, ...). One that is stateful
 ops becomes parallel: which draw meets which element is then no longer fixed, so this is not done
 where the script has enabled op determinism. The order of elements never changes.
 
+``interleave_parallelism`` does the same for ``Dataset.interleave``, with the cycle length that the
+script's own call would have, on which the order of elements depends. ``batch_parallelism`` does it
+for ``Dataset.batch``.
+
 ``prefetch_depth`` sets the last prefetch of a dataset that is iterated: a number, "AUTOTUNE", or 0
 for none. Where the pipeline has no prefetch at its end, one is appended.
 
-``data_threads`` gives the dataset a private thread pool of that size.
+``data_threads`` gives the dataset a private thread pool of that size; ``data_autotune`` (0 or 1)
+and ``data_cpu_budget`` set the options of tf.data's own tuning.
 
 Reached are datasets iterated from Python and through keras; not reached: prefetch and pool of a
 dataset looped over inside a tf.function or given to tf.distribute, datasets loaded from disk, and
-TensorFlow 1 iterators. The pipelines that keras builds itself for arrays are left alone.
+TensorFlow 1 iterators. Of the pipelines that keras builds itself for arrays only tf.data's own
+tuning is set.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -48,6 +55,10 @@ def apply_data_settings(
     map_parallelism: Any = None,
     prefetch_depth: Any = None,
     data_threads: Any = None,
+    interleave_parallelism: Any = None,
+    batch_parallelism: Any = None,
+    data_autotune: Any = None,
+    data_cpu_budget: Any = None,
     notice: Any = None,
 ) -> None:
     """Patch tf.data.Dataset; call it after TensorFlow's import, before a dataset is built.
@@ -58,12 +69,36 @@ def apply_data_settings(
     import tensorflow as tf
 
     dataset_class = tf.data.Dataset
-    build_map, build_iterator = dataset_class.map, dataset_class.__iter__
+    build_map, build_interleave = dataset_class.map, dataset_class.interleave
+    build_batch, build_iterator = dataset_class.batch, dataset_class.__iter__
     initialise = dataset_class.__init__
 
     def marked_init(self: Any, *args: Any, **kwargs: Any) -> None:
         self._autotune_from_keras = _called_by_keras_adapter()
         initialise(self, *args, **kwargs)
+
+    def number(setting: Any) -> Any:
+        return tf.data.AUTOTUNE if setting == "AUTOTUNE" else setting
+
+    def judged(build: Any, setting: Any, calls: Any, deterministic: Any) -> Any:
+        """Build a stage with a function, ``build(calls, deterministic)``, as the setting says."""
+        if setting == "sequential":
+            return build(None, None)
+        if calls is not None:
+            return build(number(setting), deterministic)
+        parallel = build(number(setting), True)
+        stateful = _stateful_ops(parallel)
+        refusal = _why_sequential(stateful)
+        if refusal is not None:
+            if notice is not None:
+                notice("map_kept", "this map stays sequential: " + refusal)
+            return build(calls, deterministic)
+        if stateful and notice is not None:
+            notice(
+                "map_randomness",
+                "this map draws random numbers: which draw meets which element changes in parallel",
+            )
+        return parallel
 
     def tuned_map(
         self: Any,
@@ -73,36 +108,59 @@ def apply_data_settings(
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        written = (num_parallel_calls, deterministic)
+        def build(calls: Any, ordered: Any) -> Any:
+            return build_map(self, map_func, calls, ordered, *args, **kwargs)
+
         if _called_by_keras_adapter() or kwargs.get("synchronous"):
-            return build_map(self, map_func, *written, *args, **kwargs)
-        if map_parallelism == "sequential":
-            return build_map(self, map_func, None, None, *args, **kwargs)
-        calls = tf.data.AUTOTUNE if map_parallelism == "AUTOTUNE" else map_parallelism
-        if num_parallel_calls is not None:
-            return build_map(self, map_func, calls, deterministic, *args, **kwargs)
-        parallel = build_map(self, map_func, calls, True, *args, **kwargs)
-        stateful = _stateful_ops(parallel)
-        refusal = _why_sequential(stateful)
-        if refusal is not None:
-            if notice is not None:
-                notice("map_kept", "this map stays sequential: " + refusal)
-            return build_map(self, map_func, *written, *args, **kwargs)
-        if stateful and notice is not None:
-            notice(
-                "map_randomness",
-                "this map draws random numbers: which draw meets which element changes in parallel",
+            return build(num_parallel_calls, deterministic)
+        return judged(build, map_parallelism, num_parallel_calls, deterministic)
+
+    def tuned_interleave(
+        self: Any,
+        map_func: Any,
+        cycle_length: Any = None,
+        block_length: Any = None,
+        num_parallel_calls: Any = None,
+        deterministic: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        cycle = _cycle_length(cycle_length, num_parallel_calls)
+
+        def build(calls: Any, ordered: Any) -> Any:
+            return build_interleave(
+                self, map_func, cycle, block_length, calls, ordered, *args, **kwargs
             )
-        return parallel
+
+        return judged(build, interleave_parallelism, num_parallel_calls, deterministic)
+
+    def tuned_batch(
+        self: Any,
+        batch_size: Any,
+        drop_remainder: Any = False,
+        num_parallel_calls: Any = None,
+        deterministic: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        calls, ordered = num_parallel_calls, deterministic
+        if not _called_by_keras_adapter():
+            calls = None if batch_parallelism == "sequential" else number(batch_parallelism)
+            if calls is None:
+                ordered = None
+            elif num_parallel_calls is None:
+                ordered = True
+        return build_batch(self, batch_size, drop_remainder, calls, ordered, *args, **kwargs)
 
     def tuned_iter(self: Any) -> Any:
-        if not tf.executing_eagerly() or is_keras_own(self):
+        if not tf.executing_eagerly():
             return build_iterator(self)
         if "_autotune_finished" not in self.__dict__:  # keras iterates a dataset more than once
-            self._autotune_finished = finish(self)
+            tuned = self if is_keras_own(self) else with_own_settings(self)
+            self._autotune_finished = with_tuning(tuned)
         return build_iterator(self._autotune_finished)
 
-    def finish(dataset: Any) -> Any:
+    def with_own_settings(dataset: Any) -> Any:
         if prefetch_depth is not None:
             dataset = _with_prefetch(dataset, prefetch_depth)
         options = tf.data.Options()
@@ -114,11 +172,35 @@ def apply_data_settings(
             options.threading.private_threadpool_size = data_threads
         return dataset.with_options(options)
 
+    def with_tuning(dataset: Any) -> Any:
+        options = tf.data.Options()
+        if data_autotune is not None:
+            options.autotune.enabled = bool(data_autotune)
+        if data_cpu_budget is not None:
+            options.autotune.cpu_budget = data_cpu_budget
+        return dataset.with_options(options)
+
     dataset_class.__init__ = marked_init
-    if (map_parallelism, prefetch_depth, data_threads) != (None, None, None):
+    at_iteration = (map_parallelism, prefetch_depth, data_threads, data_autotune, data_cpu_budget)
+    if any(setting is not None for setting in at_iteration):
         dataset_class.__iter__ = tuned_iter
     if map_parallelism is not None:
         dataset_class.map = tuned_map
+    if interleave_parallelism is not None:
+        dataset_class.interleave = tuned_interleave
+    if batch_parallelism is not None:
+        dataset_class.batch = tuned_batch
+
+
+def _cycle_length(written: Any, calls: Any) -> Any:
+    """Return the cycle length of an interleave, which without one depends on its parallelism.
+
+    As TensorFlow's kernels choose it: the CPUs, or the parallelism where that is less.
+    """
+    if written is not None and int(written) > 0:
+        return written
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus if calls is None or int(calls) < 1 else min(int(calls), cpus)
 
 
 def _called_by_keras_adapter() -> bool:

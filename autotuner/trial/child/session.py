@@ -10,10 +10,12 @@ import traceback
 import types
 from typing import Any, Callable
 
-from . import facts, keras_steps, overrides, pipeline
+from . import facts, keras_settings, keras_steps, overrides, pipeline
 from .callers import user_line
 from .events import EventPipe, OrderPipe
+from .feed import replace_elements
 from .importing import ImportHooks
+from .inspection import Inspection
 from .meter import Rule
 from .script import compile_script, run_script
 from .steps import STEP, MeasurementComplete, StepFinder
@@ -39,6 +41,8 @@ def run(request_path: str, events_descriptor: int, orders_descriptor: int | None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # as on a terminal: a killed script's last words stay
             stream.reconfigure(line_buffering=True)
+    if request["cpus"] is not None:
+        os.sched_setaffinity(0, request["cpus"])
     try:
         code = compile_script(request["script"])
     except (SyntaxError, ValueError) as error:
@@ -78,8 +82,9 @@ class _Trial:
             phase=measurement["phase"],
             usage=facts.usage_so_far,
             orders=orders,
-            facts=lambda: facts.process_facts(datasets_built=self._datasets.built),
+            facts=self._facts,
         )
+        self._inspection = Inspection() if request["inspect"] else None
         numerics = request["numerics"]
         self._finder.values_wanted = 0 if numerics is None else numerics["executions"]
         self._seeds = None if numerics is None else Seeds(numerics["seed"])
@@ -129,6 +134,12 @@ class _Trial:
             sys.exit(1)
         self._finder.script_ended(time.monotonic() - start)
 
+    def _facts(self) -> dict[str, Any]:
+        found = facts.process_facts()
+        if self._inspection is not None:
+            found["inspection"] = self._inspection.facts()
+        return found
+
     def _numpy_imported(self, numpy: Any) -> None:
         if self._seeds is not None:
             self._seeds.numpy(numpy)
@@ -140,7 +151,11 @@ class _Trial:
         overrides.hold_threads(self._pipe)
         overrides.hold_until_first_op(self._hold)
         pipeline.apply_data_settings(**self._request["pipeline"], notice=self._notice)
+        if self._request["feed"] != "real":
+            replace_elements(tensorflow, self._request["feed"], self._notice)
         self._datasets.install(tensorflow)
+        if self._inspection is not None:
+            self._inspection.install(tensorflow)
         self._calls.install(tensorflow)
 
     def _keras_imported(self, keras: Any) -> None:
@@ -149,6 +164,11 @@ class _Trial:
         if hasattr(keras, "Model"):
             keras_steps.install(keras, self._finder)
             self._calls.install_model(keras)
+            if self._inspection is not None:
+                self._inspection.install_keras(keras)
+            keras_settings.apply_keras_settings(
+                keras, **self._request["keras"], notice=self._notice
+            )
 
     def _notice(self, kind: str, text: str) -> None:
         self._pipe.emit("notice", kind=kind, where=user_line(), text=text)

@@ -22,33 +22,19 @@ class DatasetSteps:
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
         self._executing_eagerly: Callable[[], bool] = bool
-        self.built = 0
 
     def install(self, tensorflow: Any) -> None:
-        """Patch ``__iter__`` and the iterator's ``__next__``; count datasets built.
-
-        Comes after pipeline.apply_data_settings, which marks the datasets that keras builds.
-        """
+        """Patch ``__iter__`` and the iterator's ``__next__``."""
         from tensorflow.python.data.ops import iterator_ops
 
         dataset_class = tensorflow.data.Dataset
         iterator_class = iterator_ops.OwnedIterator
-        dataset_class.__init__ = self._watch_init(dataset_class.__init__)
         dataset_class.cache = self._watch_cache(dataset_class.cache)
         dataset_class.__iter__ = self._watch_iter(dataset_class.__iter__)
         ends = (StopIteration, tensorflow.errors.OutOfRangeError)
         iterator_class.__next__ = self._watch_next(iterator_class.__next__, ends)
         iterator_class.get_next = self._watch_next(iterator_class.get_next, ends)
         self._executing_eagerly = tensorflow.executing_eagerly
-
-    def _watch_init(self, initialise: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(initialise)
-        def watched(dataset: Any, *args: Any, **kwargs: Any) -> None:
-            initialise(dataset, *args, **kwargs)
-            if not dataset._inputs():
-                self.built += not dataset._autotune_from_keras
-
-        return watched
 
     def _watch_cache(self, build: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(build)

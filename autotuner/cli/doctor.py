@@ -1,0 +1,148 @@
+"""``autotune doctor``: what is here, what will bite, which knobs can act, what holds a step up."""
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.cli.run_study import open_display
+from autotuner.conditions import Cause, find_causes, read_counters
+from autotuner.knobs.advice import find_advice
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import Build
+from autotuner.knobs.liveness import Evidence, Liveness, find_liveness
+from autotuner.machine import Machine, inspect_machine
+from autotuner.machine_lock import hold_machine
+from autotuner.report.doctor import (
+    advice_lines,
+    build_line,
+    liveness_table,
+    machine_lines,
+    next_step,
+)
+from autotuner.spec.study_spec import Effort, StudySpec
+from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.opening import create_study
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.inspection import inspect_build
+from autotuner.trial.probe import probe
+from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.sequential import rule_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that the doctor has found. ``probe_s``: what the short run has taken, in seconds."""
+
+    machine: Machine
+    python: str
+    build: Build
+    probe_s: float
+    evidence: Evidence
+    liveness: tuple[Liveness, ...]
+    diagnosis: Diagnosis | None
+    advice: tuple[Cause, ...]
+
+
+def examine(flags: Flags, *, as_json: bool, wait: bool) -> None:
+    """Carry out ``autotune doctor``.
+
+    Raises:
+        UserError: if the interpreter or the script does not run.
+    """
+    environment = dict(os.environ)
+    machine, before = inspect_machine(), read_counters()
+    base = base_spec(flags)
+    with tempfile.TemporaryDirectory(prefix="autotune-doctor-") as name:
+        folder = Path(name)
+        if base is None:
+            python = find_interpreter(None if flags.python is None else Path(flags.python))
+            build, evidence = inspect_build(python, folder, ProcessRunner(environment))
+            diagnosis = None
+        else:
+            spec = dataclasses.replace(apply_flags(base, flags), effort=Effort.FAST, trials=2)
+            python = find_interpreter(spec.python)
+            build, evidence, diagnosis = _examine_script(
+                spec, python, machine, folder, environment, wait=wait
+            )
+    findings = Findings(
+        machine=machine,
+        python=str(python),
+        build=build,
+        probe_s=evidence.seconds,
+        evidence=evidence,
+        liveness=find_liveness(KNOBS, evidence, machine),
+        diagnosis=diagnosis,
+        advice=(
+            *find_advice(environment, machine, build),
+            *find_causes(machine, before, read_counters(), others_cores=None),
+        ),
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(findings), indent=2) + "\n")
+    else:
+        _show(findings, with_script=base is not None)
+
+
+def _examine_script(
+    spec: StudySpec,
+    python: Path,
+    machine: Machine,
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    wait: bool,
+) -> tuple[Build, Evidence, Diagnosis]:
+    """Inspect a script and let its defaults meet themselves with other input."""
+    storage = optuna.storages.InMemoryStorage()
+    runner = ProcessRunner(environment)
+    with (
+        open_display(rule_of(spec), as_json=False) as display,
+        hold_machine(f"doctor {spec.model.name}", wait=wait, say=display.say),
+    ):
+        build = probe(spec, python=python, folder=folder / "probe", runner=runner)
+        setting = Setting(
+            study=create_study(storage, "doctor", spec.objective),
+            storage=storage,
+            spec=spec,
+            machine=machine,
+            build=build,
+            python=python,
+            folder=folder,
+            runner=runner,
+            listener=display,
+        )
+        with Tuner(setting) as tuner:
+            tuner.run_defaults()
+            tuner.check_noise()
+            return tuner.facts.build, tuner.facts.evidence, tuner.diagnose()
+
+
+def _show(findings: Findings, *, with_script: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+
+    def heading(text: str) -> None:
+        console.print(f"\n[bold]{text}[/bold]")
+
+    heading("machine")
+    for line in machine_lines(findings.machine):
+        console.print(line, markup=False)
+    heading("interpreter")
+    console.print(build_line(findings.build, findings.python), markup=False)
+    of = "the script" if with_script else "two ops, without a script (--model SCRIPT tells more)"
+    heading("knobs")
+    console.print(f"seen in a short run of {of}, {findings.probe_s:.1f} s", markup=False)
+    console.print(liveness_table(findings.liveness), soft_wrap=False)
+    if findings.diagnosis is not None:
+        heading("bottleneck")
+        console.print(findings.diagnosis.sentence, markup=False)
+    heading("what to do")
+    for line in advice_lines(findings.advice):
+        console.print(line, markup=False)
+    console.print(next_step(with_script=with_script), markup=False)

@@ -1,0 +1,59 @@
+"""Which knobs a study searches, and what a configuration comes to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import Configuration, Group, Tier
+from autotuner.knobs.liveness import Liveness, State
+
+EVERYTHING = "all"
+
+
+def select_knobs(
+    names: Sequence[str], liveness: Mapping[str, Liveness] | None = None
+) -> tuple[str, ...]:
+    """Return the names of the knobs to search, in the catalogue's order.
+
+    Args:
+        names: knobs, groups and tiers; none means the tier "safe". A knob that is named is searched
+            even where it can't act, as is any with "all", which stands for all but those that
+            change numerics. Of a group or a tier those are left out that can't act; of a group
+            also those that change numerics.
+        liveness: what is known of the knobs; None if nothing is, so that none is left out.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    check_knob_names(names)
+    wanted = set()
+    for name, knob in KNOBS.items():
+        state = liveness[name].state if liveness and name in liveness else State.UNKNOWN
+        by_group = knob.group.value in names and knob.tier is not Tier.NUMERICS
+        by_tier = knob.tier.value in names or (not names and knob.tier is Tier.SAFE)
+        forced = name in names or (EVERYTHING in names and knob.tier is not Tier.NUMERICS)
+        if forced or ((by_group or by_tier) and state is not State.INERT):
+            wanted.add(name)
+    return tuple(name for name in KNOBS if name in wanted)
+
+
+def check_knob_names(names: Iterable[str]) -> None:
+    """Raise UserError for the first name that is no knob, group or tier."""
+    known = [*KNOBS, *(g.value for g in Group), *(t.value for t in Tier), EVERYTHING]
+    for name in names:
+        if name not in known:
+            raise UserError(f'--knobs: unknown knob "{name}"', hint=did_you_mean(name, known))
+
+
+def effective(configuration: Configuration, default: Configuration) -> Configuration:
+    """Return what a configuration comes to: a knob whose condition is not met is at its default.
+
+    ``OMP_NUM_THREADS`` sizes oneDNN's pool on OpenMP builds, and does nothing with oneDNN off.
+    """
+    found = dict(configuration)
+    for name in configuration:
+        if KNOBS[name].needs:
+            other, *values = KNOBS[name].needs
+            if str(configuration.get(other, values[0])) not in values:
+                found[name] = default[name]
+    return found

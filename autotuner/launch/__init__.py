@@ -1,0 +1,1 @@
+"""Launching: a user's command with a configuration applied, and what then takes effect."""

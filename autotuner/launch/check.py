@@ -1,0 +1,151 @@
+"""What takes effect of a configuration, read back in a fresh process that is started as by exec."""
+
+import dataclasses
+import enum
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotuner.errors import UserError
+from autotuner.export.exported import Exported, build_differences, machine_differences
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import AS_WRITTEN, Build, KnobValue
+from autotuner.launch.command import prepare
+from autotuner.machine import Machine, cpu_list
+from autotuner.trial.folder import last_lines
+from autotuner.trial.inspection import OneDnnLines, read_onednn
+from autotuner.trial.warden import die_with_parent
+
+_READ_BACK = Path(__file__).resolve().parents[1] / "trial" / "drivers" / "read_back.py"
+_MARK = "AUTOTUNE_READ_BACK "
+_LONGEST_S = 300.0
+
+
+class Effect(enum.StrEnum):
+    """What has become of a setting."""
+
+    TAKEN = "took effect"
+    NONE = "NO EFFECT"
+    UNSEEN = "can't be read back"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """A knob, what it was set to, what was found, and how that was seen."""
+
+    knob: str
+    wanted: KnobValue
+    found: str | None
+    effect: Effect
+    how: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """In what machine and TensorFlow differ from the file's, and each setting's effect."""
+
+    differences: tuple[str, ...]
+    effects: tuple[ReadBack, ...]
+    build: Build
+
+
+def check(exported: Exported, machine: Machine, python: Path, base: Mapping[str, str]) -> Checked:
+    """Start a fresh process with the configuration and read back what it comes to.
+
+    Raises:
+        UserError: if the process fails, as when TensorFlow can't be imported.
+    """
+    wanted = {
+        name: value
+        for name, value in exported.configuration.items()
+        if value not in (AS_WRITTEN, KNOBS[name].unset)
+    }
+    text = _run(exported, wanted, python, base)
+    document = json.loads(text.rpartition(_MARK)[2].splitlines()[0])
+    said, facts = read_onednn(text), document["facts"]
+    build = Build(
+        tensorflow=facts["tensorflow"],
+        keras="",
+        python=facts["python"],
+        onednn_default=bool(facts["onednn"]),
+        openmp=facts["openmp"],
+        package=facts["package"],
+    )
+    return Checked(
+        differences=(*machine_differences(exported, machine), *build_differences(exported, build)),
+        effects=tuple(_effect(name, v, document["read"], said) for name, v in wanted.items()),
+        build=build,
+    )
+
+
+def _run(
+    exported: Exported, wanted: Mapping[str, KnobValue], python: Path, base: Mapping[str, str]
+) -> str:
+    launch = prepare(exported, base, force=True)
+    environment = {**launch.environment, "ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+    def bind() -> None:
+        die_with_parent()
+        if launch.cpus is not None:
+            os.sched_setaffinity(0, launch.cpus)
+
+    with tempfile.TemporaryDirectory(prefix="autotune-check-") as folder:
+        log = Path(folder) / "output.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(python), str(_READ_BACK), json.dumps(wanted)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=bind,  # noqa: PLW1509 - there are no threads in this process
+            )
+            try:
+                code = process.wait(timeout=_LONGEST_S)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if code != 0 or _MARK not in text:
+            lines = "".join(f"\n    {line}" for line in last_lines(log))
+            how = f"ended with {code}" if code is not None else f"hung for {_LONGEST_S:g} s"
+            hint = "--python names the interpreter that runs your script; TensorFlow must be there"
+            raise UserError(f"the process that reads the settings back {how}:{lines}", hint=hint)
+    return text
+
+
+def _effect(name: str, wanted: KnobValue, read: Mapping[str, Any], said: OneDnnLines) -> ReadBack:
+    found, how = _found(name, read, said)
+    if name == "kmp_affinity" and found is not None:
+        same = (found == "pinned") == (wanted != "none")
+    elif name == "malloc_arenas" and found is not None:
+        same = int(found) <= int(wanted)
+    else:
+        same = str(wanted) == found
+    effect = Effect.UNSEEN if how is None else Effect.TAKEN if same else Effect.NONE
+    unseen = f"no way is known; {KNOBS[name].variable} is set"
+    return ReadBack(knob=name, wanted=wanted, found=found, effect=effect, how=how or unseen)
+
+
+def _found(name: str, read: Mapping[str, Any], said: OneDnnLines) -> tuple[str | None, str | None]:
+    """Return what was found of a knob, and how; None and None where there is no way."""
+    if name == "onednn_isa":
+        wide = None if said.isa is None else "AVX512_CORE" if "512" in said.isa else "AVX2"
+        return wide, f"oneDNN says: {said.isa}"
+    if name == "fpmath":
+        return ("BF16" if said.bf16 else "STRICT"), "attributes in oneDNN's verbose lines"
+    if name not in read:
+        return None, None
+    value, how = read[name]
+    if isinstance(value, list):
+        return cpu_list(value), how
+    return None if value is None else str(value), how

@@ -1,0 +1,66 @@
+"""What ``autotune doctor`` shows: the machine, the interpreter, the knobs, what to do."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from autotuner.conditions import Cause
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.knob import Build
+from autotuner.knobs.liveness import Liveness
+from autotuner.machine import Machine
+from autotuner.report.lists import plain_table
+
+
+def machine_lines(machine: Machine) -> Iterator[str]:
+    """Yield what bounds a TensorFlow process here."""
+    smt = "two per core (SMT)" if machine.has_smt else "one per core"
+    yield f"CPU: {machine.cpu_model}" + (f", {machine.isa}" if machine.isa else "")
+    yield (
+        f"CPUs: {machine.affinity_cpus} in the affinity, {smt}; {machine.physical_cores} cores, "
+        f"{machine.sockets} socket(s), {machine.numa_nodes} NUMA node(s)"
+    )
+    quota = "none" if machine.quota_cpus is None else f"{machine.quota_cpus:g} CPUs"
+    yield f"CPU quota: {quota}; so {machine.usable_cpus} CPUs to use"
+    limit = "the cgroup's limit" if machine.memory_limited else "all of the machine's"
+    yield f"memory: {machine.memory_bytes / 2**30:.1f} GiB, {limit}"
+    yield f"frequency governor: {machine.governor or 'not shown here'}"
+    yield "allocators to preload: " + (", ".join(machine.allocators) or "none installed")
+
+
+def build_line(build: Build, python: str) -> str:
+    """Return what the interpreter's TensorFlow says of itself."""
+    state = "on" if build.onednn_default else "off"
+    package = build.package or "installed as something else"
+    return (
+        f"TensorFlow {build.tensorflow} ({package}), Python {build.python} ({python}); "
+        f"oneDNN {state} by default; OpenMP: {build.openmp or 'none'}"
+    )
+
+
+def liveness_table(found: Iterable[Liveness]) -> Table:
+    """Return each knob's tier, its state, why, and the evidence."""
+    table = plain_table("knob", "tier", "state", "why", "evidence")
+    for one in found:
+        table.add_row(
+            Text(one.knob),
+            KNOBS[one.knob].tier.value,
+            one.state.value,
+            Text(one.reason),
+            Text(one.evidence),
+        )
+    return table
+
+
+def next_step(*, with_script: bool) -> str:
+    """Return how to go on."""
+    if with_script:
+        return "* tune it: autotune run with the same arguments"
+    return "* look at a script: autotune doctor --model SCRIPT"
+
+
+def advice_lines(causes: Iterable[Cause]) -> Iterator[str]:
+    """Yield what was found and what to do, a line each."""
+    for cause in causes:
+        yield f"* {cause.text}\n  -> {cause.advice}"

@@ -1,0 +1,64 @@
+"""What a search tries first, by what holds a step up. A sampler then goes on from there."""
+
+from collections.abc import Sequence
+
+from autotuner.knobs.knob import Configuration, IntRange, KnobValue
+from autotuner.knobs.selection import effective
+from autotuner.study.diagnosis import Bottleneck
+from autotuner.study.space import Space
+
+_MOST, _ALL = "the largest number", "the largest value"
+# names of knobs with values; what the study does not search is left out
+_FIRST: dict[Bottleneck, tuple[dict[str, KnobValue], ...]] = {
+    # calls beyond the CPUs are a buffer in front of the training step (docs/knobs.md)
+    Bottleneck.INPUT: (
+        {"map_parallelism": _MOST, "interleave_parallelism": _MOST, "intra_op": 1},
+        {
+            "map_parallelism": "AUTOTUNE",
+            "interleave_parallelism": "AUTOTUNE",
+            "batch_parallelism": "AUTOTUNE",
+            "prefetch_depth": "AUTOTUNE",
+        },
+        {"map_parallelism": _MOST, "prefetch_depth": "4", "data_autotune": "0"},
+    ),
+    Bottleneck.COMPUTE: (
+        {"inter_op": 1, "omp_num_threads": _ALL, "kmp_blocktime": "0"},
+        {"inter_op": 1, "data_autotune": "0"},
+        {"onednn": "0"},
+    ),
+    # short steps: waking threads and tuning on the side cost more than they bring
+    Bottleneck.OVERHEAD: (
+        {"intra_op": 1, "inter_op": 1, "omp_num_threads": 1, "kmp_blocktime": "0"},
+        {"data_autotune": "0"},
+        {"steps_per_execution": "16"},
+    ),
+    Bottleneck.UNKNOWN: ({"inter_op": 1, "kmp_blocktime": "0"},),
+}
+
+
+def first_candidates(bottleneck: Bottleneck, space: Space) -> Sequence[Configuration]:
+    """Return whole configurations to try first, the most promising one first, each once."""
+    found: list[Configuration] = []
+    for asked in _FIRST[bottleneck]:
+        full = dict(space.default)
+        for name, wanted in asked.items():
+            value = _value(name, wanted, space)
+            if value is not None:
+                full[name] = value
+        candidate = effective(full, space.default)
+        if space.holds(candidate) and candidate not in (space.default, *found):
+            found.append(candidate)
+    return found
+
+
+def _value(name: str, wanted: KnobValue, space: Space) -> KnobValue | None:
+    """Return a value in the space, or None if it has none like that."""
+    domain = space.domains.get(name)
+    if domain is None:
+        return None
+    if isinstance(domain, IntRange):
+        return domain.high if wanted == _ALL else wanted if wanted in domain else None
+    if wanted == _MOST:
+        numbers = [option for option in domain.options if option.isdecimal()]
+        return max(numbers, key=int, default=None)
+    return wanted if wanted in domain else None

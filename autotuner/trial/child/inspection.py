@@ -1,0 +1,142 @@
+"""What a script offers to the knobs: its pipelines call by call, its keras loops, its libraries.
+
+Used in one short run before a study, never in a measured one. Sites are told by the line of the
+user's code that they come from; what keras builds for arrays by itself does not count.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any, Callable
+
+from .callers import user_line
+from .keras_settings import batch_callbacks, callbacks_of
+from .pipeline import _called_by_keras_adapter, _stateful_ops, _why_sequential, is_keras_own
+
+_MOST_SITES = 200
+# name in maps: (kind, beginnings of file names)
+_LIBRARIES = {
+    "openmp": ("libiomp5", "libomp", "libgomp"),
+    "mkl": ("libmkl_rt", "libmkl_core"),
+    "allocator": ("libtcmalloc", "libjemalloc", "libmimalloc"),
+}
+
+
+class Inspection:
+    """Collects what is met while the script runs."""
+
+    def __init__(self) -> None:
+        self._sites: dict[tuple[str, str], dict[str, Any]] = {}
+        self._loops: dict[tuple[str, str], dict[str, Any]] = {}
+        self._tensorflow: Any = None
+
+    def install(self, tensorflow: Any) -> None:
+        """Patch the methods that build and iterate datasets."""
+        self._tensorflow = tensorflow
+        dataset_class = tensorflow.data.Dataset
+        for name, look in (
+            ("map", self._look_at_map),
+            ("interleave", self._look_at_interleave),
+            ("batch", self._look_at_batch),
+            ("padded_batch", None),
+            ("prefetch", None),
+        ):
+            build = getattr(dataset_class, name)
+            setattr(dataset_class, name, self._recording(build, name, look))
+        dataset_class.__iter__ = self._recording_iteration(dataset_class.__iter__)
+
+    def install_keras(self, keras: Any) -> None:
+        """Patch the loops of ``keras.Model``."""
+        for loop in ("fit", "evaluate", "predict"):
+            method = getattr(keras.Model, loop)
+            setattr(keras.Model, loop, self._recording_loop(method, loop, keras.callbacks.Callback))
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as data: ``sites``, ``loops``, ``libraries``."""
+        return {
+            "sites": [{"op": op, "where": at, **site} for (op, at), site in self._sites.items()],
+            "loops": [{"loop": op, "where": at, **loop} for (op, at), loop in self._loops.items()],
+            "libraries": mapped_libraries(),
+        }
+
+    def _recording(
+        self, build: Callable[..., Any], name: str, look: Callable[..., dict[str, Any]] | None
+    ) -> Callable[..., Any]:
+        @functools.wraps(build)
+        def recorded(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            result = build(dataset, *args, **kwargs)
+            if not _called_by_keras_adapter():
+                self._record(name, {} if look is None else look(result, args, kwargs))
+            return result
+
+        return recorded
+
+    def _record(self, op: str, found: dict[str, Any]) -> None:
+        key = (op, user_line())
+        if key in self._sites or len(self._sites) < _MOST_SITES:
+            self._sites[key] = found
+
+    def _look_at_map(self, built: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        calls = args[1] if len(args) > 1 else kwargs.get("num_parallel_calls")
+        return {**self._parallel(calls), **_statefulness(built)}
+
+    def _look_at_interleave(self, built: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        calls = args[3] if len(args) > 3 else kwargs.get("num_parallel_calls")
+        return {**self._parallel(calls), **_statefulness(built)}
+
+    def _look_at_batch(self, built: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        return self._parallel(args[2] if len(args) > 2 else kwargs.get("num_parallel_calls"))
+
+    def _parallel(self, calls: Any) -> dict[str, Any]:
+        if calls is None:
+            return {"parallel": None}
+        return {"parallel": "AUTOTUNE" if calls == self._tensorflow.data.AUTOTUNE else str(calls)}
+
+    def _recording_iteration(self, start: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(start)
+        def recorded(dataset: Any) -> Any:
+            eager = self._tensorflow.executing_eagerly()
+            by_keras = "iterate by keras" if is_keras_own(dataset) else "iterate"
+            self._record(by_keras if eager else "iterate in graph", {})
+            return start(dataset)
+
+        return recorded
+
+    def _recording_loop(
+        self, method: Callable[..., Any], loop: str, base: type
+    ) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def recorded(model: Any, *args: Any, **kwargs: Any) -> Any:
+            self._loops.setdefault(
+                (loop, user_line()),
+                {
+                    "batch_callbacks": batch_callbacks(callbacks_of(loop, args, kwargs), base),
+                    "run_eagerly": bool(getattr(model, "run_eagerly", False)),
+                    "jit_compile": bool(getattr(model, "jit_compile", False) is True),
+                },
+            )
+            return method(model, *args, **kwargs)
+
+        return recorded
+
+
+def _statefulness(built: Any) -> dict[str, Any]:
+    try:
+        stateful = _stateful_ops(built)
+    except AttributeError:  # wrapped in something whose function is not at hand
+        return {"stateful": [], "why_sequential": None}
+    return {"stateful": sorted(stateful), "why_sequential": _why_sequential(stateful)}
+
+
+def mapped_libraries() -> dict[str, list[str]]:
+    """Return file names of libraries mapped into this process that read settings of their own."""
+    try:
+        with open("/proc/self/maps", errors="replace") as maps:
+            files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}
+    except OSError:
+        return {}
+    return {
+        kind: sorted(f for f in files if f.startswith(beginnings))
+        for kind, beginnings in _LIBRARIES.items()
+    }

@@ -1,0 +1,267 @@
+"""Reads back, in a fresh process, what each setting has come to: for ``autotune check``.
+
+Command line: ``read_back.py KNOBS``, KNOBS being a JSON object of knobs and their values. Started
+by the same means as ``autotune exec`` starts a script. The last line on standard output is a mark
+and a JSON object: ``facts`` and ``read``, which has [value, how] by knob. Only what TensorFlow, a
+library under it or the kernel says of itself counts; ``tf.config.threading.get_*`` does not, as it
+returns what was configured and not what is. Standard library and TensorFlow only.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import importlib
+import json
+import os
+import re
+import sys
+import threading
+from typing import Any
+
+MARK = "AUTOTUNE_READ_BACK "
+_AUTOTUNE = -1
+_INFINITE = 2**31 - 1
+
+
+def main() -> None:
+    """Run a few ops, look, and print."""
+    wanted = json.loads(sys.argv[1])
+    import tensorflow as tf
+
+    read: dict[str, Any] = {}
+    _read_pools(tf, read)
+    _read_onednn(read)
+    _run_convolution(tf)
+    _read_openmp(read)
+    if any(name.startswith(_DATA) for name in wanted):
+        _read_pipeline(tf, read)
+    if {"steps_per_execution", "jit_compile", "batch_size"} & set(wanted):
+        _read_keras(tf, read, wanted)
+    if "auto_jit" in wanted:
+        _read_auto_jit(tf, read)
+    _read_process(read, wanted)
+    facts = importlib.import_module("_autotune_child.facts")
+    found = facts.tensorflow_facts(tf)
+    found["openmp"] = facts.openmp_runtime()
+    found["python"] = ".".join(str(part) for part in sys.version_info[:3])
+    sys.stdout.write("\n" + MARK + json.dumps({"facts": found, "read": read}) + "\n")
+
+
+def _threads() -> collections.Counter[str]:
+    counts: collections.Counter[str] = collections.Counter()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open("/proc/self/task/" + task + "/comm") as file:
+                counts[file.read().strip()] += 1
+        except OSError:
+            continue
+    return counts
+
+
+def _read_pools(tf: Any, read: dict[str, Any]) -> None:
+    """Count the threads that the first op starts; it is none of oneDNN's."""
+    with open("/proc/self/comm") as file:
+        own = file.read().strip()
+    before = _threads()
+    tf.add(tf.constant(1.0), 1.0).numpy()
+    after = _threads()
+    read["intra_op"] = [after[own] - before[own], "threads that the first op has started"]
+    read["inter_op"] = [after["tf_Compute"], "threads named tf_Compute"]
+
+
+def _read_onednn(read: dict[str, Any]) -> None:
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+    except ImportError:
+        return
+    read["onednn"] = [str(int(_pywrap_util_port.IsMklEnabled())), "IsMklEnabled()"]
+
+
+def _run_convolution(tf: Any) -> None:
+    """Run something that oneDNN splits over all its threads."""
+
+    def relu(images: Any, filters: Any) -> Any:
+        return tf.nn.relu(tf.nn.conv2d(images, filters, 1, "SAME"))
+
+    convolve = tf.function(relu)
+    for _ in range(3):
+        convolve(tf.ones([8, 64, 64, 16]), tf.ones([3, 3, 16, 32])).numpy()
+
+
+def _mapped(*beginnings: str) -> str | None:
+    with open("/proc/self/maps", errors="replace") as maps:
+        files = sorted({line.split()[-1] for line in maps if "/" in line})
+    for file in files:
+        if os.path.basename(file).startswith(beginnings):
+            return file
+    return None
+
+
+def _read_openmp(read: dict[str, Any]) -> None:
+    file = _mapped("libiomp5", "libomp", "libgomp")
+    nothing = "no OpenMP runtime in the process"
+    if file is None:
+        for name in ("omp_num_threads", "kmp_blocktime", "kmp_affinity"):
+            read[name] = [None, nothing]
+    else:
+        library, name = ctypes.CDLL(file), os.path.basename(file)
+        read["omp_num_threads"] = [
+            library.omp_get_max_threads(),
+            "omp_get_max_threads() of " + name,
+        ]
+        if hasattr(library, "kmp_get_blocktime"):
+            time = library.kmp_get_blocktime()
+            read["kmp_blocktime"] = [
+                "infinite" if time == _INFINITE else str(time),
+                "kmp_get_blocktime() of " + name,
+            ]
+            bound = _bound_threads()
+            read["kmp_affinity"] = [
+                "pinned" if bound else "none",
+                f"{bound} thread(s) bound to fewer CPUs than the process",
+            ]
+        else:
+            for knob in ("kmp_blocktime", "kmp_affinity"):
+                read[knob] = [None, name + " does not know it"]
+    mkl = _mapped("libmkl_rt")
+    read["mkl_num_threads"] = [None, "no MKL in the process"]
+    if mkl is not None:
+        read["mkl_num_threads"] = [ctypes.CDLL(mkl).MKL_Get_Max_Threads(), "MKL_Get_Max_Threads()"]
+
+
+def _bound_threads() -> int:
+    own, bound = os.sched_getaffinity(0), 0
+    everywhere = max((os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task")), key=len)
+    own = max(own, everywhere, key=len)
+    for task in os.listdir("/proc/self/task"):
+        bound += len(os.sched_getaffinity(int(task))) < len(own)
+    return bound
+
+
+_DATA = ("map_", "interleave_", "batch_par", "prefetch_", "data_")
+
+
+def _read_pipeline(tf: Any, read: dict[str, Any]) -> None:
+    """Build a pipeline as a user would, iterate it, and read its graph and its options."""
+    dataset = (
+        tf.data.Dataset.range(64)
+        .interleave(tf.data.Dataset.from_tensors, cycle_length=2)
+        .map(lambda x: x + 1)
+        .batch(4)
+    )
+    next(iter(dataset))
+    dataset = dataset.__dict__.get("_autotune_finished", dataset)
+    options = dataset.options()
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    nodes = {node.name: node for node in graph.node}
+
+    def setting(parallel: str, sequential: str, at: int) -> Any:
+        for node in graph.node:
+            if node.op.startswith(parallel):
+                value = nodes[node.input[at]].attr["value"].tensor
+                number = int(tf.make_ndarray(value))
+                return "AUTOTUNE" if number == _AUTOTUNE else str(number)
+        return sequential
+
+    how = "the graph of a dataset that was iterated"
+    optimization = options.experimental_optimization
+    by_itself = optimization.map_parallelization is not False
+    read["map_parallelism"] = [
+        setting("ParallelMap", "left to TensorFlow" if by_itself else "sequential", -1),
+        how,
+    ]
+    read["interleave_parallelism"] = [setting("ParallelInterleave", "sequential", -1), how]
+    read["batch_parallelism"] = [setting("ParallelBatch", "sequential", 2), how]
+    injected = getattr(optimization, "inject_prefetch", False) is not False
+    read["prefetch_depth"] = [
+        setting("Prefetch", "left to TensorFlow" if injected else "0", 1),
+        how,
+    ]
+    how = "the options of a dataset that was iterated"
+    read["data_threads"] = [str(options.threading.private_threadpool_size), how]
+    read["data_autotune"] = [_digit(options.autotune.enabled), how]
+    read["data_cpu_budget"] = [str(options.autotune.cpu_budget), how]
+
+
+def _digit(flag: Any) -> Any:
+    return None if flag is None else str(int(flag))
+
+
+def _read_keras(tf: Any, read: dict[str, Any], wanted: dict[str, Any]) -> None:
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile(optimizer="sgd", loss="mse")
+    rows = 128
+    x = tf.ones([rows, 4]).numpy()
+    model.fit(x, x[:, :1], batch_size=2, verbose=0)
+    steps: Any = getattr(model, "steps_per_execution", None)
+    if steps is None:
+        steps = getattr(model, "_steps_per_execution", 1)
+    read["steps_per_execution"] = [str(int(steps)), "the model after fit"]
+    jit = getattr(model, "jit_compile", None)
+    read["jit_compile"] = [_digit(jit is True), "the model after fit"]
+    if "batch_size" in wanted:
+        sizes = []
+
+        class Sizes(tf.keras.callbacks.Callback):  # type: ignore[misc]
+            def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+                sizes.append(len(logs["outputs"]))
+
+        model.predict(tf.ones([1024, 4]).numpy(), callbacks=[Sizes()], verbose=0)
+        read["batch_size"] = [str(sizes[0]), "samples in the first batch of a predict"]
+
+
+def _read_auto_jit(tf: Any, read: dict[str, Any]) -> None:
+    def steps(x: Any) -> Any:
+        for _ in range(8):
+            x = tf.tanh(tf.matmul(x, x) * 0.5 + 1.0)
+        return x
+
+    chain = tf.function(steps)
+    for _ in range(3):
+        chain(tf.ones([64, 64])).numpy()
+    compiled = any("XLA" in name for name in _threads())
+    read["auto_jit"] = ["on" if compiled else "off", "threads of XLA's after a chain of ops"]
+
+
+def _read_process(read: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if hasattr(os, "sched_getaffinity"):
+        read["cpus"] = [sorted(os.sched_getaffinity(0)), "sched_getaffinity()"]
+    if "allocator" in wanted:
+        file = os.path.realpath(str(wanted["allocator"]))
+        mapped = _mapped(os.path.basename(file)) is not None
+        read["allocator"] = [wanted["allocator"] if mapped else None, "files that are mapped"]
+    if "malloc_arenas" in wanted:
+        read["malloc_arenas"] = [str(_arenas()), "malloc_info() with 16 threads"]
+
+
+def _arenas() -> int:
+    """Return how many arenas glibc makes for 16 threads that allocate at the same time."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    barrier = threading.Barrier(17)
+
+    def allocate() -> None:
+        block = libc.malloc(1000)
+        barrier.wait()
+        barrier.wait()
+        libc.free(block)
+
+    threads = [threading.Thread(target=allocate) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    text, size = ctypes.c_char_p(), ctypes.c_size_t()
+    libc.open_memstream.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    barrier.wait()
+    for thread in threads:
+        thread.join()
+    return len(re.findall(rb"<heap nr=", text.value or b""))
+
+
+if __name__ == "__main__":
+    main()
