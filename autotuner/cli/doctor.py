@@ -35,6 +35,8 @@ from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.sequential import rule_of
 
+_WIDTH = 180
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
@@ -125,7 +127,9 @@ def _examine_script(
 
 
 def _show(findings: Findings, *, with_script: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    # a pipe has no width: a table of sentences needs more than the usual 80 columns
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(highlight=False, soft_wrap=True, width=width)
 
     def heading(text: str) -> None:
         console.print(f"\n[bold]{text}[/bold]")

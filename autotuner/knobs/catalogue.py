@@ -140,6 +140,8 @@ KNOBS: dict[str, Knob] = {
             group=Group.ONEDNN,
             summary="oneDNN kernels on (1) or Eigen only (0)",
             variable="TF_ENABLE_ONEDNN_OPTS",
+            # Intel's builds are compiled with ENABLE_MKL, and then read this one instead: util.cc
+            also=("TF_DISABLE_MKL", lambda value: "1" if value == "0" else "0"),
             read_at=ReadAt.TF_IMPORT,
             domain=_onoff,
             default=_onednn_default,
@@ -354,7 +356,13 @@ KNOBS: dict[str, Knob] = {
 }
 
 MANAGED_VARIABLES: tuple[str, ...] = tuple(
-    sorted(knob.variable for knob in KNOBS.values() if knob.means is not Means.PRELOAD)
+    sorted(
+        variable
+        for knob in KNOBS.values()
+        if knob.means is not Means.PRELOAD
+        for variable in (knob.variable, knob.also and knob.also[0])
+        if variable
+    )
 )
 """Variables that a trial's environment holds only if the trial's configuration sets them.
 
@@ -392,8 +400,13 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
 
 def as_environment(configuration: Configuration) -> dict[str, str]:
     """Return the environment variables that carry a configuration."""
-    return {
-        KNOBS[name].variable: KNOBS[name].text(value)
-        for name, value in configuration.items()
-        if value != KNOBS[name].unset
-    }
+    found: dict[str, str] = {}
+    for name, value in configuration.items():
+        knob = KNOBS[name]
+        if value == knob.unset:
+            continue
+        found[knob.variable] = knob.text(value)
+        if knob.also is not None:
+            variable, text = knob.also
+            found[variable] = text(value)
+    return found

@@ -115,10 +115,10 @@ class Knob:
     ``variable``: the environment variable that carries the value. Where ``means`` is CODE nothing
     in TensorFlow reads it: the child and the exported Python file apply the value by code, and the
     variable only hands it to scripts that ask. ``unset``: the value for which the variable is left
-    away; ``text``: what the variable holds for any other. ``default``: the value TensorFlow uses by
-    itself on this machine and build, which may lie outside the domain (a quota is below the
-    affinity). ``needs``: the name of another knob, and its
-    values with which alone this one acts.
+    away; ``text``: what the variable holds for any other. ``also``: a variable
+    by which other builds are told the same, and what it holds. ``default``: the value TensorFlow
+    uses by itself on this machine and build, which may lie outside the domain (a quota is below the
+    affinity). ``needs``: the name of another knob, and its values with which alone this one acts.
     ``changes_numerics``: rounding may differ from the default's; ``changes_order``: which random
     draw meets which element may differ (the order of elements never does).
     """
@@ -134,6 +134,7 @@ class Knob:
     means: Means = Means.ENVIRONMENT
     unset: str | None = None
     text: Callable[[KnobValue], str] = str
+    also: tuple[str, Callable[[KnobValue], str]] | None = None
     needs: tuple[str, ...] = ()
     changes_numerics: bool = False
     changes_order: bool = False

@@ -85,7 +85,9 @@ def diagnose(cached: Comparison | None, single: Comparison | None, evidence: Evi
 def _sequential_stage(evidence: Evidence) -> str | None:
     """Return where the pipeline runs one call after the other, if it does."""
     for site in evidence.at("map", "interleave"):
-        if site.parallel is None:
+        # TensorFlow makes a stateless map parallel by itself
+        by_itself = site.op == "map" and not site.stateful
+        if site.parallel is None and not by_itself:
             where = site.where.rsplit("/", 1)[-1]
             return f"{site.op} at {where} is sequential"
     return None

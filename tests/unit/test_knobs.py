@@ -54,8 +54,16 @@ def test_variables() -> None:
     variables = {knob.variable for knob in KNOBS.values()}
     assert len(variables) == len(KNOBS)
     # what the user preloads stays, with the trial's in front of it
-    assert set(MANAGED_VARIABLES) == variables - {"LD_PRELOAD"}
+    assert set(MANAGED_VARIABLES) == variables - {"LD_PRELOAD"} | {"TF_DISABLE_MKL"}
     assert as_environment({"intra_op": 3, "kmp_blocktime": "0"}) == {
         "TF_NUM_INTRAOP_THREADS": "3",
         "KMP_BLOCKTIME": "0",
     }
+
+
+def test_onednn_is_told_to_both_builds() -> None:
+    """The stock wheel reads one variable, Intel's builds another one that says the opposite."""
+    off = as_environment({"onednn": "0"})
+    assert off == {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_DISABLE_MKL": "1"}
+    on = as_environment({"onednn": "1"})
+    assert on == {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_DISABLE_MKL": "0"}
