@@ -4,7 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check fmt bench bench-duels bench-calibration build lock clean
+INTEL_PYTHON ?= $(shell command -v python3.11)
+INTEL := .cache/intel-tensorflow
+INTEL_READY := $(INTEL)/.ready
+
+.PHONY: help demo test test-intel check fmt bench bench-duels bench-calibration build lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -21,6 +25,23 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -m "not alone" --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest -m alone
+
+$(INTEL_READY): Makefile
+	$(INTEL_PYTHON) -m venv $(INTEL)
+	$(INTEL)/bin/pip install --quiet --disable-pip-version-check intel-tensorflow==2.14.0 'numpy<2'
+	@touch $(INTEL_READY)
+
+# with another Python there is no such wheel: said aloud, and no failure
+ifneq ($(INTEL_PYTHON),)
+test-intel: $(READY) $(INTEL_READY) ## Run the end-to-end tests on Intel's build of TensorFlow
+	AUTOTUNE_TEST_INTEL=$(CURDIR)/$(INTEL)/bin/python \
+	  AUTOTUNE_TEST_PYTHONS=$(CURDIR)/$(INTEL)/bin/python \
+	  $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/end_to_end/test_intel.py \
+	  tests/end_to_end/test_main_job.py::test_other_interpreters
+else
+test-intel:
+	@echo "SKIPPED: test-intel needs Python 3.11 (INTEL_PYTHON=PATH), for which intel-tensorflow has wheels"
+endif
 
 check: $(READY) ## Lint, format check, types
 	$(BIN)/ruff check .
@@ -50,4 +71,4 @@ lock: $(READY) ## Renew constraints.txt
 	  --no-emit-index-url --no-emit-find-links --no-annotate --output-file constraints.txt pyproject.toml
 
 clean: ## Remove the environment and what was built; studies in .autotune stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache

@@ -6,6 +6,7 @@
 3. Where a trial's wall time goes.
 4. What a tick costs, and whether the throughput that is measured is the one that the script counts
    for itself, with our hooks and without them.
+5. ``autotune exec`` with settings that change nothing, against the same script started without it.
 
 Ratios with their range over the pairs; absolute times on a shared machine mean little.
 """
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -226,12 +228,40 @@ def bench_agreement(folder: Path) -> None:
         ("throughput as reported (median of windows) / the script's own count (mean)", reported),
         ("the script's own count with our hooks / without, interleaved pairs", hooks),
     ):
-        half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
-        low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
-        print(
-            f"{name}: {math.exp(mean(logs)):.3f} (95 % interval {low:.3f} to {high:.3f}, "
-            f"{len(logs)} pairs)"
-        )
+        print_ratio(name, logs)
+
+
+def print_ratio(name: str, logs: Sequence[float]) -> None:
+    """Print the mean of ratios, given by their logarithms, with its interval by Student's t."""
+    half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
+    low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
+    print(
+        f"{name}: {math.exp(mean(logs)):.3f} (95 % interval {low:.3f} to {high:.3f}, "
+        f"{len(logs)} pairs)"
+    )
+
+
+def bench_exec(folder: Path) -> None:
+    """Print what ``autotune exec`` costs a script at its start and in its steps."""
+    script = folder / "counts_itself.py"
+    script.write_text(COUNTS_ITSELF)
+    best = folder / "best.json"
+    cpus = len(os.sched_getaffinity(0))
+    # TensorFlow's own values, and code that is applied without an effect on this script
+    settings = {"intra_op": cpus, "inter_op": cpus, "onednn": "1", "map_parallelism": "4"}
+    best.write_text(json.dumps({"configuration": settings}))
+    launch = [*AUTOTUNE, "exec", str(best), "--"]
+    nothing, whole = [sys.executable, "-c", "pass"], [sys.executable, str(script)]
+    extra = median(seconds([*launch, *nothing]) - seconds(nothing) for _ in range(PAIRS))
+    print(f"autotune exec: {1000 * extra:.0f} ms more at the start here ({PAIRS} pairs)")
+    ratios = []
+    for number in range(AGREEMENT_PAIRS):
+        rates = {}
+        for side in ([*launch, *whole], whole)[:: 1 if number % 2 else -1]:
+            done = subprocess.run(side, check=True, capture_output=True, text=True)
+            rates[len(side)] = _own_rate(_own_ends(done.stdout)[COLD_EPOCHS:])
+        ratios.append(math.log(rates[len(launch) + len(whole)] / rates[len(whole)]))
+    print_ratio("the script's own count under autotune exec / without, interleaved pairs", ratios)
 
 
 def _measuring_began(folder: Path) -> float:
@@ -251,6 +281,8 @@ def main() -> None:
     bench_tick()
     with tempfile.TemporaryDirectory() as name:
         bench_agreement(Path(name))
+    with tempfile.TemporaryDirectory() as name:
+        bench_exec(Path(name))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ functions from an Export to a text.
 """
 
 import json
+import re
 from pathlib import Path
 
 from autotuner.errors import UserError
@@ -17,14 +18,16 @@ _BY_FLAG = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 def render_dockerfile(export: Export) -> str:
     """Return ``ENV`` instructions for a Dockerfile."""
-    lines = [f"ENV {name}={_quoted(value)}" for name, value in variables(export).items()]
+    lines = [f"ENV {name}={_escaped(value)}" for name, value in variables(export).items()]
     return "\n".join([header(export), comment(_DATA_NOTE), *lines]) + "\n"
 
 
-def _quoted(text: str) -> str:
-    """Return a value for a Dockerfile's ENV: in quotes, where $, \\ and " mean something."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'
+def _escaped(text: str) -> str:
+    """Return a value for a Dockerfile's ENV: without quotes a backslash takes any next character.
+
+    In quotes it does so before some of them only, and parsers differ in which.
+    """
+    return re.sub(r"([^\w./:,=@%+-])", r"\\\1", text)
 
 
 def render_kubernetes(export: Export) -> str:

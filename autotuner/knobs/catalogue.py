@@ -381,6 +381,7 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
     Source: Intel's "Maximize TensorFlow Performance on CPU: Considerations and Recommendations":
     intra_op and OMP_NUM_THREADS = physical cores, inter_op = sockets, KMP_BLOCKTIME = 1 (0 or 1
     for convolutional networks), KMP_AFFINITY = granularity=fine,compact,1,0, tf.data on AUTOTUNE.
+    Under a CPU quota tf.data's pool and budget are set as well, which the guide does not speak of.
     """
     recipe: dict[str, KnobValue] = {
         "intra_op": machine.usable_cores,
@@ -394,6 +395,10 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
         "kmp_blocktime": "1",
         "kmp_affinity": "granularity=fine,compact,1,0",
     }
+    if machine.usable_cpus < machine.affinity_cpus:
+        # a quota, which tf.data ignores as well: its pool and its plans go by the affinity
+        powers = _powers_up_to(machine.usable_cpus)
+        recipe.update(data_threads=powers[-1], data_cpu_budget=powers[-1])
     default = default_configuration(names, machine=machine, build=build)
     return {name: recipe.get(name, default[name]) for name in names}
 

@@ -134,7 +134,9 @@ def _single_value(knob: Knob, machine: Machine) -> tuple[State, str, str] | None
     if len(values) > 1:
         return None
     if isinstance(knob.domain(machine), IntRange):
-        return State.INERT, "there is one CPU to use", f"usable CPUs: {machine.usable_cpus}"
+        if machine.affinity_cpus > 1:
+            return None  # a quota: TensorFlow's default is another one
+        return State.INERT, "there is one CPU to use", "affinity: 1 CPU"
     return State.INERT, "there is nothing to choose from here", f"the only value is {values[0]}"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autotuner.knobs.knob import Configuration, IntRange, KnobValue
+from autotuner.knobs.knob import Configuration, Domain, IntRange, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.study.diagnosis import Bottleneck
 from autotuner.study.space import Space
@@ -40,7 +40,7 @@ def first_candidates(bottleneck: Bottleneck, space: Space) -> Sequence[Configura
     """Return whole configurations to try first, the most promising one first, each once."""
     found: list[Configuration] = []
     for asked in _FIRST[bottleneck]:
-        full = dict(space.default)
+        full = {name: _inside(value, space.domains[name]) for name, value in space.default.items()}
         for name, wanted in asked.items():
             value = _value(name, wanted, space)
             if value is not None:
@@ -49,6 +49,11 @@ def first_candidates(bottleneck: Bottleneck, space: Space) -> Sequence[Configura
         if space.holds(candidate) and candidate not in (space.default, *found):
             found.append(candidate)
     return found
+
+
+def _inside(value: KnobValue, domain: Domain) -> KnobValue:
+    """Return a default as the space can have it: under a quota it may lie above the largest."""
+    return domain.high if isinstance(domain, IntRange) and value not in domain else value
 
 
 def _value(name: str, wanted: KnobValue, space: Space) -> KnobValue | None:

@@ -3,14 +3,35 @@
 import ast
 import dataclasses
 import json
+import re
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import dockerfile_parse
 import pytest
+import yaml
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 from optuna.trial import TrialState
 
+from autotuner.errors import UserError
 from autotuner.export.content import Export, code_settings
+from autotuner.export.deployment import (
+    render_batching,
+    render_dockerfile,
+    render_kubernetes,
+    render_serving,
+    render_systemd,
+)
 from autotuner.export.formats import (
     FILE_NAMES,
     Format,
@@ -194,6 +215,148 @@ def test_files_are_written_whole(export: Export, tmp_path: Path) -> None:
     assert [path.name for path in paths] == [
         FILE_NAMES[kind] for kind in (Format.ENV, Format.PYTHON, Format.JSON)
     ]
+
+
+ODD: Configuration = {
+    **BEST,
+    "allocator": "/opt/odd path/lib$x%1\\.so",
+    "cpus": "0-1",
+    "steps_per_execution": "8",
+    "auto_jit": "on",
+}
+
+
+@pytest.fixture
+def odd(export: Export) -> Export:
+    """Return an export whose values hold what shells, systemd and YAML take for theirs."""
+    best = Candidate(configuration=ODD, gain=1.3, trials=2)
+    return dataclasses.replace(export, decision=dataclasses.replace(export.decision, best=best))
+
+
+def expected() -> dict[str, str]:
+    """Return the variables that deployments are to have."""
+    return {
+        "TF_NUM_INTRAOP_THREADS": "2",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "TF_DISABLE_MKL": "1",
+        "KMP_AFFINITY": "granularity=fine,compact,1,0",
+        "LD_PRELOAD": str(ODD["allocator"]),
+        "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit",
+    }
+
+
+def test_kubernetes(odd: Export, tmp_path: Path) -> None:
+    """A YAML parser reads a patch with CPUs and variables; kubectl merges it into a deployment."""
+    text = render_kubernetes(odd)
+    container = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"][0]
+    assert {entry["name"]: entry["value"] for entry in container["env"]} == expected()
+    assert container["resources"]["limits"] == container["resources"]["requests"] == {"cpu": "4"}
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed: the patch was parsed but not merged")
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "model"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "model"}},
+            "template": {
+                "metadata": {"labels": {"app": "model"}},
+                "spec": {"containers": [{"name": "serve", "image": "model:1"}]},
+            },
+        },
+    }
+    (tmp_path / "deployment.yaml").write_text(yaml.safe_dump(deployment))
+    (tmp_path / "patch.yaml").write_text(text.replace("CONTAINER", "serve"))
+    line = [kubectl, "patch", "--local", "-f", "deployment.yaml", "--patch-file", "patch.yaml"]
+    done = subprocess.run([*line, "-o", "yaml"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    merged = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["containers"]
+    assert [one["name"] for one in merged] == ["serve"]
+    assert merged[0]["image"] == "model:1"
+    assert {entry["name"]: entry["value"] for entry in merged[0]["env"]} == expected()
+
+
+def test_systemd(odd: Export, tmp_path: Path) -> None:
+    """systemd itself accepts the drop-in, and shows the values as they were."""
+    text = render_systemd(odd)
+    values = re.findall(r'^Environment="(.*)"$', text, re.MULTILINE)
+    assert len(values) == len(expected())
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "model.service"
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    folder = tmp_path / "model.service.d"
+    folder.mkdir()
+    (folder / "autotune.conf").write_text(text)
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "autotune.conf" not in done.stderr
+    (folder / "autotune.conf").write_text(text.replace('Environment="', 'Environment="=', 1))
+    broken = subprocess.run([analyze, "verify", unit], capture_output=True, text=True)
+    assert "autotune.conf" in broken.stderr  # it does read the drop-in
+
+
+def test_dockerfile(odd: Export, tmp_path: Path) -> None:
+    """A parser of Dockerfiles reads the ENV instructions back."""
+    parser = dockerfile_parse.DockerfileParser(path=str(tmp_path))
+    parser.content = "FROM scratch\n" + render_dockerfile(odd)
+    assert dict(parser.envs) == expected()
+
+
+BATCHING = (
+    "max_batch_size",
+    "batch_timeout_micros",
+    "num_batch_threads",
+    "max_enqueued_batches",
+)
+
+
+def batching_message() -> "message.Message":
+    """Return TensorFlow Serving's BatchingParameters, as its session_bundle_config.proto has it."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="session_bundle_config.proto",
+        package="tensorflow.serving",
+        dependency=["google/protobuf/wrappers.proto"],
+        syntax="proto3",
+    )
+    kind = file.message_type.add(name="BatchingParameters")
+    for tag, name in zip((1, 2, 4, 3), BATCHING, strict=True):
+        kind.field.add(
+            name=name,
+            number=tag,
+            type=descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+            label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+            type_name=".google.protobuf.Int64Value",
+        )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    found = pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters")
+    return message_factory.GetMessageClass(found)()
+
+
+def test_serving(export: Export, tmp_path: Path) -> None:
+    """Flags for two of the three pools, and a batching file that protocol buffers can read."""
+    with pytest.raises(UserError, match="takes a SavedModel"):
+        render_serving(export)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/saved_model.pb").touch()
+    spec = StudySpec(model=tmp_path / "m", batch_size=16)
+    identity = identify(spec, export.facts.machine, BUILD)
+    served = dataclasses.replace(export, facts=dataclasses.replace(export.facts, identity=identity))
+    flags = [line for line in render_serving(served).splitlines() if not line.startswith("#")]
+    assert flags == [
+        "--tensorflow_intra_op_parallelism=2",
+        "--tensorflow_inter_op_parallelism=1",
+        "--enable_batching=true",
+        "--batching_parameters_file=best.batching",
+    ]
+    assert "TF_ENABLE_ONEDNN_OPTS=0" in render_serving(served)
+    parsed: Any = text_format.Parse(render_batching(served), batching_message())
+    assert [getattr(parsed, name).value for name in BATCHING] == [16, 0, 4, 16]
 
 
 def test_disturbed_trials_say_so() -> None:

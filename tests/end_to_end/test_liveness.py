@@ -1,0 +1,150 @@
+"""Which knobs are live in real scripts, and why; and what holds a step up."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.knobs.liveness import Evidence, Liveness, State, find_liveness
+from autotuner.machine import inspect_machine
+from autotuner.trial.inspection import inspect_script
+from autotuner.trial.outcome import Status
+from autotuner.trial.request import TrialRequest
+from autotuner.trial.runner import ProcessRunner
+from tests.conftest import QUICK
+from tests.integration.test_command_line import autotune
+
+SCRIPTS = Path(__file__).parent / "scripts"
+pytestmark = pytest.mark.real_tensorflow
+LIVE, INERT = State.LIVE, State.INERT
+
+
+def inspect(folder: Path, script: str) -> tuple[Evidence, dict[str, Liveness]]:
+    """Return what a short run of a script shows."""
+    request = TrialRequest(
+        script=SCRIPTS / script,
+        python=Path(sys.executable),
+        working_directory=folder,
+        timing=QUICK,
+    )
+    outcome, evidence = inspect_script(request, folder / "inspection", ProcessRunner(os.environ))
+    assert outcome.status is Status.MEASURED, outcome.reason
+    found = find_liveness(KNOBS, evidence, inspect_machine())
+    return evidence, {one.knob: one for one in found}
+
+
+def test_no_tf_data(tmp_path: Path) -> None:
+    """Arrays: nothing of the user's to map or prefetch, but keras' own pipeline is tuned."""
+    evidence, knobs = inspect(tmp_path, "fit_arrays.py")
+    assert evidence.onednn_runtime == "threadpool"
+    states = {name: knobs[name].state for name in ("map_parallelism", "prefetch_depth")}
+    assert states == {"map_parallelism": INERT, "prefetch_depth": INERT}
+    assert knobs["data_threads"].state is INERT
+    assert knobs["data_autotune"].state is LIVE
+    assert knobs["steps_per_execution"].state is LIVE
+    assert knobs["jit_compile"].state is LIVE
+    for name in ("omp_num_threads", "kmp_blocktime", "kmp_affinity", "mkl_num_threads"):
+        assert knobs[name].state is INERT
+        assert "threadpool" in knobs[name].evidence or "libmkl" in knobs[name].evidence
+
+
+def test_a_callback_that_hears_of_each_batch(tmp_path: Path) -> None:
+    """Then fewer executions would be seen by it: steps_per_execution is out, with its name."""
+    _, knobs = inspect(tmp_path, "batch_callback.py")
+    assert knobs["steps_per_execution"].state is INERT
+    assert knobs["steps_per_execution"].reason == "Watch wants to hear of each batch"
+    assert knobs["steps_per_execution"].evidence == "fit at batch_callback.py:22"
+
+
+def test_interleave(tmp_path: Path) -> None:
+    """The call is found with its line, and so are batch and the loop; there is no map."""
+    evidence, knobs = inspect(tmp_path, "interleaved.py")
+    assert knobs["interleave_parallelism"].state is LIVE
+    assert knobs["interleave_parallelism"].evidence == "interleave at interleaved.py:6"
+    assert knobs["batch_parallelism"].evidence == "batch at interleaved.py:9"
+    assert knobs["map_parallelism"].state is INERT
+    assert [site.where.rsplit("/")[-1] for site in evidence.at("iterate")] == ["interleaved.py:18"]
+
+
+def test_a_map_that_calls_python(tmp_path: Path) -> None:
+    """It has to stay sequential, and so the knob can do nothing; the pool neither."""
+    _, knobs = inspect(tmp_path, "python_map.py")
+    assert knobs["map_parallelism"].state is INERT
+    assert "EagerPyFunc" in knobs["map_parallelism"].reason
+    assert knobs["map_parallelism"].evidence == "map at python_map.py:12"
+    assert knobs["prefetch_depth"].state is LIVE
+
+
+def test_a_loop_inside_a_function(tmp_path: Path) -> None:
+    """The map is the user's and can be set; what is iterated in the graph can't be reached."""
+    _, knobs = inspect(tmp_path, "loop_in_function.py")
+    assert knobs["map_parallelism"].state is LIVE
+    for name in ("prefetch_depth", "data_autotune", "data_cpu_budget"):
+        assert knobs[name].state is INERT
+        assert "inside a tf.function" in knobs[name].reason
+        assert knobs[name].evidence == "iterate in graph at loop_in_function.py:11"
+
+
+WAITS = """
+import time
+import tensorflow as tf
+
+def slow(i):
+    def wait(k):
+        time.sleep(0.004)
+        return tf.ones((8,))
+    x = tf.ensure_shape(tf.py_function(wait, [i], tf.float32), (8,))
+    return x, tf.cast(i % 2, tf.float32)
+
+data = tf.data.Dataset.range(100_000).map(slow).batch(8)
+model = tf.keras.Sequential([tf.keras.layers.Input((8,)), tf.keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(data, epochs=100, verbose=0)
+"""
+COMPUTES = """
+import tensorflow as tf
+
+data = tf.data.Dataset.from_tensors((tf.ones((1024,)), 1.0)).repeat(10_000_000).batch(64)
+inputs = tf.keras.layers.Input((1024,))
+convolved = tf.keras.layers.Reshape((32, 32, 1))(inputs)
+for _ in range(3):
+    convolved = tf.keras.layers.Conv2D(24, 3, padding="same", activation="relu")(convolved)
+outputs = tf.keras.layers.Dense(1)(tf.keras.layers.GlobalAveragePooling2D()(convolved))
+model = tf.keras.Model(inputs, outputs)
+model.compile("sgd", "mse")
+model.fit(data, epochs=100, steps_per_epoch=100, verbose=0)
+"""
+TINY = """
+import numpy as np
+import tensorflow as tf
+
+model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(4)])
+model.add(tf.keras.layers.Dense(1))
+model.compile("adam", "mse")
+x = np.ones((6400, 4), "float32")
+model.fit(x, x[:, :1], batch_size=16, epochs=1000, verbose=0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("input", WAITS), ("compute", COMPUTES), ("overhead", TINY)],
+)
+def test_the_bottleneck(tmp_path: Path, name: str, body: str) -> None:
+    """Scripts that are made to wait, to compute, or to do next to nothing are told apart."""
+    script = tmp_path / f"{name}_bound.py"
+    script.write_text(body)
+    done = autotune("doctor", "--model", script.name, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    diagnosis = document["diagnosis"]
+    assert diagnosis["bottleneck"] == name, diagnosis
+    parts = diagnosis["waits"], diagnosis["overhead"], diagnosis["compute"]
+    assert sum(parts) == pytest.approx(1.0)
+    if name == "input":
+        assert diagnosis["sentence"].endswith("map at input_bound.py:12 is sequential")
+    assert document["probe_s"] > 0
+    assert [one["knob"] for one in document["liveness"]] == list(KNOBS)
