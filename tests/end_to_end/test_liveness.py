@@ -56,7 +56,7 @@ def test_a_callback_that_hears_of_each_batch(tmp_path: Path) -> None:
     _, knobs = inspect(tmp_path, "batch_callback.py")
     assert knobs["steps_per_execution"].state is INERT
     assert knobs["steps_per_execution"].reason == "Watch wants to hear of each batch"
-    assert knobs["steps_per_execution"].evidence == "fit at batch_callback.py:22"
+    assert knobs["steps_per_execution"].evidence == "fit at batch_callback.py:21"
 
 
 def test_interleave(tmp_path: Path) -> None:

@@ -32,11 +32,19 @@ def look(self, dataset=None, *args, **kwargs):
         for node in graph.node:
             if node.op == "ParallelMapDatasetV2":
                 found.setdefault("map", []).append(constant(node.input[-1]))
+            if node.op.startswith("ParallelInterleave"):
+                found["interleave"] = constant(node.input[-1])
+            if node.op.startswith(("Interleave", "ParallelInterleave")):
+                found["cycle"] = constant(node.input[-5 if "Parallel" in node.op else -2])
+            if node.op.startswith("ParallelBatch"):
+                found["batch"] = constant(node.input[2])
             if node.op == "PrefetchDataset":
                 found.setdefault("prefetch", []).append(constant(node.input[1]))
         options = dataset.options()
         found["pool"] = options.threading.private_threadpool_size
         found["inject"] = options.experimental_optimization.inject_prefetch
+        found["autotune"] = options.autotune.enabled
+        found["budget"] = options.autotune.cpu_budget
         found["rewrite"] = options.experimental_optimization.map_parallelization
         seen.append(found)
     make(self, dataset, *args, **kwargs)
@@ -229,3 +237,129 @@ end(arrays=arrays)
         (graph["map"], graph["prefetch"], graph["pool"]) == ([4], [2], 3)
         for graph in seen["graphs"]
     )
+
+
+INTERLEAVE = """
+def slow_first(k):
+    def wait(i):
+        work = tf.reduce_sum(tf.cast(tf.range(tf.where(k % 3 == 0, 300_000, 1)), tf.int64))
+        return k * 1000 + i + tf.cast(work < 0, tf.int64)
+    return tf.data.Dataset.range(11).map(wait)
+options = tf.data.Options()
+options.deterministic = False
+data = tf.data.Dataset.range(20).interleave(slow_first{arguments}).with_options(options)
+end(values=[int(x) for x in data])
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        ", cycle_length=3, block_length=2",
+        ", cycle_length=3, num_parallel_calls=2, deterministic=True",
+        ", num_parallel_calls=tf.data.AUTOTUNE, deterministic=True",
+    ],
+)
+def test_interleave_keeps_its_cycle_and_its_order(
+    run_script: RunScript, tmp_path: Path, arguments: str
+) -> None:
+    """Whatever its parallelism: elements come in the order that the script's own call has."""
+    body = INTERLEAVE.format(arguments=arguments)
+    _, own = look(run_script, tmp_path, body)
+    assert sorted(own["values"]) == [k * 1000 + i for k in range(20) for i in range(11)]
+    cycle = own["graphs"][0]["cycle"]
+    for value, calls in (("8", 8), ("AUTOTUNE", -1), ("sequential", None)):
+        _, seen = look(run_script, tmp_path, body, interleave_parallelism=value)
+        graph = seen["graphs"][0]
+        assert graph["cycle"] == cycle or cycle == -1 < graph["cycle"], value
+        bound = graph["cycle"] if value == "8" else calls  # TensorFlow refuses more calls
+        assert graph.get("interleave") == bound, value
+        assert seen["values"] == own["values"], value
+
+
+def test_a_stateful_interleave_stays_sequential(run_script: RunScript, tmp_path: Path) -> None:
+    """As a map would; and the user is told which stage."""
+    body = """
+def numbers(k):
+    return tf.data.Dataset.from_tensors(tf.py_function(lambda v: v, [k], tf.int64))
+end(values=[int(x) for x in tf.data.Dataset.range(8).interleave(numbers)])
+"""
+    outcome, seen = look(run_script, tmp_path, body, interleave_parallelism="4")
+    assert "interleave" not in seen["graphs"][0]
+    assert seen["values"] == list(range(8))
+    (notice,) = [notice for notice in outcome.notices if notice.kind == "map_kept"]
+    assert notice.text == "this interleave stays sequential: its function is stateful (EagerPyFunc)"
+
+
+def test_batch_and_the_options_reach_the_graph(run_script: RunScript, tmp_path: Path) -> None:
+    """Batches hold the same elements in the same order."""
+    _, seen = look(
+        run_script,
+        tmp_path,
+        PLAIN,
+        batch_parallelism="3",
+        data_autotune="0",
+        data_cpu_budget="2",
+    )
+    graph = seen["graphs"][0]
+    assert (graph["batch"], graph["autotune"], graph["budget"]) == (3, False, 2)
+    assert seen["values"] == EXPECTED
+
+
+ARRAYS = """
+class Heard(tf.keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.batches, self.epochs = [], 0, 0
+    def on_predict_batch_end(self, batch, logs=None):
+        self.sizes.append(len(logs["outputs"]))
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+class Counts(Heard):
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+x = np.ones((64, 4), "float32")
+heard = {kind}()
+model.fit(x, x[:, :1], batch_size=4, epochs=2, verbose=0, callbacks=[heard])
+jit, steps = model.jit_compile is True, int(model.steps_per_execution)
+model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+predicted = model.predict(x, 64, 0, callbacks=[heard])
+assert len(model.predict(x=x, verbose=0)) == 64
+assert len(model.predict(tf.data.Dataset.from_tensor_slices(x).batch(8), verbose=0)) == 64
+end(batches=heard.batches, epochs=heard.epochs, sizes=heard.sizes, jit=jit, steps=steps,
+    predicted=len(predicted), trained=int(heard.model.count_params()))
+"""
+
+
+def test_settings_of_keras(run_script: RunScript, tmp_path: Path) -> None:
+    """fit runs several steps at a time by XLA, predict takes other batches, tf.data's options too.
+
+    Arrays are keras' own pipeline: it gets the options, and nothing else.
+    """
+    _, seen = look(
+        run_script,
+        tmp_path,
+        ARRAYS.format(kind="Heard"),
+        steps_per_execution="4",
+        jit_compile="1",
+        batch_size="16",
+        data_autotune="0",
+        map_parallelism="4",
+    )
+    assert (seen["steps"], seen["jit"], seen["epochs"]) == (4, True, 2)
+    assert seen["sizes"] == [16] * 4
+    assert seen["predicted"] == 64
+    assert [graph["autotune"] for graph in seen["graphs"]] == [False] * len(seen["graphs"])
+    assert seen["graphs"][0].get("map") in (None, [-1])
+
+
+def test_who_wants_to_hear_of_each_batch_does(run_script: RunScript, tmp_path: Path) -> None:
+    """steps_per_execution stays as the script has it where a callback counts batches."""
+    outcome, seen = look(
+        run_script, tmp_path, ARRAYS.format(kind="Counts"), steps_per_execution="4"
+    )
+    assert (seen["steps"], seen["batches"]) == (1, 32)
+    assert "Counts" in "".join(notice.text for notice in outcome.notices)

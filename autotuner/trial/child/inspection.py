@@ -11,7 +11,7 @@ import os
 from typing import Any, Callable
 
 from .callers import user_line
-from .keras_settings import batch_callbacks, callbacks_of
+from .keras_settings import batch_callbacks
 from .pipeline import _called_by_keras_adapter, _stateful_ops, _why_sequential, is_keras_own
 
 _MOST_SITES = 200
@@ -45,6 +45,7 @@ class Inspection:
             build = getattr(dataset_class, name)
             setattr(dataset_class, name, self._recording(build, name, look))
         dataset_class.__iter__ = self._recording_iteration(dataset_class.__iter__)
+        dataset_class.reduce = self._recording_reduction(dataset_class.reduce)
 
     def install_keras(self, keras: Any) -> None:
         """Patch the loops of ``keras.Model``."""
@@ -103,6 +104,17 @@ class Inspection:
 
         return recorded
 
+    def _recording_reduction(self, reduce: Callable[..., Any]) -> Callable[..., Any]:
+        """A loop over a dataset inside a tf.function is converted to this call."""
+
+        @functools.wraps(reduce)
+        def recorded(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._tensorflow.executing_eagerly():
+                self._record("iterate in graph", {})
+            return reduce(dataset, *args, **kwargs)
+
+        return recorded
+
     def _recording_loop(
         self, method: Callable[..., Any], loop: str, base: type
     ) -> Callable[..., Any]:
@@ -111,7 +123,7 @@ class Inspection:
             self._loops.setdefault(
                 (loop, user_line()),
                 {
-                    "batch_callbacks": batch_callbacks(callbacks_of(loop, args, kwargs), base),
+                    "batch_callbacks": batch_callbacks(loop, args, kwargs, base),
                     "run_eagerly": bool(getattr(model, "run_eagerly", False)),
                     "jit_compile": bool(getattr(model, "jit_compile", False) is True),
                 },

@@ -11,11 +11,9 @@ import functools
 from typing import Any
 
 _FUNCTIONS = ("train_function", "test_function", "predict_function")
-_BATCH_HOOKS = tuple(
-    "on_" + part + "batch_" + end
-    for part in ("", "train_", "test_", "predict_")
-    for end in ("begin", "end")
-)
+# whose batches a loop tells its callbacks of; fit also evaluates
+_ENDS = ("begin", "end")
+_BATCHES = {"fit": ("", "train_", "test_"), "evaluate": ("test_",), "predict": ("predict_",)}
 # keras' own that hear of batches only if told to, by which attribute, and its harmless value
 _QUIET_CALLBACKS = {
     "ModelCheckpoint": ("save_freq", "epoch"),
@@ -42,8 +40,11 @@ def apply_keras_settings(
 
     def prepared(model: Any, loop: str, args: Any, kwargs: Any) -> Any:
         if steps_per_execution is not None:
-            hearing = batch_callbacks(callbacks_of(loop, args, kwargs), base)
+            # of this model before any change
+            written = model.__dict__.setdefault("_autotune_steps", _get_steps(model))
+            hearing = batch_callbacks(loop, args, kwargs, base)
             if hearing:
+                _set_steps(model, written)
                 if notice is not None:
                     names = ", ".join(hearing)
                     notice(
@@ -53,9 +54,12 @@ def apply_keras_settings(
                 _set_steps(model, steps_per_execution)
         if jit_compile is not None and getattr(model, "jit_compile", None) != bool(jit_compile):
             _set_jit(model, bool(jit_compile))
-        if batch_size is not None and loop == "predict" and not hasattr(args[0], "element_spec"):
-            return args[:1] + args[2:], dict(kwargs, batch_size=batch_size)
-        return args, kwargs
+        given = args[0] if args else kwargs.get("x")
+        if batch_size is None or loop != "predict" or not _is_arrays(given):
+            return args, kwargs
+        if len(args) > 1:
+            return (given, batch_size, *args[2:]), kwargs
+        return args, dict(kwargs, batch_size=batch_size)
 
     def patch(loop: str) -> None:
         method = getattr(keras.Model, loop)
@@ -71,22 +75,18 @@ def apply_keras_settings(
         patch(loop)
 
 
-def callbacks_of(loop: str, args: Any, kwargs: Any) -> Any:
-    """Return the callbacks given to a call of fit, evaluate or predict, as a list."""
+def batch_callbacks(loop: str, args: Any, kwargs: Any, base: Any) -> Any:
+    """Return the names of callbacks that want to hear of each batch of fit, evaluate or predict."""
     at = _CALLBACKS_AT[loop]
     given = args[at] if len(args) > at else kwargs.get("callbacks")
     if given is None:
         return []
     listed = list(given) if isinstance(given, (list, tuple)) else [given]
-    return [one for item in listed for one in (getattr(item, "callbacks", None) or [item])]
+    each = [one for item in listed for one in (getattr(item, "callbacks", None) or [item])]
+    return [type(one).__name__ for one in each if _hears_batches(loop, one, base)]
 
 
-def batch_callbacks(callbacks: Any, base: Any) -> Any:
-    """Return the names of callbacks that want to hear of each batch."""
-    return [type(one).__name__ for one in callbacks if _hears_batches(one, base)]
-
-
-def _hears_batches(callback: Any, base: Any) -> bool:
+def _hears_batches(loop: str, callback: Any, base: Any) -> bool:
     kind = type(callback)
     own = kind.__module__.split(".")[0] in ("keras", "tf_keras")
     if own and kind.__name__ in ("ProgbarLogger", "History", "CallbackList"):
@@ -94,13 +94,32 @@ def _hears_batches(callback: Any, base: Any) -> bool:
     if own and kind.__name__ in _QUIET_CALLBACKS:
         attribute, harmless = _QUIET_CALLBACKS[kind.__name__]
         return bool(getattr(callback, attribute, harmless) != harmless)
-    for hook in _BATCH_HOOKS:
+    for hook in ["on_" + part + "batch_" + end for part in _BATCHES[loop] for end in _ENDS]:
         if hook in vars(callback) or getattr(kind, hook, None) is not getattr(base, hook, None):
             return True
     return False
 
 
-def _set_steps(model: Any, steps: int) -> None:
+def _is_arrays(x: Any) -> bool:
+    """Tell whether predict cuts it into batches; a dataset or a generator comes in batches."""
+    if isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, (list, tuple)):
+        return all(_is_arrays(one) for one in x)
+    return hasattr(x, "shape")
+
+
+def _get_steps(model: Any) -> Any:
+    """Return the model's steps_per_execution, None before it is compiled."""
+    steps: Any = getattr(model, "_steps_per_execution", None)
+    if steps is None:
+        steps = getattr(model, "steps_per_execution", None)
+    return None if steps is None else int(steps)
+
+
+def _set_steps(model: Any, steps: Any) -> None:
+    if steps is None:
+        return
     variable: Any = getattr(model, "_steps_per_execution", None)
     if hasattr(variable, "assign"):  # keras 2
         if int(variable) != steps:

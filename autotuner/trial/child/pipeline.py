@@ -10,8 +10,8 @@ ops becomes parallel: which draw meets which element is then no longer fixed, so
 where the script has enabled op determinism. The order of elements never changes.
 
 ``interleave_parallelism`` does the same for ``Dataset.interleave``, with the cycle length that the
-script's own call would have, on which the order of elements depends. ``batch_parallelism`` does it
-for ``Dataset.batch``.
+script's own call would have: the order of elements depends on it, and it bounds the number.
+``batch_parallelism`` does it for ``Dataset.batch``.
 
 ``prefetch_depth`` sets the last prefetch of a dataset that is iterated: a number, "AUTOTUNE", or 0
 for none. Where the pipeline has no prefetch at its end, one is appended.
@@ -46,8 +46,29 @@ _RANDOM_OPS = frozenset(
         "SampleDistortedBoundingBoxV2",
     ]
 )
-# these only contain other functions, whose ops are looked at one by one; Assert has no state
-_HARMLESS_OPS = frozenset(["StatefulPartitionedCall", "If", "While", "Case", "Assert"])
+# these only contain other functions, whose ops are looked at one by one; Assert has no state;
+# sources of datasets, as in an interleave, are marked so that TensorFlow does not fold them away
+_HARMLESS_OPS = frozenset(
+    [
+        "StatefulPartitionedCall",
+        "If",
+        "While",
+        "Case",
+        "Assert",
+        "CSVDataset",
+        "CSVDatasetV2",
+        "FixedLengthRecordDataset",
+        "FixedLengthRecordDatasetV2",
+        "ListDataset",
+        "RangeDataset",
+        "SparseTensorSliceDataset",
+        "TensorDataset",
+        "TensorSliceDataset",
+        "TextLineDataset",
+        "TFRecordDataset",
+        "TFRecordDatasetV2",
+    ]
+)
 _THIN_STAGES = ("OptionsDataset", "RepeatDataset", "TakeDataset")
 
 
@@ -80,7 +101,7 @@ def apply_data_settings(
     def number(setting: Any) -> Any:
         return tf.data.AUTOTUNE if setting == "AUTOTUNE" else setting
 
-    def judged(build: Any, setting: Any, calls: Any, deterministic: Any) -> Any:
+    def judged(stage: str, build: Any, setting: Any, calls: Any, deterministic: Any) -> Any:
         """Build a stage with a function, ``build(calls, deterministic)``, as the setting says."""
         if setting == "sequential":
             return build(None, None)
@@ -91,12 +112,13 @@ def apply_data_settings(
         refusal = _why_sequential(stateful)
         if refusal is not None:
             if notice is not None:
-                notice("map_kept", "this map stays sequential: " + refusal)
+                notice("map_kept", f"this {stage} stays sequential: {refusal}")
             return build(calls, deterministic)
         if stateful and notice is not None:
             notice(
                 "map_randomness",
-                "this map draws random numbers: which draw meets which element changes in parallel",
+                f"this {stage} draws random numbers: "
+                "which draw meets which element changes in parallel",
             )
         return parallel
 
@@ -113,7 +135,7 @@ def apply_data_settings(
 
         if _called_by_keras_adapter() or kwargs.get("synchronous"):
             return build(num_parallel_calls, deterministic)
-        return judged(build, map_parallelism, num_parallel_calls, deterministic)
+        return judged("map", build, map_parallelism, num_parallel_calls, deterministic)
 
     def tuned_interleave(
         self: Any,
@@ -128,11 +150,14 @@ def apply_data_settings(
         cycle = _cycle_length(cycle_length, num_parallel_calls)
 
         def build(calls: Any, ordered: Any) -> Any:
+            if calls is not None and cycle > 0:
+                calls = min(calls, cycle)  # TensorFlow refuses more, of which none would run
             return build_interleave(
                 self, map_func, cycle, block_length, calls, ordered, *args, **kwargs
             )
 
-        return judged(build, interleave_parallelism, num_parallel_calls, deterministic)
+        setting = interleave_parallelism
+        return judged("interleave", build, setting, num_parallel_calls, deterministic)
 
     def tuned_batch(
         self: Any,
@@ -195,12 +220,15 @@ def apply_data_settings(
 def _cycle_length(written: Any, calls: Any) -> Any:
     """Return the cycle length of an interleave, which without one depends on its parallelism.
 
-    As TensorFlow's kernels choose it: the CPUs, or the parallelism where that is less.
+    As TensorFlow's kernels choose it (interleave_dataset_op.cc, parallel_interleave_dataset_op.cc):
+    the CPUs; the parallelism where that is less; a third of the CPUs where it is AUTOTUNE.
     """
     if written is not None and int(written) > 0:
         return written
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus if calls is None or int(calls) < 1 else min(int(calls), cpus)
+    if calls is None:
+        return cpus
+    return -(-cpus // 3) if int(calls) < 1 else min(int(calls), cpus)
 
 
 def _called_by_keras_adapter() -> bool:
