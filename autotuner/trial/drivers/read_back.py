@@ -9,7 +9,7 @@ returns what was configured and not what is. Standard library and TensorFlow onl
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import ctypes
 import importlib
 import json
@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 MARK = "AUTOTUNE_READ_BACK "
@@ -48,26 +49,53 @@ def main() -> None:
     sys.stdout.write("\n" + MARK + json.dumps({"facts": found, "read": read}) + "\n")
 
 
-def _threads() -> collections.Counter[str]:
-    counts: collections.Counter[str] = collections.Counter()
+_REPEATS = 100
+_WORKED = 10  # a thread of the pool gets the CPU about once for each repeat
+
+
+def _threads() -> dict[int, str]:
+    """Return the names of the process' threads by their identifiers."""
+    found = {}
     for task in os.listdir("/proc/self/task"):
-        try:
-            with open("/proc/self/task/" + task + "/comm") as file:
-                counts[file.read().strip()] += 1
-        except OSError:
-            continue
-    return counts
+        with contextlib.suppress(OSError), open("/proc/self/task/" + task + "/comm") as file:
+            found[int(task)] = file.read().strip()
+    return found
+
+
+def _times_on_cpu(threads: Iterable[int]) -> dict[int, int]:
+    """Return how often each thread has been given a CPU."""
+    found = {}
+    for thread in threads:
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as file:
+            found[thread] = int(file.read().split()[2])
+    return found
 
 
 def _read_pools(tf: Any, read: dict[str, Any]) -> None:
-    """Count the threads that the first op starts; it is none of oneDNN's."""
-    with open("/proc/self/comm") as file:
-        own = file.read().strip()
-    before = _threads()
-    tf.add(tf.constant(1.0), 1.0).numpy()
-    after = _threads()
-    read["intra_op"] = [after[own] - before[own], "threads that the first op has started"]
-    read["inter_op"] = [after["tf_Compute"], "threads named tf_Compute"]
+    """Count the threads that work on one op, which is none of oneDNN's, and those that do not.
+
+    TensorFlow starts both pools with its first op. An op in a pool of one runs in the caller.
+    Newer builds name the threads between ops, in older ones they are those that did nothing.
+    """
+    before = set(_threads())
+    tf.config.list_logical_devices()
+    names = {thread: name for thread, name in _threads().items() if thread not in before}
+    x = tf.ones([2048, 2048])
+    (x * 1.5).numpy()
+    start = _times_on_cpu(names)
+    for _ in range(_REPEATS):
+        y = x * 1.5
+    y.numpy()
+    end = _times_on_cpu(names)
+    worked = [thread for thread in start if end.get(thread, 0) - start[thread] >= _WORKED]
+    intra = max(1, len(worked))
+    read["intra_op"] = [intra, "threads that worked on one op"]
+    named = sum(name == "tf_Compute" for name in names.values())
+    read["inter_op"] = (
+        [named, "threads named tf_Compute"]
+        if named
+        else [len(names) - intra, "threads that TensorFlow started and that do not work on one op"]
+    )
 
 
 def _read_onednn(read: dict[str, Any]) -> None:
@@ -220,7 +248,7 @@ def _read_auto_jit(tf: Any, read: dict[str, Any]) -> None:
     chain = tf.function(steps)
     for _ in range(3):
         chain(tf.ones([64, 64])).numpy()
-    compiled = any("XLA" in name for name in _threads())
+    compiled = any("XLA" in name for name in _threads().values())
     read["auto_jit"] = ["on" if compiled else "off", "threads of XLA's after a chain of ops"]
 
 
