@@ -39,6 +39,7 @@ def inspect(folder: Path, script: str) -> tuple[Evidence, dict[str, Liveness]]:
 def test_no_tf_data(tmp_path: Path) -> None:
     """Arrays: nothing of the user's to map or prefetch, but keras' own pipeline is tuned."""
     evidence, knobs = inspect(tmp_path, "fit_arrays.py")
+    assert {site.op for site in evidence.sites} == {"iterate by keras"}
     assert evidence.onednn_runtime == "threadpool"
     states = {name: knobs[name].state for name in ("map_parallelism", "prefetch_depth")}
     assert states == {"map_parallelism": INERT, "prefetch_depth": INERT}
@@ -49,6 +50,13 @@ def test_no_tf_data(tmp_path: Path) -> None:
     for name in ("omp_num_threads", "kmp_blocktime", "kmp_affinity", "mkl_num_threads"):
         assert knobs[name].state is INERT
         assert "threadpool" in knobs[name].evidence or "libmkl" in knobs[name].evidence
+
+
+def test_a_dataset_given_to_keras(tmp_path: Path) -> None:
+    """It is the user's own."""
+    evidence, knobs = inspect(tmp_path, "fit_dataset.py")
+    assert evidence.at("iterate")
+    assert knobs["prefetch_depth"].state is LIVE
 
 
 def test_a_callback_that_hears_of_each_batch(tmp_path: Path) -> None:

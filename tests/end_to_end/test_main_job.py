@@ -49,7 +49,7 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
         assert text.splitlines()[-3:] == kept.splitlines()[-3:]
     refused = autotune("export", "own_threads", "--format", "yaml", cwd=tmp_path)
     assert refused.returncode == 1
-    assert "known: env, json, python" in refused.stderr
+    assert "known: dockerfile, env, json, kubernetes, python, serving" in refused.stderr
 
     assert "has not yet met the defaults" in done.stdout
     again = autotune("run", "--study", "own_threads", "--trials", "6", "--pairs", "2", cwd=tmp_path)

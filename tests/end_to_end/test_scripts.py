@@ -179,9 +179,3 @@ def test_finally_blocks_run(
     assert outcome.exit_code == 0
     assert (tmp_path / "marker").read_text() == "ran"
     assert (tmp_path / "marker.atexit").read_text() == "ran"
-
-
-def test_arrays_are_not_taken_for_a_pipeline(run_script: RunScript) -> None:
-    """The datasets that keras builds for arrays are not the script's own."""
-    assert measured(run_script(SCRIPTS / "fit_arrays.py")).facts["datasets_built"] == 0
-    assert measured(run_script(SCRIPTS / "fit_dataset.py")).facts["datasets_built"] > 0

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     [
         ("run", "nothing to tune", "--model SCRIPT"),
         ("run --model none.py", "none.py: no such file", "--model takes"),
-        ("run --model .", "is a folder", "name the Python script"),
+        ("run --model .", "is a folder", "name a Python script, a .keras file"),
         ("run --model syntax.py", "syntax.py:1: ", "read by"),
         ("run --model plain.py", "without importing TensorFlow", None),
         ("run --model crash.py", "crash.py:2: ValueError: boom", "repeat it: sh "),
