@@ -7,7 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import optuna
 from rich.console import Console
 
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
@@ -29,6 +28,7 @@ from autotuner.report.doctor import (
 from autotuner.spec.study_spec import Effort, StudySpec
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.opening import create_study
+from autotuner.study.storage import passing_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.inspection import inspect_build
 from autotuner.trial.probe import probe
@@ -102,7 +102,7 @@ def _examine_script(
     wait: bool,
 ) -> tuple[Build, Evidence, Diagnosis]:
     """Inspect a script and let its defaults meet themselves with other input."""
-    storage = optuna.storages.InMemoryStorage()
+    storage = passing_storage()
     runner = ProcessRunner(environment)
     with (
         open_display(rule_of(spec), as_json=False) as display,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import optuna
 from rich.console import Console
 
 from autotuner.cli.browse import HOME
@@ -25,6 +24,7 @@ from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress
 from autotuner.spec.study_spec import Objective, StudySpec
 from autotuner.study.opening import create_study
+from autotuner.study.storage import passing_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
@@ -85,7 +85,7 @@ def _meet(
     machine = inspect_machine()
     folder = HOME.absolute() / "versus" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     runner = ProcessRunner(dict(os.environ))
-    storage = optuna.storages.InMemoryStorage()
+    storage = passing_storage()
     with (
         open_display(rule, as_json=as_json) as display,
         hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),

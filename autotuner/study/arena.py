@@ -123,8 +123,8 @@ class Arena:
         feed: Feed = Feed.REAL,
     ) -> tuple[Outcome, Comparison | None]:
         """Run a configuration against the resident, or by itself against a control before it."""
-        request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
         if self.method is Method.DUEL:
+            request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
             try:
                 outcome = self._duel(request, folder, measure_s, watch.rounds)
             except DuelImpossibleError as error:
@@ -132,9 +132,22 @@ class Arena:
             else:
                 return outcome, watch.yardstick.compare_duel(outcome)
         watch.reference = control.throughput.value if control.throughput else None
-        outcome = self._runner.run(request, folder, self._heard.phase_entered, watch.windows)
+        outcome = self.alone(configuration, folder, measure_s, watch, feed)
         score = watch.yardstick.score(outcome)
         return outcome, watch.yardstick.compare_scores(score, control.score)
+
+    def alone(
+        self,
+        configuration: Configuration,
+        folder: Path,
+        measure_s: float,
+        watch: Watch,
+        feed: Feed,
+    ) -> Outcome:
+        """Run a configuration by itself, with nothing beside it."""
+        self.dismiss()
+        request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
+        return self._runner.run(request, folder, self._heard.phase_entered, watch.windows)
 
     def meet(
         self,

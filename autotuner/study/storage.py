@@ -20,6 +20,12 @@ def quiet_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+def passing_storage() -> optuna.storages.BaseStorage:
+    """Return a storage that is gone with this process."""
+    quiet_optuna()
+    return optuna.storages.InMemoryStorage()
+
+
 def default_url(home: Path) -> str:
     """Return the URL of ``studies.db`` in the ``.autotune`` folder."""
     file = str(home.absolute() / "studies.db")

@@ -345,11 +345,19 @@ class Tuner:
         steps = Yardstick(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
         folder = self._setting.folder / "diagnosis" / feed.value
         watch = Watch(yardstick=steps, incumbent=None, between=self.noise.between)
-        control = self._latest_control()
-        outcome, comparison = self._arena.against_defaults(
-            {}, folder, self._plan.measure_s, watch, control, feed
-        )
-        self._keep_method()
+        comparison = None
+        if self._arena.method is Method.DUEL:
+            outcome, comparison = self._arena.against_defaults(
+                {}, folder, self._plan.measure_s, watch, self._latest_control(), feed
+            )
+            self._keep_method()
+        if comparison is None or self._arena.method is not Method.DUEL:
+            # in steps: what the study knows of the defaults is in its own unit, and may be no rate
+            outcome, real = (
+                self._arena.alone({}, folder / f"alone-{one}", self._plan.measure_s, watch, one)
+                for one in (feed, Feed.REAL)
+            )
+            comparison = steps.compare_scores(steps.score(outcome), steps.score(real))
         done = any(notice.kind == f"fed_{feed.value}" for notice in outcome.notices)
         return comparison if done and outcome.status is Status.MEASURED else None
 

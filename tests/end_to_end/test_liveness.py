@@ -139,7 +139,13 @@ model.fit(x, x[:, :1], batch_size=16, epochs=1000, verbose=0)
 
 @pytest.mark.parametrize(
     ("name", "body"),
-    [("input", WAITS), ("compute", COMPUTES), ("overhead", TINY)],
+    [
+        ("input", WAITS),
+        ("compute", COMPUTES),
+        ("compute", COMPUTES.replace("epochs=100", "epochs=2")),  # too short for duels
+        ("overhead", TINY),
+    ],
+    ids=["input", "compute", "compute-short", "overhead"],
 )
 def test_the_bottleneck(tmp_path: Path, name: str, body: str) -> None:
     """Scripts that are made to wait, to compute, or to do next to nothing are told apart."""
@@ -147,6 +153,7 @@ def test_the_bottleneck(tmp_path: Path, name: str, body: str) -> None:
     script.write_text(body)
     done = autotune("doctor", "--model", script.name, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "A new study" not in done.stderr  # nothing of Optuna's own
     document = json.loads(done.stdout)
     diagnosis = document["diagnosis"]
     assert diagnosis["bottleneck"] == name, diagnosis
