@@ -98,7 +98,7 @@ def _from_quota(machine: Machine, before: Counters, after: Counters) -> Iterator
             advice="fewer threads than the quota has CPUs avoid that: they are part of the search; "
             "for steadier numbers raise the limit to whole CPUs",
         )
-    if machine.usable_cpus <= 1:
+    if machine.affinity_cpus <= 1:  # under a quota of one threads do matter
         yield Cause(
             kind="few_cores",
             text="there is one CPU to run on, so thread settings can hardly matter",

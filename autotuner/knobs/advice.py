@@ -45,7 +45,7 @@ def _from_quota(environment: Mapping[str, str], machine: Machine) -> Iterator[Ca
                 kind="quota_ignored",
                 text=f"the CPU quota is {machine.quota_cpus:g}, but TensorFlow looks at the "
                 f"{machine.affinity_cpus} CPUs of the affinity and starts as many threads",
-                advice=" ".join(f"export {name}={machine.usable_cpus}" for name in unset)
+                advice=" ".join(["export", *(f"{name}={machine.usable_cpus}" for name in unset)])
                 + " (autotune finds what is best)",
             )
 
@@ -97,6 +97,8 @@ def _from_inert(environment: Mapping[str, str], build: Build) -> Iterator[Cause]
 
 
 def _from_onednn(environment: Mapping[str, str], build: Build) -> Iterator[Cause]:
+    if build.package.startswith("intel"):
+        return  # always on there, and told by another variable
     if "TF_ENABLE_ONEDNN_OPTS" not in environment:
         state = "on" if build.onednn_default else "off"
         yield Cause(

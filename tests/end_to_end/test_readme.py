@@ -38,9 +38,11 @@ def quick(line: str) -> list[str]:
         return [*words, "--pairs", "2", "--effort", "fast"]
     if words[:2] != ["autotune", "run"]:
         return words
-    trials = "2" if line == "autotune run --model mymodel.py" else "1"
+    short = ["--trials", "1", "--measure-time", "0.3s"]
+    if line == "autotune run --model mymodel.py":
+        short = ["--trials", "2", "--measure-time", "0.3s", "--pairs", "2", "--effort", "fast"]
     at = words.index("--") if "--" in words else len(words)
-    return [*words[:at], "--trials", trials, "--measure-time", "0.3s", *words[at:]]
+    return [*words[:at], *short, *words[at:]]
 
 
 SAVED = """
