@@ -322,7 +322,7 @@ def compare(
     compare_files(first, second, flags, wait=wait, as_json=as_json)
 
 
-@app.command(name="exec")
+@app.command(name="exec", epilog="autotune exec best.json -- python mymodel.py --epochs 3")
 def execute(
     context: typer.Context,
     best: Annotated[Path, typer.Argument(metavar="BEST.JSON", help="A file made by autotune.")],

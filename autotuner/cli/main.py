@@ -75,7 +75,10 @@ def main(argv: Sequence[str]) -> int:
     except Exit as ended:
         return ended.exit_code
     except TyperException as error:
-        _say(f"error: {error.format_message()}\nhint: see autotune --help, autotune run --help")
+        hint = "see autotune --help, autotune run --help"
+        if own[:1] == ["exec"]:
+            hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
+        _say(f"error: {error.format_message()}\nhint: {hint}")
         return _USAGE
     except (KeyboardInterrupt, Abort):
         return _INTERRUPTED

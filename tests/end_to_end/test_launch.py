@@ -1,5 +1,6 @@
 """``autotune exec`` and ``autotune check`` on real TensorFlow."""
 
+import ctypes.util
 import json
 import os
 import signal
@@ -147,6 +148,10 @@ def test_what_can_t_be_launched_is_said(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert f"error: {message}" in done.stderr
         assert "hint: " in done.stderr
+    best = write_best(tmp_path, dict(THREADS))
+    done = autotune("exec", str(best), "python3", "-c", "pass", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hint: a command goes after --" in done.stderr
 
 
 def of_here(**changes: object) -> dict[str, Any]:
@@ -216,6 +221,25 @@ def test_check_reads_every_knob_back(tmp_path: Path) -> None:
     said = autotune("check", str(write_best(tmp_path, dict(THREADS))), cwd=tmp_path)
     assert "set 4, took effect 4" in said.stdout
     assert said.returncode == 0
+
+
+def test_an_allocator_is_preloaded(tmp_path: Path) -> None:
+    """It is mapped into the process, and what the environment preloads already stays."""
+    allocators = inspect_machine().allocators
+    if not allocators:
+        pytest.skip("no tcmalloc, jemalloc or mimalloc is installed (Debian: libjemalloc2)")
+    configuration: dict[str, object] = {"allocator": allocators[0]}
+    done = autotune("check", str(write_best(tmp_path, configuration)), cwd=tmp_path)
+    assert "set 1, took effect 1" in done.stdout, done.stdout
+    show = "import os; print(os.environ['LD_PRELOAD']); print(open('/proc/self/maps').read())"
+    other = ctypes.util.find_library("z") or "libz.so.1"
+    line = [*AUTOTUNE, "exec", "best.json", "--", *python_of(show)]
+    environment = {**os.environ, "LD_PRELOAD": other}
+    said = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    first = said.stdout.splitlines()[0]
+    assert allocators[0] in first, said.stderr
+    assert other in first
+    assert os.path.realpath(allocators[0]) in said.stdout
 
 
 def test_check_says_what_has_no_effect(tmp_path: Path) -> None:
