@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
 from autotuner.trial.request import TrialRequest
 
-PRELOAD = "LDPRELOAD"
+PRELOAD = "LD_PRELOAD"
 
 
 def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[str, str]:

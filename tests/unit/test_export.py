@@ -246,6 +246,15 @@ def expected() -> dict[str, str]:
     }
 
 
+def test_env_preloads_in_front_of_what_is_there(odd: Export, tmp_path: Path) -> None:
+    """A library that the environment preloads stays; without one there is no colon."""
+    (tmp_path / "best.env").write_text(render_env(odd))
+    for before, after in (("libz.so.1", ":libz.so.1"), ("", "")):
+        script = f'LD_PRELOAD={before}; . ./best.env; echo "$LD_PRELOAD"'
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout == f"{ODD['allocator']}{after}\n", done.stderr
+
+
 def test_kubernetes(odd: Export, tmp_path: Path) -> None:
     """A YAML parser reads a patch with CPUs and variables; kubectl merges it into a deployment."""
     text = render_kubernetes(odd)
