@@ -281,12 +281,11 @@ def test_verify_and_compare(tmp_path: Path) -> None:
     one, other = tmp_path / "one.json", tmp_path / "other.json"
     one.write_text('{"configuration": {"intra_op": 1}}')
     other.write_text('{"configuration": {"intra_op": 1, "inter_op": 1}}')
-    line = [str(one), "--model", model, "--effort", "fast", "--pairs", "4"]
+    line = [str(one), "--model", model, "--effort", "fast", "--pairs", "2"]
     done = autotune("verify", *line, "--fail-under", "50", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "is below the 50 asked for" in done.stdout
-    assert "4 pairs of new processes" in done.stdout
-    line[-1] = "2"
+    assert "2 pairs of new processes" in done.stdout
     done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
