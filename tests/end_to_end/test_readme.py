@@ -40,7 +40,7 @@ def quick(line: str) -> list[str]:
         return words
     short = ["--trials", "1", "--measure-time", "0.3s"]
     if line == "autotune run --model mymodel.py":
-        short = ["--trials", "2", "--measure-time", "0.3s", "--pairs", "0", "--effort", "fast"]
+        short = ["--trials", "2", "--measure-time", "0.3s", "--pairs", "2", "--effort", "fast"]
     at = words.index("--") if "--" in words else len(words)
     return [*words[:at], *short, *words[at:]]
 
