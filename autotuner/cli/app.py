@@ -346,7 +346,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Read back, in a fresh process, which settings of a file take effect here."""
-    from autotuner.cli.execute import check_file
+    from autotuner.cli.check import check_file
 
     if not check_file(best, python=python, as_json=as_json):
         raise typer.Exit(1)

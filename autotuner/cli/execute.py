@@ -1,4 +1,4 @@
-"""``autotune exec`` and ``autotune check``: apply a configuration, and see what takes effect."""
+"""``autotune exec``: start a command with a configuration applied. It imports what that takes."""
 
 import os
 import re
@@ -7,16 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from autotuner.cli.resolve import find_interpreter
 from autotuner.errors import UserError
 from autotuner.export.exported import Exported, machine_differences, read_exported
-from autotuner.knobs.catalogue import KNOBS, as_environment
-from autotuner.launch.check import Effect, check
+from autotuner.knobs.catalogue import as_environment
 from autotuner.launch.command import prepare
 from autotuner.machine import Machine, cpu_list, inspect_machine
-from autotuner.report.effects import effects_as_json, effects_table, summary
 
 # options of python that make it skip sitecustomize, by which the settings come in
 _ISOLATED = re.compile(r"-[a-zA-Z]*[IES]")
@@ -71,32 +66,3 @@ def _check_python(command: Sequence[str]) -> None:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"autotune exec: {text}\n")
-
-
-def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
-    """Carry out ``autotune check``; return whether everything that is set takes effect here.
-
-    Raises:
-        UserError: if the file can't be read, or no TensorFlow can be started.
-    """
-    machine = inspect_machine()
-    exported = read_exported(best, machine)
-    interpreter = find_interpreter(None if python is None else Path(python))
-    found = check(exported, machine, interpreter, dict(os.environ))
-    good = not found.differences and not any(e.effect is Effect.NONE for e in found.effects)
-    if as_json:
-        sys.stdout.write(effects_as_json(found) + "\n")
-        return good
-    console = Console(highlight=False, soft_wrap=True)
-    for line in found.differences:
-        console.print(f"differs: {line}", markup=False)
-    if not found.differences:
-        known = exported.machine is not None and exported.build is not None
-        console.print(
-            "machine and TensorFlow are those that the file was made with"
-            if known
-            else "the file does not say on which machine it was made"
-        )
-    console.print(effects_table(found.effects, KNOBS), soft_wrap=False)
-    console.print(summary(found.effects), markup=False)
-    return good

@@ -1,0 +1,43 @@
+"""``autotune check``: see what takes effect of a configuration."""
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from autotuner.cli.resolve import find_interpreter
+from autotuner.export.exported import read_exported
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.launch.check import Effect, check
+from autotuner.machine import inspect_machine
+from autotuner.report.effects import effects_as_json, effects_table, summary
+
+
+def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
+    """Carry out ``autotune check``; return whether everything that is set takes effect here.
+
+    Raises:
+        UserError: if the file can't be read, or no TensorFlow can be started.
+    """
+    machine = inspect_machine()
+    exported = read_exported(best, machine)
+    interpreter = find_interpreter(None if python is None else Path(python))
+    found = check(exported, machine, interpreter, dict(os.environ))
+    good = not found.differences and not any(e.effect is Effect.NONE for e in found.effects)
+    if as_json:
+        sys.stdout.write(effects_as_json(found) + "\n")
+        return good
+    console = Console(highlight=False, soft_wrap=True)
+    for line in found.differences:
+        console.print(f"differs: {line}", markup=False)
+    if not found.differences:
+        known = exported.machine is not None and exported.build is not None
+        console.print(
+            "machine and TensorFlow are those that the file was made with"
+            if known
+            else "the file does not say on which machine it was made"
+        )
+    console.print(effects_table(found.effects, KNOBS), soft_wrap=False)
+    console.print(summary(found.effects), markup=False)
+    return good
