@@ -16,7 +16,7 @@ _PACKAGES = (
     "tf-nightly",
     "tensorflow",
 )
-_OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
+OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
 
 
 def tensorflow_facts(tensorflow: Any) -> dict[str, Any]:
@@ -75,15 +75,20 @@ def thread_pools() -> dict[str, int]:
     return counts
 
 
-def openmp_runtime() -> str | None:
-    """Return the file name of an OpenMP runtime that is mapped into this process, or None."""
+def mapped_files() -> list[str]:
+    """Return the paths of all files that are mapped into this process, each once, sorted."""
     try:
         with open("/proc/self/maps", errors="replace") as maps:
-            files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}
+            return sorted({line.split()[-1] for line in maps if "/" in line})
     except OSError:
-        return None
-    for library in _OPENMP_LIBRARIES:
-        for file in sorted(files):
+        return []
+
+
+def openmp_runtime() -> str | None:
+    """Return the file name of an OpenMP runtime that is mapped into this process, or None."""
+    files = sorted(os.path.basename(path) for path in mapped_files())
+    for library in OPENMP_LIBRARIES:
+        for file in files:
             if file.startswith((library + ".", library + "-")):
                 return file
     return None

@@ -11,13 +11,14 @@ import os
 from typing import Any, Callable
 
 from .callers import user_line
+from .facts import OPENMP_LIBRARIES, mapped_files
 from .keras_settings import batch_callbacks
 from .pipeline import _called_by_keras_adapter, _stateful_ops, _why_sequential, is_keras_own
 
 _MOST_SITES = 200
 # name in maps: (kind, beginnings of file names)
 _LIBRARIES = {
-    "openmp": ("libiomp5", "libomp", "libgomp"),
+    "openmp": OPENMP_LIBRARIES,
     "mkl": ("libmkl_rt", "libmkl_core"),
     "allocator": ("libtcmalloc", "libjemalloc", "libmimalloc"),
 }
@@ -143,11 +144,7 @@ def _statefulness(built: Any) -> dict[str, Any]:
 
 def mapped_libraries() -> dict[str, list[str]]:
     """Return file names of libraries mapped into this process that read settings of their own."""
-    try:
-        with open("/proc/self/maps", errors="replace") as maps:
-            files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}
-    except OSError:
-        return {}
+    files = {os.path.basename(path) for path in mapped_files()}
     return {
         kind: sorted(f for f in files if f.startswith(beginnings))
         for kind, beginnings in _LIBRARIES.items()

@@ -42,11 +42,16 @@ def main() -> None:
     if "auto_jit" in wanted:
         _read_auto_jit(tf, read)
     _read_process(read, wanted)
-    facts = importlib.import_module("_autotune_child.facts")
+    facts = _facts()
     found = facts.tensorflow_facts(tf)
     found["openmp"] = facts.openmp_runtime()
     found["python"] = ".".join(str(part) for part in sys.version_info[:3])
     sys.stdout.write("\n" + MARK + json.dumps({"facts": found, "read": read}) + "\n")
+
+
+def _facts() -> Any:
+    """Return the module of that name, of which autotune exec has loaded the package."""
+    return importlib.import_module("_autotune_child.facts")
 
 
 _REPEATS = 100
@@ -118,16 +123,14 @@ def _run_convolution(tf: Any) -> None:
 
 
 def _mapped(*beginnings: str) -> str | None:
-    with open("/proc/self/maps", errors="replace") as maps:
-        files = sorted({line.split()[-1] for line in maps if "/" in line})
-    for file in files:
+    for file in _facts().mapped_files():
         if os.path.basename(file).startswith(beginnings):
-            return file
+            return str(file)
     return None
 
 
 def _read_openmp(read: dict[str, Any]) -> None:
-    file = _mapped("libiomp5", "libomp", "libgomp")
+    file = _mapped(*_facts().OPENMP_LIBRARIES)
     nothing = "no OpenMP runtime in the process"
     if file is None:
         for name in ("omp_num_threads", "kmp_blocktime", "kmp_affinity"):
@@ -248,7 +251,7 @@ def _read_auto_jit(tf: Any, read: dict[str, Any]) -> None:
     chain = tf.function(steps)
     for _ in range(3):
         chain(tf.ones([64, 64])).numpy()
-    compiled = any("XLA" in name for name in _threads().values())
+    compiled = any("XLA" in name for name in _facts().thread_pools())
     read["auto_jit"] = ["on" if compiled else "off", "threads of XLA's after a chain of ops"]
 
 
