@@ -59,7 +59,7 @@ class SimulatedRunner:
     of deviations; ``noise``: the same of the windows or turns of one process. ``drift``: the
     machine's speed over time. ``resident_duels``: how many duels a resident lives. ``others``: CPUs
     that other processes use, by time. ``first``: speed of a resident, as a part of what it would be
-    alone.
+    alone. ``log``: what each process prints, into a real file in its folder.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class SimulatedRunner:
         numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5,
         rounds: int | None = None,
         first: float = 1.0,
+        log: str | None = None,
         seed: object = 0,
     ) -> None:
         self._speed = speed
@@ -98,6 +99,7 @@ class SimulatedRunner:
         self._numerics = numerics
         self._rounds = rounds
         self._first = first
+        self._log = log
         self._random = random.Random(str(seed))
         self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
         self.now = 0.0
@@ -112,7 +114,10 @@ class SimulatedRunner:
     def _process_factor(self) -> float:
         return math.exp(next(self._processes))
 
-    def _begin(self, request: TrialRequest) -> None:
+    def _begin(self, request: TrialRequest, folder: Path) -> None:
+        if self._log is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "output.log").write_text(self._log, encoding="utf-8")
         self.before_run(len(self.requests))
         self.requests.append(request)
         self.now += self._trial_s
@@ -149,7 +154,13 @@ class SimulatedRunner:
         )
 
     def _failed(self, status: Status, folder: Path) -> Outcome:
-        return Outcome(status=status, folder=folder, reason="simulated", elapsed_s=self._trial_s)
+        return Outcome(
+            status=status,
+            folder=folder,
+            reason="simulated",
+            last_lines=tuple((self._log or "").splitlines()),
+            elapsed_s=self._trial_s,
+        )
 
     def run(
         self,
@@ -165,7 +176,7 @@ class SimulatedRunner:
             if isinstance(speed, Status):
                 return self._failed(speed, folder)
             return self._outcome(request, folder, ())
-        self._begin(request)
+        self._begin(request, folder)
         on_phase(Phase.MEASURE)
         speed = self._speed(request.configuration)
         if isinstance(speed, Status):
@@ -186,7 +197,7 @@ class SimulatedRunner:
         on_phase: Callable[[Phase], None] = ignore_phase,
     ) -> Iterator[SimulatedResident]:
         """Start a resident."""
-        self._begin(request)
+        self._begin(request, folder)
         folder.mkdir(parents=True, exist_ok=True)
         speed = self._speed(request.configuration)
         if isinstance(speed, Status):
@@ -207,7 +218,7 @@ class SimulatedRunner:
     ) -> Outcome:
         """Let a request meet a resident."""
         assert isinstance(resident, SimulatedResident)
-        self._begin(request)
+        self._begin(request, folder)
         self.duels += 1
         on_phase(Phase.MEASURE)
         speed = self._speed(request.configuration)

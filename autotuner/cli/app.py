@@ -393,6 +393,58 @@ def show(
     show_study(study, storage_url=storage)
 
 
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    kind: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write.  [default: report.html in the study's folder for html, else "
+            "standard output]"
+        ),
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write what a study has shown: one page to read, Markdown for pull requests, or JSON."""
+    from autotuner.cli.report import report_study
+
+    report_study(study, kind=kind, output=output, storage_url=storage)
+
+
+@app.command()
+def dashboard(
+    storage: StorageOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Let nothing be changed from the browser.")
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AUTOTUNE_DASHBOARD_TOKEN",
+            help="Let in only who gives it, on a login page or as a bearer token.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name by which the server is reached; may be repeated."),
+    ] = None,
+) -> None:
+    """Browse studies in optuna-dashboard, also while one is running."""
+    from autotuner.cli.dashboard import serve
+
+    serve(
+        storage_url=storage,
+        host=host,
+        port=port,
+        allowed=allow_host or (),
+        token=token,
+        read_only=read_only,
+    )
+
+
 @app.command(name="list")
 def list_studies(storage: StorageOption = None) -> None:
     """List all studies."""

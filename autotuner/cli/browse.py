@@ -1,74 +1,60 @@
 """``autotune export``, ``show`` and ``list``: reading studies."""
 
+import shlex
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import optuna
 from rich.console import Console
 
-from autotuner import __version__
 from autotuner.errors import UserError, did_you_mean
-from autotuner.export.content import Export, notices_for
 from autotuner.export.formats import RENDERERS, Format
-from autotuner.report.progress import notice_text
+from autotuner.report.contents import Contents, gather
 from autotuner.report.tables import result_table, studies_table, trials_table
-from autotuner.report.wording import disturbance_text, drift_text, noise_lines
+from autotuner.report.wording import (
+    disturbance_text,
+    drift_text,
+    noise_lines,
+    notice_text,
+    own_text,
+)
 from autotuner.study.opening import load_facts, load_study
-from autotuner.study.record import StudyFacts, read_noise, read_records, read_study_facts
-from autotuner.study.settings import read_spec
+from autotuner.study.record import read_records, read_study_facts
 from autotuner.study.storage import default_url, open_storage
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of
-from autotuner.verdict.payback import time_spent_s
 from autotuner.verdict.sentences import further_sentences, ratio_text
 from autotuner.verdict.sequential import rule_of
 
 HOME = Path(".autotune")
 
 
-def make_export(study: optuna.Study, facts: StudyFacts, decision: Decision) -> Export:
-    """Return what the files say, as of now."""
-    return Export(
-        study=study.study_name,
-        created=datetime.now().astimezone(),
-        version=__version__,
-        facts=facts,
-        decision=decision,
-        notices=notices_for(
-            decision.deployed.configuration, facts, read_records(study.get_trials(deepcopy=False))
-        ),
-        tuning_s=time_spent_s(study.get_trials(deepcopy=False)),
-    )
-
-
-def remarks(study: optuna.Study, facts: StudyFacts, export: Export) -> Iterator[str]:
+def remarks(contents: Contents) -> Iterator[str]:
     """Yield what is to be said besides the result in one sentence."""
-    decision = export.decision
-    records = read_records(study.get_trials(deepcopy=False))
-    noise = read_noise(study)
+    decision, records = contents.decision, contents.records
     if decision.own is not None:
-        yield (
-            f"the script with its own settings, as it is today, ran at "
-            f"{ratio_text(decision.own.gain)} TensorFlow's defaults in the search."
-        )
-    yield from further_sentences(decision, export.payback)
+        yield own_text(decision.own)
+    yield from further_sentences(decision, contents.export.payback)
+    noise = contents.noise
     said = [drift_text(records), None if noise is None else disturbance_text(records, noise)]
     yield from (text for text in said if text is not None)
 
 
-def _open(
-    study: str, storage_url: str | None, *, export_anyway: bool = False
-) -> tuple[optuna.Study, StudyFacts, Decision]:
+def open_contents(study: str, storage_url: str | None, *, export_anyway: bool = False) -> Contents:
+    """Return what there is to say of a study.
+
+    Raises:
+        UserError: if there is no such study, or its defaults have not been measured.
+    """
     storage = open_storage(storage_url or default_url(HOME), create=False)
     opened = load_study(storage, study)
-    facts = load_facts(opened)
-    decision = decision_of(opened, facts, export_anyway=export_anyway)
-    if decision is None:
-        hint = f"go on with it: autotune run --study {study}"
+    load_facts(opened)
+    contents = gather(opened, export_anyway=export_anyway)
+    if contents is None:
+        hint = f"go on with it: autotune run --study {shlex.quote(study)}"
         raise UserError(f'study "{study}": the defaults were not measured yet', hint=hint)
-    return opened, facts, decision
+    return contents
 
 
 def export_study(
@@ -78,8 +64,8 @@ def export_study(
     if kind not in [known.value for known in Format]:
         hint = did_you_mean(kind, [known.value for known in Format])
         raise UserError(f'--format: unknown format "{kind}"', hint=hint)
-    opened, facts, decision = _open(study, storage_url, export_anyway=export_anyway)
-    text = RENDERERS[Format(kind)](make_export(opened, facts, decision))
+    contents = open_contents(study, storage_url, export_anyway=export_anyway)
+    text = RENDERERS[Format(kind)](contents.export)
     if output is None:
         sys.stdout.write(text)
         return
@@ -91,10 +77,11 @@ def export_study(
 
 def show_study(study: str, *, storage_url: str | None) -> None:
     """Print a study's result and its trials."""
-    opened, facts, decision = _open(study, storage_url)
+    contents = open_contents(study, storage_url)
+    export, facts = contents.export, contents.facts
     console = Console(highlight=False)
     identity = facts.identity
-    console.print(f"study {opened.study_name}: {identity.model}", markup=False, soft_wrap=True)
+    console.print(f"study {export.study}: {identity.model}", markup=False, soft_wrap=True)
     console.print(f"machine: {identity.machine}", markup=False, soft_wrap=True)
     console.print(
         f"versions: TensorFlow {facts.build.tensorflow}, keras {facts.build.keras or '-'}, "
@@ -102,20 +89,17 @@ def show_study(study: str, *, storage_url: str | None) -> None:
         markup=False,
     )
     console.print(f"a step is: {facts.source} {facts.phase}\n", markup=False)
-    console.print(result_table(decision, facts))
-    export = make_export(opened, facts, decision)
+    console.print(result_table(contents.decision, facts))
     console.print(f"\n{export.sentence}", markup=False, soft_wrap=True)
-    for line in remarks(opened, facts, export):
+    for line in remarks(contents):
         console.print(line, markup=False, soft_wrap=True)
-    noise, spec = read_noise(opened), read_spec(opened)
-    if noise is not None and spec is not None:
-        rule = rule_of(spec)
-        for line in noise_lines(noise, rule):
+    if contents.noise is not None:
+        for line in noise_lines(contents.noise, rule_of(contents.spec)):
             console.print(line, markup=False, soft_wrap=True)
     console.print()
     for notice in export.notices:
         console.print(f"note: {notice_text(notice)}", markup=False, soft_wrap=True)
-    console.print(trials_table(read_records(opened.get_trials(deepcopy=False)), facts))
+    console.print(trials_table(contents.records, facts))
 
 
 def list_all(*, storage_url: str | None) -> None:

@@ -12,19 +12,25 @@ import optuna
 from optuna.storages import BaseStorage
 from rich.console import Console
 
-from autotuner.cli.browse import HOME, make_export, remarks
+from autotuner.cli.browse import HOME, remarks
+from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
 from autotuner.machine import inspect_machine
 from autotuner.machine_lock import hold_machine
-from autotuner.report.progress import JsonProgress, Progress, make_progress, notice_text
+from autotuner.report.contents import Contents, gather
+from autotuner.report.dashboard_pages import DashboardPages
+from autotuner.report.progress import JsonProgress, Progress, make_progress
 from autotuner.report.tables import result_table
+from autotuner.report.wording import notice_text
 from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.throughput import less_is_better
+from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
 from autotuner.study.identity import claim_folder, identify
+from autotuner.study.listening import Listeners
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
-from autotuner.study.record import StudyFacts, read_study_facts
+from autotuner.study.record import read_study_facts
 from autotuner.study.samplers import check_sampler
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage, shown_url
@@ -32,7 +38,6 @@ from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
-from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import ratio_text
@@ -77,6 +82,7 @@ def run_study(
         study = _open(storage, name, spec)
         check_same(study, identify(spec, machine, build))
         write_spec(study, spec)
+        pages = DashboardPages(study, storage)
         setting = Setting(
             study=study,
             storage=storage,
@@ -86,13 +92,28 @@ def run_study(
             python=python,
             folder=folder,
             runner=runner,
-            listener=display,
+            listener=Listeners([display, pages]),
+            artifacts=_artifacts(display),
         )
         with Tuner(setting) as tuner:
             _tune(tuner, study, storage, display)
-    decision = decision_of(study, tuner.facts, export_anyway=export_anyway)
-    if decision is not None:
-        _finish(tuner.facts, study, decision, folder, storage_url, as_json=as_json)
+    contents = gather(study, export_anyway=export_anyway)
+    if contents is not None:
+        paths = write_files(folder, contents.export)
+        page = write_page(contents, folder)
+        pages.refresh()
+        if setting.artifacts is not None:
+            keep_study_files(setting.artifacts, study, paths)
+        _finish(contents, paths, page, storage_url, as_json=as_json)
+
+
+def _artifacts(display: Progress) -> ArtifactStore | None:
+    """Return where trials' files are kept; without it a study runs as well."""
+    try:
+        return artifact_store(HOME)
+    except OSError as error:
+        display.say(f"note: the dashboard will not have the trials' files: {error}")
+        return None
 
 
 def _settle(spec: StudySpec | None, flags: Flags, storage: BaseStorage) -> tuple[StudySpec, str]:
@@ -191,41 +212,31 @@ def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> N
 
 
 def _finish(
-    facts: StudyFacts,
-    study: optuna.Study,
-    decision: Decision,
-    folder: Path,
-    storage_url: str | None,
-    *,
-    as_json: bool,
+    contents: Contents, paths: list[Path], page: Path, storage_url: str | None, *, as_json: bool
 ) -> None:
-    export = make_export(study, facts, decision)
-    paths = write_files(folder, export)
+    export, facts, decision = contents.export, contents.facts, contents.decision
     if as_json:
-        JsonProgress().result(render_json(export), [str(path) for path in paths])
+        JsonProgress().result(render_json(export), [str(path) for path in (*paths, page)])
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(result_table(decision, facts), soft_wrap=False)
     console.print("(search: gains over the defaults beside them, pooled; final: new processes)")
     console.print(f"\n{export.sentence}", markup=False)
-    for line in remarks(study, facts, export):
+    for line in remarks(contents):
         console.print(line, markup=False)
     for notice in export.notices:
         console.print(f"note: {notice_text(notice)}", markup=False)
     if not decision.deploys_best:
         console.print("\nThe files hold TensorFlow's defaults, written out:")
     shown = {path.suffix: os.path.relpath(path) for path in paths}
-    url = (
-        shown_url(storage_url)
-        if storage_url
-        else f"sqlite:///{os.path.relpath(HOME / 'studies.db')}"
-    )
+    option = f" --storage {shlex.quote(shown_url(storage_url))}" if storage_url else ""
     console.print(
         f"\nshell:     source {shlex.quote(shown['.env'])}\n"
         f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
         f"json:      {shown['.json']}\n"
-        f"trials:    autotune show {shlex.quote(study.study_name)}\n"
-        f"browse:    optuna-dashboard {url}",
+        f"report:    {shlex.quote(os.path.relpath(page))}\n"
+        f"trials:    autotune show {shlex.quote(export.study)}\n"
+        f"browse:    autotune dashboard{option}",
         markup=False,
     )
     sys.stdout.flush()

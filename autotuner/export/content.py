@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
+import optuna
+
+from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
-from autotuner.study.record import StudyFacts, TrialRecord, configuration_key
+from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.payback import Payback, payback
+from autotuner.verdict.payback import Payback, payback, time_spent_s
 from autotuner.verdict.sentences import further_sentences, sentence
 
 
@@ -73,6 +76,20 @@ class Export:
     def changes_of_order(self) -> list[Notice]:
         """Return where the configuration changes which random draw meets which element."""
         return [notice for notice in self.notices if notice.kind == "map_randomness"]
+
+
+def export_of(study: optuna.Study, facts: StudyFacts, decision: Decision) -> Export:
+    """Return what the files say of a study, as of now."""
+    trials = study.get_trials(deepcopy=False)
+    return Export(
+        study=study.study_name,
+        created=datetime.now().astimezone(),
+        version=__version__,
+        facts=facts,
+        decision=decision,
+        notices=notices_for(decision.deployed.configuration, facts, read_records(trials)),
+        tuning_s=time_spent_s(trials),
+    )
 
 
 def notices_for(

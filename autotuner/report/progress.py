@@ -1,7 +1,7 @@
 """Progress while a study runs: live on a terminal, plain lines elsewhere, JSON for machines.
 
-All three hear the same things (:class:`autotuner.study.tuner.Listener`). The live display redraws
-at most twice a second, so as not to disturb what is being measured.
+All three hear the same things (:class:`autotuner.study.listening.Listener`). The live display
+redraws at most twice a second, so as not to disturb what is being measured.
 """
 
 import dataclasses
@@ -22,16 +22,17 @@ from autotuner.report.wording import (
     describe,
     inert_lines,
     noise_lines,
+    notice_text,
     result_text,
     role_text,
     trial_text,
 )
 from autotuner.spec.duration import format_duration
 from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.listening import Listener
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, StudyFacts, TrialRecord
-from autotuner.study.tuner import Listener
-from autotuner.trial.outcome import Notice, Phase
+from autotuner.trial.outcome import Phase
 from autotuner.verdict.sequential import Finding, Rule
 
 _REDRAWS_PER_SECOND = 2
@@ -45,14 +46,6 @@ class Progress(Listener, Protocol):
 
     def close(self) -> None:
         """Give the screen back."""
-
-
-def notice_text(notice: Notice) -> str:
-    """Return a notice as the user reads it."""
-    text = f"{notice.where}: {notice.text}" if notice.where else notice.text
-    if notice.kind == "override":
-        text += "; trials ignore it. Remove that line when you use the exported files"
-    return text
 
 
 class _Lines:

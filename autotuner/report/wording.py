@@ -8,6 +8,9 @@ from autotuner.knobs.liveness import Liveness, State
 from autotuner.statistics.throughput import Throughput
 from autotuner.study.noise import DISTURBING_CORES, Method, Noise
 from autotuner.study.record import Role, TrialRecord
+from autotuner.trial.outcome import Notice
+from autotuner.verdict.decision import Candidate
+from autotuner.verdict.sentences import ratio_text
 from autotuner.verdict.sequential import FIRST_LOOK, Rule, detectable
 
 
@@ -74,6 +77,22 @@ def gain_text(record: TrialRecord) -> str:
     if record.gain_low is None or record.gain_high is None:
         return f"{record.gain:.2f}x"
     return f"{record.gain:.2f}x ({record.gain_low:.2f}-{record.gain_high:.2f})"
+
+
+def notice_text(notice: Notice) -> str:
+    """Return a notice as the user reads it."""
+    text = f"{notice.where}: {notice.text}" if notice.where else notice.text
+    if notice.kind == "override":
+        text += "; trials ignore it. Remove that line when you use the exported files"
+    return text
+
+
+def own_text(own: Candidate) -> str:
+    """Return how the script does with its own settings."""
+    return (
+        f"the script with its own settings, as it is today, ran at {ratio_text(own.gain)} "
+        f"TensorFlow's defaults in the search."
+    )
 
 
 def percent(deviation: float) -> str:

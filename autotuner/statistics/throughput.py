@@ -65,6 +65,12 @@ def _count(of: Window | Turn, unit: Unit) -> float:
     return (of.samples or 0) if unit is Unit.SAMPLES else of.steps
 
 
+def window_rates(outcome: Outcome, unit: Unit) -> list[float]:
+    """Return the rate of each window that counts, in their order."""
+    windows = [w for w in measured_windows(outcome) if w.duration_s > 0 and w.steps > 0]
+    return [_count(window, unit) / window.duration_s for window in windows]
+
+
 def summarize(outcome: Outcome, *, count_samples: bool) -> Throughput | None:
     """Return the throughput of a measured trial, or None if it has no usable window.
 
@@ -73,16 +79,15 @@ def summarize(outcome: Outcome, *, count_samples: bool) -> Throughput | None:
         count_samples: count samples where the batch size is known, else steps. All trials of a
             study must count the same.
     """
-    windows = [w for w in measured_windows(outcome) if w.duration_s > 0 and w.steps > 0]
-    if not windows:
-        return None
     if outcome.source == "process":
         unit = Unit.RUNS
     elif count_samples and knows_samples(outcome):
         unit = Unit.SAMPLES
     else:
         unit = Unit.STEPS
-    rates = [_count(window, unit) / window.duration_s for window in windows]
+    rates = window_rates(outcome, unit)
+    if not rates:
+        return None
     value = median(rates)
     if not (math.isfinite(value) and value > 0):
         return None

@@ -8,6 +8,7 @@ import enum
 import json
 import warnings
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from autotuner.statistics.throughput import (
     Unit,
     score_unit,
     step_percentiles_ms,
+    window_rates,
 )
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
@@ -84,6 +86,20 @@ class StudyFacts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a trial took, as flat numbers by which the dashboard sorts. None: not known.
+
+    ``step_ms_*``: percentiles of the lengths of steps. ``cpu_s``: of the script and its workers.
+    """
+
+    step_ms_p50: float | None = None
+    step_ms_p95: float | None = None
+    step_ms_p99: float | None = None
+    cpu_s: float | None = None
+    peak_rss_mib: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """One trial. ``pair`` numbers final pairs.
 
@@ -91,6 +107,7 @@ class TrialRecord:
     the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
     it; more than 1 is better. None where the trial does not count, as after a failure.
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
+    ``last_lines``: of the script's output, where it failed. ``started``: local time.
     """
 
     number: int
@@ -111,10 +128,16 @@ class TrialRecord:
     pair: int | None = None
     notices: tuple[Notice, ...] = ()
     others_cores: float | None = None
+    figures: Figures = Figures()
+    last_lines: tuple[str, ...] = ()
+    started: datetime | None = None
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
         return configuration_key(effective({**default, **self.configuration}, default))
+
+
+_FIGURES = [field.name for field in dataclasses.fields(Figures)]
 
 
 def configuration_key(configuration: Configuration) -> str:
@@ -240,6 +263,8 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, measurement: Measuremen
         trial.set_user_attr("threads", outcome.facts["thread_pools"])
     for name, value in _flat_cost(outcome).items():
         trial.set_user_attr(name, value)
+    if outcome.status is not Status.MEASURED and outcome.last_lines:
+        trial.set_user_attr("last_lines", list(outcome.last_lines))
     if measurement.score is not None:
         trial.set_user_attr("score", measurement.score)
     if comparison is not None:
@@ -256,6 +281,8 @@ def write_outcome(trial: optuna.Trial, outcome: Outcome, measurement: Measuremen
         trial.set_user_attr("throughput_high", throughput.high)
         trial.set_user_attr("unit", throughput.unit.value)
         trial.set_user_attr("windows", throughput.windows)
+        for number, rate in enumerate(window_rates(outcome, throughput.unit)):
+            trial.report(rate, number)
 
 
 def _flat_cost(outcome: Outcome) -> dict[str, float]:
@@ -321,6 +348,9 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
         pair=attributes.get("pair"),
         notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
         others_cores=attributes.get("others_cores"),
+        figures=Figures(**{name: attributes.get(name) for name in _FIGURES}),
+        last_lines=tuple(attributes.get("last_lines", ())),
+        started=trial.datetime_start,
     )
 
 

@@ -1,9 +1,9 @@
 """The loop of a study: which trial comes next, run it, tell Optuna how it ended.
 
 The tuner knows a :class:`autotuner.trial.runner.Runner`, not processes, and reports to a
-:class:`Listener`, not to a screen. A trial's value is the score of the first trial of the defaults
-times the trial's gain over a reference that ran beside it, so that it keeps its unit and the
-machine's drift is out of it.
+:class:`autotuner.study.listening.Listener`, not to a screen. A trial's value is the score of the
+first trial of the defaults times the trial's gain over a reference that ran beside it, so that it
+keeps its unit and the machine's drift is out of it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import optuna
 from optuna.storages import BaseStorage
@@ -37,9 +37,11 @@ from autotuner.statistics.throughput import (
     summarize,
 )
 from autotuner.study.arena import Arena
+from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.candidates import first_candidates
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.identity import identify, is_alive, owner
+from autotuner.study.listening import Listener
 from autotuner.study.noise import (
     Method,
     Noise,
@@ -79,37 +81,9 @@ _MOST_RESERVE = 0.55
 _CONTROL_EVERY = 4
 
 
-class Listener(Protocol):
-    """Whoever wants to know how a study gets on."""
-
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Hear that a trial is about to run."""
-
-    def phase_entered(self, phase: Phase) -> None:
-        """Hear what the current trial is doing."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Hear how a trial ended."""
-
-    def facts_known(self, facts: StudyFacts) -> None:
-        """Hear what the default's trial has shown: the step, the knobs, notices."""
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        """Hear what holds a step of the defaults up."""
-
-    def noise_known(self, noise: Noise) -> None:
-        """Hear what the noise check has shown."""
-
-    def remark(self, text: str) -> None:
-        """Hear something that the user should know, in a sentence."""
-
-    def progress(self, done: float) -> None:
-        """Hear which part of search and final is done, from 0 to 1."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Everything a tuner works with."""
+    """Everything a tuner works with. ``artifacts``: where trials' files are kept, if they are."""
 
     study: optuna.Study
     storage: BaseStorage
@@ -120,6 +94,7 @@ class Setting:
     folder: Path
     runner: Runner
     listener: Listener
+    artifacts: ArtifactStore | None = None
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -643,6 +618,7 @@ class Tuner:
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> TrialRecord:
         write_outcome(trial, outcome, measurement)
+        self._keep_files(trial, outcome)
         gain = measurement.gain
         if outcome.status is Status.MEASURED and gain is not None:
             self._study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
@@ -655,6 +631,15 @@ class Tuner:
         self._setting.listener.trial_ended(record)
         self._setting.listener.progress(self.part_done())
         return record
+
+    def _keep_files(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        store = self._setting.artifacts
+        if store is None:
+            return
+        try:
+            keep_trial_files(store, trial, outcome)
+        except OSError as error:  # what was measured is worth more than its log
+            self.remark(f"the files of trial {trial.number} can't be kept: {error}")
 
     def _penalty(self) -> float:
         """Return a value twice as bad as the worst so far."""
@@ -683,6 +668,7 @@ class Tuner:
                 score = score_outcome(outcome, throughput, self.spec.objective)
             if throughput is None or score is None:
                 write_outcome(trial, outcome, Measurement())
+                self._keep_files(trial, outcome)
                 self._study.tell(trial, state=TrialState.FAIL)
                 setting.listener.trial_ended(self._record(trial.number))
                 raise _script_failed(outcome)

@@ -7,7 +7,7 @@ speed-up comes only from final pairs, which are new processes again.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from optuna.trial import TrialState
 
@@ -98,7 +98,19 @@ class Decision:
 
 def candidates(records: Sequence[TrialRecord], default: Configuration) -> list[Candidate]:
     """Return every configuration of the search that was measured."""
-    return [c for c in (_pooled(full, records, default) for full in _all(records, default)) if c]
+    groups = _by_key(records, default)
+    return [c for c in (_pooled(full, groups) for full in _all(records, default)) if c]
+
+
+_Groups = Mapping[str, Sequence[TrialRecord]]
+
+
+def _by_key(records: Sequence[TrialRecord], default: Configuration) -> _Groups:
+    """Return the records by what ran in them: looked up once, as a study may hold thousands."""
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        groups.setdefault(record.key(default), []).append(record)
+    return groups
 
 
 def _all(records: Sequence[TrialRecord], default: Configuration) -> list[Configuration]:
@@ -108,16 +120,12 @@ def _all(records: Sequence[TrialRecord], default: Configuration) -> list[Configu
 
 
 def _pooled(
-    configuration: Configuration,
-    records: Sequence[TrialRecord],
-    default: Configuration,
-    roles: Sequence[Role] = _POOLED,
+    configuration: Configuration, groups: _Groups, roles: Sequence[Role] = _POOLED
 ) -> Candidate | None:
-    key = configuration_key(configuration)
     logs = [
         math.log(record.gain)
-        for record in records
-        if record.gain is not None and record.role in roles and record.key(default) == key
+        for record in groups.get(configuration_key(configuration), ())
+        if record.gain is not None and record.role in roles
     ]
     if not logs:
         return None
@@ -126,7 +134,9 @@ def _pooled(
     )
 
 
-def _finalist(records: Sequence[TrialRecord], default: Configuration) -> Candidate | None:
+def _finalist(
+    records: Sequence[TrialRecord], groups: _Groups, default: Configuration
+) -> Candidate | None:
     """Return who goes, or went, into the final.
 
     Once final pairs have been run it stays the same. Before that: the winner of the race, by the
@@ -137,19 +147,21 @@ def _finalist(records: Sequence[TrialRecord], default: Configuration) -> Candida
     finals = [r for r in since if r.role is Role.FINAL and r.configuration]
     if finals:
         configuration = {**default, **finals[-1].configuration}
-        return _pooled(configuration, records, default) or Candidate(
+        return _pooled(configuration, groups) or Candidate(
             configuration=configuration, gain=1.0, trials=0
         )
+    lately = _by_key(since, default)
     raced = [
         c
-        for c in (_pooled(full, since, default, (Role.RACE,)) for full in _all(since, default))
-        if c is not None and not _failed_in_race(c, since, default)
+        for c in (_pooled(full, lately, (Role.RACE,)) for full in _all(since, default))
+        if c is not None and not _failed_in_race(c, lately)
     ]
     if raced:
         most = max(c.trials for c in raced)
         winner = max((c for c in raced if c.trials == most), key=lambda c: c.gain)
-        return _pooled(winner.configuration, records, default) or winner
-    others = [c for c in candidates(records, default) if c.configuration != default]
+        return _pooled(winner.configuration, groups) or winner
+    tried = (_pooled(full, groups) for full in _all(records, default))
+    others = [c for c in tried if c is not None and c.configuration != default]
     return max(others, key=lambda c: c.gain, default=None)
 
 
@@ -171,13 +183,10 @@ def count_finals(records: Sequence[TrialRecord]) -> int:
     return max(1, count + (not in_final and count > 0))
 
 
-def _failed_in_race(
-    candidate: Candidate, records: Sequence[TrialRecord], default: Configuration
-) -> bool:
-    key = configuration_key(candidate.configuration)
+def _failed_in_race(candidate: Candidate, groups: _Groups) -> bool:
     return any(
-        r.role is Role.RACE and r.gain is None and r.state in _ENDED and r.key(default) == key
-        for r in records
+        r.role is Role.RACE and r.gain is None and r.state in _ENDED
+        for r in groups.get(configuration_key(candidate.configuration), ())
     )
 
 
@@ -194,18 +203,19 @@ def decide(
     exported_anyway: bool = False,
 ) -> Decision | None:
     """Return the decision on all records so far; None if the default was not measured."""
-    base = _pooled(default, records, default)
+    groups = _by_key(records, default)
+    base = _pooled(default, groups)
     if base is None:
         return None
-    best = _finalist(records, default) or base
+    best = _finalist(records, groups, default) or base
     since = since_search(records)
     pairs = final_pairs(since, best.configuration, default, noise)
     rule = dataclasses.replace(rule, finals=count_finals(records))
     return Decision(
         best=best,
         default=base,
-        recipe=_pooled(recipe, records, default),
-        own=None if own is None else _pooled(own, records, default),
+        recipe=_pooled(recipe, groups),
+        own=None if own is None else _pooled(own, groups),
         finding=find(pairs, rule),
         configurations=len(_all(records, default)),
         final_failures=final_failures(since, best.configuration, default),
@@ -257,6 +267,17 @@ def final_pairs(
         and record.key(default) == key
         and not (noise is not None and noise.is_disturbed(record.others_cores))
     ]
+
+
+def counted_pairs(
+    records: Sequence[TrialRecord],
+    decision: Decision,
+    default: Configuration,
+    noise: Noise | None,
+) -> list[Pair]:
+    """Return the pairs behind a decision's finding, in their order."""
+    since = since_search(records)
+    return final_pairs(since, decision.best.configuration, default, noise)
 
 
 def _pair_s(records: Sequence[TrialRecord]) -> float | None:

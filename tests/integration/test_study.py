@@ -13,9 +13,12 @@ from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.liveness import State
 from autotuner.machine import Machine
+from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
+from autotuner.study.artifacts import artifact_store
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.identity import claim_folder, folder_name, identify, owner
+from autotuner.study.listening import Listener, Listeners
 from autotuner.study.noise import Method, Noise
 from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
@@ -75,7 +78,10 @@ class Silent:
 
 
 class Bench:
-    """A study that can be opened again as another process would; in memory unless ``on_disk``."""
+    """A study that can be opened again as another process would; in memory unless ``on_disk``.
+
+    ``with_pages``: its notes, plots and files are kept for the dashboard, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,6 +90,7 @@ class Bench:
         self.listener = Silent()
         self.machine: Machine = machine(affinity=4, cores=4)
         self.on_disk = False
+        self.with_pages = False
         self._memory = optuna.storages.InMemoryStorage()
 
     def tuner(self, runner: SimulatedRunner, **fields: object) -> Tuner:
@@ -97,7 +104,11 @@ class Bench:
             create_study(storage, "s", spec.objective)
         study = load_study(storage, "s")
         write_spec(study, spec)
-        self.study = study
+        self.study, self.storage = study, storage
+        listener: Listener = self.listener
+        if self.with_pages:
+            self.pages = DashboardPages(study, storage)
+            listener = Listeners([self.listener, self.pages])
         return Tuner(
             Setting(
                 study=study,
@@ -108,7 +119,8 @@ class Bench:
                 python=Path("python"),
                 folder=self.folder / ".autotune" / "s",
                 runner=runner,
-                listener=self.listener,
+                listener=listener,
+                artifacts=artifact_store(self.folder / ".autotune") if self.with_pages else None,
                 monotonic=runner.monotonic,
             )
         )

@@ -31,6 +31,7 @@ STAGES = [
     "export",
     "launch",
     "report",
+    "dashboard",
     "cli",
 ]
 

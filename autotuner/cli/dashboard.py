@@ -1,0 +1,46 @@
+"""``autotune dashboard``: serve optuna-dashboard."""
+
+import sys
+from collections.abc import Sequence
+
+from autotuner.cli.browse import HOME
+from autotuner.dashboard.server import open_server
+from autotuner.study.storage import default_url, open_storage, shown_url
+
+
+def serve(
+    *,
+    storage_url: str | None,
+    host: str,
+    port: int,
+    allowed: Sequence[str],
+    token: str | None,
+    read_only: bool,
+) -> None:
+    """Serve until Ctrl-C."""
+    url = storage_url or default_url(HOME)
+    storage = open_storage(url, create=False)
+    server = open_server(
+        storage,
+        HOME.absolute() / "artifacts",
+        host=host,
+        port=port,
+        allowed=allowed,
+        token=token,
+        read_only=read_only,
+    )
+    mode = ", read-only" if read_only else ""
+    name = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{_port(server)}/\n")
+    sys.stdout.write("Ctrl-C ends it\n")
+    sys.stdout.flush()
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+def _port(server: object) -> int:
+    """Return the port in use; a name like localhost may stand for several sockets."""
+    listening: list[tuple[str, int]] = getattr(server, "effective_listen", [])
+    return listening[0][1] if listening else int(getattr(server, "effective_port", 0))

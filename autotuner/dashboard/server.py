@@ -1,0 +1,76 @@
+"""The server: optuna-dashboard's WSGI application behind the guard, on several threads."""
+
+import logging
+import socket
+from collections.abc import Collection
+from pathlib import Path
+
+import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import BaseStorage
+from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
+
+from autotuner.dashboard.guard import LOOPBACK, Guard
+from autotuner.errors import UserError
+
+_THREADS = 8
+_LEAST_TOKEN = 8
+Server = BaseWSGIServer | MultiSocketServer
+
+
+def guarded_app(
+    storage: BaseStorage,
+    artifacts: Path,
+    *,
+    hosts: Collection[str],
+    token: str | None,
+    read_only: bool,
+) -> Guard:
+    """Return the dashboard of a storage, guarded.
+
+    Args:
+        storage: the studies.
+        artifacts: the folder of their files.
+        hosts: names by which it may be asked for, without ports.
+        token: what to log in with, None for no login.
+        read_only: let no write through.
+    """
+    store = FileSystemArtifactStore(artifacts) if artifacts.is_dir() else None
+    app = optuna_dashboard.wsgi(storage, artifact_store=store)
+    return Guard(app, hosts=hosts, token=token, read_only=read_only)
+
+
+def open_server(
+    storage: BaseStorage,
+    artifacts: Path,
+    *,
+    host: str,
+    port: int,
+    allowed: Collection[str],
+    token: str | None,
+    read_only: bool,
+) -> Server:
+    """Return a server that is bound and listens; ``run`` serves, Ctrl-C ends it.
+
+    Raises:
+        UserError: if it would be open to everyone, or the address can't be had.
+    """
+    name = f"[{host}]" if ":" in host else host.lower()
+    if token is not None and len(token) < _LEAST_TOKEN:
+        raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
+    if name not in LOOPBACK and token is None:
+        hint = "give --token, or AUTOTUNE_DASHBOARD_TOKEN; or reach 127.0.0.1 through ssh -L"
+        raise UserError(f"--host {host}: anyone who reaches it could change studies", hint=hint)
+    app = guarded_app(
+        storage, artifacts, hosts={*LOOPBACK, name, *allowed}, token=token, read_only=read_only
+    )
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a busy page is no problem
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        hint = "another --port may be free; 0 takes any that is"
+        raise UserError(f"--host {host} --port {port}: {error.strerror}", hint=hint) from error
+    return create_server(
+        app, sockets=[listening], threads=_THREADS, clear_untrusted_proxy_headers=True
+    )

@@ -1,0 +1,80 @@
+"""What a report says, gathered from a study once; every way of showing it starts from this."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import optuna
+
+from autotuner.export.content import Export, export_of
+from autotuner.knobs.selection import effective
+from autotuner.spec.study_spec import StudySpec
+from autotuner.statistics.knob_effects import KnobEffect, knob_effects
+from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.noise import Noise
+from autotuner.study.record import (
+    Role,
+    StudyFacts,
+    TrialRecord,
+    read_diagnosis,
+    read_noise,
+    read_records,
+    read_study_facts,
+)
+from autotuner.study.settings import read_spec
+from autotuner.verdict.decision import Decision
+from autotuner.verdict.final import decision_of
+
+_TRIED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.RACE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything about a study that is worth saying."""
+
+    export: Export
+    spec: StudySpec
+    records: tuple[TrialRecord, ...]
+    noise: Noise | None
+    diagnosis: Diagnosis | None
+    effects: tuple[KnobEffect, ...]
+
+    @property
+    def facts(self) -> StudyFacts:
+        """What holds for all trials."""
+        return self.export.facts
+
+    @property
+    def decision(self) -> Decision:
+        """What to deploy."""
+        return self.export.decision
+
+
+def gather(study: optuna.Study, *, export_anyway: bool = False) -> Contents | None:
+    """Return what there is to say of a study; None until the defaults have been measured."""
+    facts, spec = read_study_facts(study), read_spec(study)
+    if facts is None or spec is None:
+        return None
+    decision = decision_of(study, facts, export_anyway=export_anyway)
+    if decision is None:
+        return None
+    records = tuple(read_records(study.get_trials(deepcopy=False)))
+    return Contents(
+        export=export_of(study, facts, decision),
+        spec=spec,
+        records=records,
+        noise=read_noise(study),
+        diagnosis=read_diagnosis(study),
+        effects=tuple(knob_effects(_log_gains(records, facts), facts.space.default)),
+    )
+
+
+def _log_gains(
+    records: Sequence[TrialRecord], facts: StudyFacts
+) -> list[tuple[dict[str, int | str], float]]:
+    default = facts.space.default
+    return [
+        (dict(effective({**default, **record.configuration}, default)), math.log(record.gain))
+        for record in records
+        if record.gain is not None and record.role in _TRIED
+    ]

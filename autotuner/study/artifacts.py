@@ -1,0 +1,72 @@
+"""Files that a study keeps with its trials, for the dashboard: logs as text, windows as CSV.
+
+Never HTML or SVG: the dashboard serves artifacts inline, on its own origin.
+"""
+
+import csv
+from pathlib import Path
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+
+from autotuner.trial.outcome import Outcome
+
+ArtifactStore = FileSystemArtifactStore
+TEXT, CSV = "text/plain", "text/csv"
+
+
+def artifact_store(home: Path) -> ArtifactStore:
+    """Return the store in ``.autotune/artifacts``, made if need be.
+
+    Raises:
+        OSError: if it can't be made.
+    """
+    folder = home.absolute() / "artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder)
+
+
+def write_windows(outcome: Outcome) -> Path:
+    """Write ``windows.csv`` into the trial's folder: the raw counts behind its throughput."""
+    path = outcome.folder / "windows.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["stage", "start_s", "duration_s", "steps", "samples"])
+        for window in outcome.windows:
+            stage = "warm-up" if window.warmup else "measurement"
+            row = [stage, window.start_s, window.duration_s, window.steps, window.samples]
+            writer.writerow("" if value is None else value for value in row)
+    return path
+
+
+def keep_trial_files(store: ArtifactStore, trial: optuna.Trial, outcome: Outcome) -> None:
+    """Keep a trial's log and windows; before Optuna is told how it ended, as it can't be after.
+
+    Raises:
+        OSError: if they can't be read or kept.
+    """
+    if outcome.log.exists() and outcome.log.stat().st_size:
+        _upload(store, trial, outcome.log, TEXT)
+    if outcome.windows:
+        _upload(store, trial, write_windows(outcome), CSV)
+
+
+def keep_study_files(store: ArtifactStore, study: optuna.Study, paths: list[Path]) -> None:
+    """Keep exported files with the study, in place of those of an earlier run.
+
+    Raises:
+        OSError: if they can't be read or kept.
+    """
+    known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+    for path in paths:
+        if path.name in known:
+            with path.open("rb") as file:
+                store.write(known[path.name], file)
+        else:
+            _upload(store, study, path, TEXT)
+
+
+def _upload(
+    store: ArtifactStore, to: optuna.Trial | optuna.Study, path: Path, mimetype: str
+) -> None:
+    upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to, mimetype=mimetype)

@@ -1,0 +1,284 @@
+"""What a study shows in the real optuna-dashboard, and the guard in front of it.
+
+The dashboard's formats that we write ourselves are pinned here against the installed version.
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna_dashboard
+import pytest
+from optuna_dashboard._app import create_app
+
+from autotuner.dashboard.guard import Guard
+from autotuner.dashboard.server import guarded_app, open_server
+from autotuner.errors import UserError
+from autotuner.report.contents import gather
+from autotuner.study.artifacts import artifact_store, keep_study_files
+from autotuner.study.record import Role
+from autotuner.trial.outcome import Status
+from benchmarks.simulated import SimulatedRunner
+from tests.integration.test_study import Bench, crash_with_many, run_all
+
+LOG = "epoch 1 `loss` <b>0.5</b>\nValueError: boom | pipe\n"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Return a study that has run to its end, some of its trials having crashed."""
+    bench = Bench(tmp_path_factory.mktemp("dashboard"))
+    bench.on_disk = bench.with_pages = True
+    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
+    bench.pages.refresh()
+    return bench
+
+
+class Asked:
+    """An answer of a WSGI application."""
+
+    def __init__(self, app: Any, method: str, path: str, body: bytes = b"", **headers: str) -> None:
+        route, _, query = path.partition("?")
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": route,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "8080",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "127.0.0.1:8080",
+            "HTTP_ACCEPT_ENCODING": "",
+            "CONTENT_LENGTH": str(len(body)),
+            "CONTENT_TYPE": "application/json",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.url_scheme": "http",
+            **headers,
+        }
+        answer = app(environ, self._start)
+        self.body = b"".join(answer)
+        if hasattr(answer, "close"):
+            answer.close()
+
+    def _start(self, status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
+        self.status = int(status.split()[0])
+        self.headers = {name.lower(): value for name, value in headers}
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def guarded(bench: Bench, **fields: Any) -> Guard:
+    """Return the guarded dashboard of the study."""
+    settings = {"hosts": {"127.0.0.1", "localhost"}, "token": None, "read_only": False, **fields}
+    return guarded_app(bench.storage, bench.folder / ".autotune/artifacts", **settings)
+
+
+@pytest.fixture(scope="module")
+def detail(bench: Bench) -> Any:
+    """Return the study as the dashboard's page gets it."""
+    app = optuna_dashboard.wsgi(bench.storage, artifact_store(bench.folder / ".autotune"))
+    summaries = Asked(app, "GET", "/api/studies").json["study_summaries"]
+    assert [summary["study_name"] for summary in summaries] == ["s"]
+    return Asked(app, "GET", f"/api/studies/{summaries[0]['study_id']}").json
+
+
+def test_the_study_is_explained(bench: Bench, detail: Any) -> None:
+    """Its note says what was tuned, where, how noisy it was, what came out, and what to deploy."""
+    note = detail["note"]["body"]
+    for part in (
+        "# s\n",
+        "**FASTER: 1.",
+        "export TF_NUM_INTRAOP_THREADS=",
+        "machine: ",
+        "TensorFlow 2",
+        "noise floor",
+        "step_ms_p50",
+        "autotune run --study s",
+    ):
+        assert part in note, part
+    assert detail["note"]["version"] >= 1
+    assert detail["objective_names"] == ["throughput (steps/s)"]
+
+
+def test_every_trial_is_explained(bench: Bench, detail: Any) -> None:
+    """Each has a note, flat attributes to sort by, a value for each window, and its files."""
+    crashed = 0
+    for trial in detail["trials"]:
+        note, attributes = trial["note"], {a["key"]: a["value"] for a in trial["user_attrs"]}
+        assert note["version"] == 1
+        assert note["body"].startswith("**")
+        assert attributes["role"].strip('"') in [role.value for role in Role]
+        files = {artifact["filename"]: artifact for artifact in trial["artifacts"]}
+        assert files["output.log"]["mimetype"] == "text/plain"
+        if attributes["status"].strip('"') == Status.MEASURED:
+            for name in ("throughput", "gain", "step_ms_p50", "step_ms_p99", "peak_rss_mib"):
+                assert float(attributes[name]) > 0, name
+            steps = [point["step"] for point in trial["intermediate_values"]]
+            assert steps == list(range(int(attributes["windows"])))
+            assert files["windows.csv"]["mimetype"] == "text/csv"
+        else:
+            crashed += 1
+            assert "ValueError: boom | pipe" in note["body"]
+    assert crashed > 0
+
+
+def test_plots_are_drawn_from_what_was_measured(detail: Any) -> None:
+    """Four plots, each a figure with as many points as there is to show."""
+    figures = {g["id"]: json.loads(g["graph_object"]) for g in detail["plotly_graph_objects"]}
+    assert sorted(figures) == ["drift", "effects", "final", "ratios"]
+    measured = [t for t in detail["trials"] if t["state"] == "Complete"]
+    points = sum(len(trace["x"]) for trace in figures["final"]["data"])
+    assert points == len([t for t in measured if "pair" in str(t["user_attrs"])]) / 2
+    assert all(figure["layout"]["title"]["text"] for figure in figures.values())
+
+
+def test_notes_can_be_shortened_and_read_back(bench: Bench, detail: Any) -> None:
+    """What we write is what the dashboard's own functions read."""
+    assert optuna_dashboard.get_note(bench.study) == detail["note"]["body"]
+    assert gather(bench.study) is not None
+
+
+def test_exported_files_are_kept_once(bench: Bench, tmp_path: Path) -> None:
+    """Writing them again replaces them."""
+    store, path = artifact_store(bench.folder / ".autotune"), tmp_path / "best.env"
+    for text in ("one", "two"):
+        path.write_text(text)
+        keep_study_files(store, bench.study, [path])
+    app = optuna_dashboard.wsgi(bench.storage, store)
+    (artifact,) = Asked(app, "GET", "/api/studies/1").json["artifacts"]
+    assert artifact["filename"] == "best.env"
+    assert Asked(app, "GET", f"/artifacts/1/{artifact['artifact_id']}").body == b"two"
+
+
+def routes(bench: Bench) -> Iterator[tuple[str, str]]:
+    """Yield (method, path) of everything that the real application answers to."""
+    app = create_app(bench.storage, artifact_store(bench.folder / ".autotune"))
+    for route in app.routes:
+        path = re.sub(r"<[^>]*re:[^>]*>|<[^>]*>", "1", route.rule)
+        yield route.method, path
+
+
+def test_read_only_lets_no_write_through(bench: Bench) -> None:
+    """Whatever could write, of all that the application knows, is refused."""
+    app = guarded(bench, read_only=True)
+    writes = [(m, path) for m, path in routes(bench) if m != "GET"]
+    assert len(writes) >= 15
+    for method, path in writes:
+        answer = Asked(app, method, path, b"{}")
+        assert answer.status == 403, (method, path)
+        assert "read-only" in answer.json["reason"]
+    assert Asked(app, "GET", "/api/studies").status == 200
+
+
+def test_writes_get_through_otherwise(bench: Bench) -> None:
+    """A note can be written from the browser, on top of ours and not instead of a newer one."""
+    body = json.dumps({"body": "mine", "version": 99}).encode()
+    assert Asked(guarded(bench), "PUT", "/api/studies/1/1/note", body).status == 409
+    body = json.dumps({"body": "mine", "version": 2}).encode()
+    assert Asked(guarded(bench), "PUT", "/api/studies/1/1/note", body).status == 204
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "", "127.0.0.1.evil.com"])
+def test_foreign_hosts_are_refused(bench: Bench, host: str) -> None:
+    """A page that points its own name at this address learns nothing."""
+    answer = Asked(guarded(bench), "GET", "/api/studies", HTTP_HOST=host)
+    assert answer.status == 403
+    assert b"study_summaries" not in answer.body
+
+
+def test_known_hosts_are_let_in(bench: Bench) -> None:
+    """Names are compared without ports, in any case."""
+    app = guarded(bench, hosts={"127.0.0.1", "[::1]", "Tuner.Example"})
+    for host in ("127.0.0.1", "127.0.0.1:99", "[::1]:8080", "tuner.example", "TUNER.example:1"):
+        assert Asked(app, "GET", "/api/studies", HTTP_HOST=host).status == 200, host
+
+
+def test_another_sites_writes_are_refused(bench: Bench) -> None:
+    """A form on a foreign page can't write, though it may reach us by our own name."""
+    app = guarded(bench)
+    foreign = Asked(app, "DELETE", "/api/studies/77", b"{}", HTTP_ORIGIN="http://evil.example")
+    assert foreign.status == 403
+    body = json.dumps({"body": "mine", "version": 99}).encode()
+    own = Asked(app, "PUT", "/api/studies/1/2/note", body, HTTP_ORIGIN="http://127.0.0.1:8080")
+    assert own.status == 409  # it got through: the note has another version
+
+
+def test_a_token_is_asked_for(bench: Bench) -> None:
+    """By a page for people, by 401 for programs; the right one gets in by header or by cookie."""
+    app = guarded(bench, token="correct horse")
+    page = Asked(app, "GET", "/dashboard/studies/1", HTTP_ACCEPT="text/html")
+    assert page.status == 303
+    assert page.headers["location"] == "/autotune/login?next=%2Fdashboard%2Fstudies%2F1"
+    assert Asked(app, "GET", "/api/studies").status == 401
+    assert Asked(app, "GET", "/api/studies", HTTP_AUTHORIZATION="Bearer nope").status == 401
+    assert Asked(app, "GET", "/api/studies", HTTP_COOKIE="autotune_session=nope").status == 401
+    right = Asked(app, "GET", "/api/studies", HTTP_AUTHORIZATION="Bearer correct horse")
+    assert right.status == 200
+
+    login = page.headers["location"]
+    assert b'type="password"' in Asked(app, "GET", login).body
+    assert Asked(app, "POST", login, b"token=wrong").status == 401
+    done = Asked(app, "POST", login, b"token=correct+horse")
+    assert done.status == 303
+    assert done.headers["location"] == "/dashboard/studies/1"
+    cookie = done.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    inside = Asked(app, "GET", "/api/studies", HTTP_COOKIE=f"a=b; {cookie.split(';')[0]}")
+    assert inside.status == 200
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "http://evil.example", "/\\evil", "%0d%0aX"])
+def test_the_login_leads_nowhere_else(bench: Bench, target: str) -> None:
+    """A link to the login page can't send the user to another site."""
+    app = guarded(bench, token="correct horse")
+    done = Asked(app, "POST", f"/autotune/login?next={target}", b"token=correct+horse")
+    assert done.headers["location"] == "/"
+
+
+def test_the_login_page_holds_nothing_of_the_request(bench: Bench) -> None:
+    """What stands in the address is escaped."""
+    app = guarded(bench, token="correct horse")
+    page = Asked(app, "GET", '/autotune/login?next=/"><script>alert(1)</script>')
+    assert b"<script" not in page.body
+
+
+def test_artifacts_do_not_run(bench: Bench, tmp_path: Path) -> None:
+    """A file that claims to be a page is shown as text, without access to the dashboard."""
+    store = artifact_store(bench.folder / ".autotune")
+    app = guarded(bench)
+    body = {"file": "data:text/html;base64,PHNjcmlwdD4=", "filename": "x.html"}
+    created = Asked(app, "POST", "/api/artifacts/1", json.dumps(body).encode())
+    assert created.status == 201
+    pages = [a for a in created.json["artifacts"] if a["filename"] == "x.html"]
+    answer = Asked(app, "GET", f"/artifacts/1/{pages[0]['artifact_id']}")
+    assert answer.body == b"<script>"
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "sandbox"
+    assert "access-control-allow-origin" not in answer.headers
+    store.remove(pages[0]["artifact_id"])
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "message"),
+    [
+        ("0.0.0.0", None, "anyone who reaches it"),
+        ("127.0.0.1", "short", "at least 8"),
+        ("192.0.2.1", "long enough", "assign requested address"),
+    ],
+)
+def test_servers_that_are_not_opened(
+    bench: Bench, host: str, token: str | None, message: str
+) -> None:
+    """Open to everyone, a token that can be guessed, an address that is not ours."""
+    with pytest.raises(UserError, match=message):
+        open_server(
+            bench.storage, bench.folder, host=host, port=0, allowed=(), token=token, read_only=True
+        )
