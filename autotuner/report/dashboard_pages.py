@@ -4,6 +4,8 @@ Written in the dashboard's own format, which a test pins: its ``save_note`` read
 the study for each note, so that each trial of a long study would take longer than the one before.
 """
 
+from typing import Any
+
 import optuna
 from optuna.storages import BaseStorage
 
@@ -17,14 +19,15 @@ from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.trial.outcome import Phase
 
 _CHUNK = 2045
-_GROWTH = 1.1
+_GROWTH, _LEAST = 1.1, 5
+_VERSION = "dashboard:note_ver"
 
 
 class DashboardPages:
     """Hears how a study gets on, and keeps its notes and plots in it.
 
-    The study's own note and plots are made anew when a tenth more trials have ended, so that a
-    study of any size spends the same part of its time on them.
+    The study's own note and plots are made anew when a tenth more trials have ended, and at least
+    five more, so that a study of any size spends the same part of its time on them.
     """
 
     def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
@@ -33,8 +36,8 @@ class DashboardPages:
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._facts: StudyFacts | None = None
         self._waiting: list[TrialRecord] = []
-        self._ended = 0
         self._refresh_at = 1.0
+        self._known: dict[str, Any] = {}
 
     def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
         """Nothing is to be written about what has only begun."""
@@ -44,14 +47,13 @@ class DashboardPages:
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Write the trial's note; now and then all of the study's."""
-        self._ended += 1
         self._waiting.append(record)
         if self._facts is None:
             return
         for one in self._waiting:
             self._write_note(one, self._facts)
         self._waiting = []
-        if self._ended >= self._refresh_at:
+        if record.number + 1 >= self._refresh_at:
             self.refresh()
 
     def facts_known(self, facts: StudyFacts) -> None:
@@ -78,35 +80,38 @@ class DashboardPages:
         contents = gather(self._study)
         if contents is None:
             return
-        self._refresh_at = max(self._refresh_at, _GROWTH * self._ended)
-        self._write("note_str", study_note(contents), versioned="note_ver")
+        self._refresh_at = max(_GROWTH * len(contents.records), len(contents.records) + _LEAST)
+        if not self._known:  # once: there may be very many
+            self._known = dict(self._storage.get_study_system_attrs(self._study_id))
+        self._write("dashboard:note_str", study_note(contents), self._known)
+        version = int(self._known.get(_VERSION, 0)) + 1
+        self._set(_VERSION, version, self._known)
         for picture in pictures(contents):
-            self._write(f"plot_data:{picture.name}", picture.figure.to_json())
+            key = f"dashboard:plot_data:{picture.name}"
+            self._write(key, picture.figure.to_json(), self._known)
 
     def _write_note(self, record: TrialRecord, facts: StudyFacts) -> None:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(
             self._study_id, record.number
         )
-        key = f"{trial_id}:note_str"
-        self._write(key, trial_note(record, facts), versioned=f"{trial_id}:note_ver", fresh=True)
+        self._write(f"dashboard:{trial_id}:note_str", trial_note(record, facts), {})
+        self._set(f"dashboard:{trial_id}:note_ver", 1, {})
 
-    def _write(self, key: str, text: str, *, versioned: str = "", fresh: bool = False) -> None:
-        """Write a text in pieces, blank what is left of a longer one, then its version.
+    def _write(self, key: str, text: str, known: dict[str, Any]) -> None:
+        """Write a text in pieces, and blank what is left of a longer one.
 
         Args:
-            key: without what all keys of the dashboard begin with.
+            key: what the pieces' keys begin with.
             text: what to write.
-            versioned: key of its version, if it has one.
-            fresh: it has not been written before.
+            known: what the study holds under such keys; brought up to date.
         """
-        known = {} if fresh else self._storage.get_study_system_attrs(self._study_id)
         pieces = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)]
-        old = sum(name.startswith(f"dashboard:{key}:") for name in known)
-        for number in range(max(len(pieces), old)):
-            name = f"dashboard:{key}:{number}"
-            piece = pieces[number] if number < len(pieces) else ""
-            if known.get(name) != piece:
-                self._storage.set_study_system_attr(self._study_id, name, piece)
-        if versioned:
-            name = f"dashboard:{versioned}"
-            self._storage.set_study_system_attr(self._study_id, name, known.get(name, 0) + 1)
+        number = 0
+        while number < len(pieces) or f"{key}:{number}" in known:
+            self._set(f"{key}:{number}", pieces[number] if number < len(pieces) else "", known)
+            number += 1
+
+    def _set(self, key: str, value: str | int, known: dict[str, Any]) -> None:
+        if known.get(key) != value:
+            self._storage.set_study_system_attr(self._study_id, key, value)
+            known[key] = value

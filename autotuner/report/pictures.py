@@ -61,7 +61,7 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
         template="none",
         xaxis={"title": {"text": x}, "automargin": True, "zeroline": False},
         yaxis={"title": {"text": y}, "automargin": True, "zeroline": False},
-        legend={"orientation": "h", "y": -0.25},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         margin={"l": 10, "r": 10, "t": 45, "b": 10},
         hovermode="closest",
         height=380,

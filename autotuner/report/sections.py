@@ -8,7 +8,8 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 
-from autotuner.knobs.catalogue import KNOBS, as_environment
+from autotuner.export.content import variables
+from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import State
 from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
@@ -34,6 +35,11 @@ from autotuner.verdict.sequential import rule_of
 INDICATIVE = (
     "Indicative only: an additive model over all trials of the search, which did not try values "
     "evenly. What is proven is proven by the final."
+)
+
+_HOW_TO_APPLY = (
+    "These variables go into the environment. Settings of tf.data and keras need best.py, or: "
+    "autotune exec best.json -- python ..."
 )
 
 
@@ -113,7 +119,7 @@ def _verdict(contents: Contents) -> Section:
 def _configuration(contents: Contents) -> Section:
     export, default = contents.export, contents.facts.space.default
     deployed = contents.decision.deployed.configuration
-    variables = as_environment(export.configuration)
+    exported = variables(export).items()
     rows = [
         (
             _text(name),
@@ -129,8 +135,8 @@ def _configuration(contents: Contents) -> Section:
     return Section(
         name="configuration",
         title="Configuration",
-        lines=(line, "best.py and `autotune exec best.json -- python ...` apply all of it."),
-        code="\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        lines=(line, _HOW_TO_APPLY),
+        code="\n".join(f"export {name}={shlex.quote(value)}" for name, value in exported),
         grid=Grid(columns=("setting", "value", "default", "how"), rows=tuple(rows)),
     )
 
@@ -166,7 +172,7 @@ def _search(contents: Contents, drawn: tuple[Picture, ...]) -> Section:
                 _text(describe(candidate.configuration, facts.space.default)),
             )
         )
-    columns = ("", facts.score_unit, "search", "final", "settings that differ")
+    columns = ("configuration", facts.score_unit, "search", "final", "settings that differ")
     tried = sum(record.role is Role.SEARCH for record in contents.records)
     space = f"{facts.space.size:,} points of {', '.join(facts.space.domains)}"
     return Section(

@@ -67,6 +67,7 @@ from autotuner.study.record import (
 )
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
+from autotuner.study.storage import make_durable
 from autotuner.study.watch import Watch, limit_problem, unit_problem
 from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
@@ -627,6 +628,7 @@ class Tuner:
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
             self._study.tell(trial, state=TrialState.PRUNED)
+        make_durable(self._setting.storage)
         record = self._record(trial.number)
         self._setting.listener.trial_ended(record)
         self._setting.listener.progress(self.part_done())

@@ -1,0 +1,158 @@
+"""``make bench``: what a trial costs besides the trial, and how long looking at a study takes.
+
+Everything is real but the processes: the tuner, Optuna, the database, notes, plots and files. A
+study is filled with trials as the tuner writes them; then some more are run, whose processes take
+no time, so that what is left is ours. The sampler is random: others take what they take.
+
+    python -m benchmarks.storage_cost [--sizes 10,1000,10000] [--storage URL]
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from autotuner.cli.browse import list_all, show_study
+from autotuner.report.contents import gather
+from autotuner.report.dashboard_pages import DashboardPages
+from autotuner.report.page import render_page
+from autotuner.report.progress import PlainProgress
+from autotuner.spec.study_spec import SamplerName, StudySpec
+from autotuner.study.artifacts import artifact_store
+from autotuner.study.listening import Listeners
+from autotuner.study.opening import create_study
+from autotuner.study.record import Role, TrialRecord
+from autotuner.study.settings import write_spec
+from autotuner.study.storage import default_url, open_storage
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.verdict.sequential import rule_of
+from benchmarks.calibration import BUILD, MACHINE, better_by
+from benchmarks.simulated import SimulatedRunner
+
+_TRIALS = 20
+_TRIAL_S = 10.0
+
+
+class _Quiet(PlainProgress):
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop a line."""
+
+
+def _timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        function()
+    return time.perf_counter() - start
+
+
+def _fill(study: optuna.Study, count: int) -> None:
+    """Add copies of the study's search trials until it has so many."""
+    models = [
+        trial
+        for trial in study.get_trials()
+        if trial.state is TrialState.COMPLETE and trial.user_attrs.get("role") == Role.SEARCH
+    ]
+    begin = datetime.datetime.now()
+    for number in range(len(study.get_trials(deepcopy=False)), count):
+        model = models[number % len(models)]
+        model.datetime_start = begin + datetime.timedelta(seconds=_TRIAL_S * number)
+        model.datetime_complete = model.datetime_start + datetime.timedelta(seconds=_TRIAL_S)
+        study.add_trial(model)
+
+
+def measure(storage: BaseStorage, url: str, name: str, size: int, home: Path) -> dict[str, float]:
+    """Return seconds: of our work on a trial, and of looking at the study."""
+    script = home / "script.py"
+    script.touch()
+    runner = SimulatedRunner(better_by(1.1), trial_s=_TRIAL_S, log="a line of output\n" * 50)
+    spec = StudySpec(
+        model=script, sampler=SamplerName.RANDOM, knobs=("threads", "onednn"), trials=10**6
+    )
+    study = create_study(storage, name, spec.objective)
+    write_spec(study, spec)
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    pages = DashboardPages(study, storage)
+    setting = Setting(
+        study=study,
+        storage=storage,
+        spec=spec,
+        machine=MACHINE,
+        build=BUILD,
+        python=Path(sys.executable),
+        folder=home / name,
+        runner=runner,
+        listener=Listeners([_Quiet(rule_of(spec)), pages]),
+        artifacts=artifact_store(home),
+        monotonic=runner.monotonic,
+    )
+    with Tuner(setting) as tuner:
+        tuner.run_first_trials()
+        for _ in range(5):
+            tuner.run_trial(Role.SEARCH, {"onednn": "0"})
+        _fill(study, size)
+        for record in tuner.records():  # each trial has a note, as the run would have left it
+            _note(pages, record)
+        trials = [_timed(tuner._run_proposed) for _ in range(_TRIALS)]
+    contents = gather(study)
+    assert contents is not None
+    return {
+        "trial": mean(trials),
+        "median": median(trials),
+        "refresh": _timed(pages.refresh),
+        "report": _timed(lambda: render_page(contents)),
+        "show": _timed(lambda: show_study(name, storage_url=url)),
+        "list": _timed(lambda: list_all(storage_url=url)),
+        "resume": _timed(lambda: Tuner(setting).records()),
+    }
+
+
+def _note(pages: DashboardPages, record: TrialRecord) -> None:
+    assert pages._facts is not None
+    pages._write_note(record, pages._facts)
+
+
+def main() -> None:
+    """Print a table for the README of benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="10,1000,10000")
+    parser.add_argument("--storage", help="such as postgresql+psycopg://... [default: SQLite]")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    print(
+        f"ms for each trial, and its part of a trial of {_TRIAL_S:g} s; seconds for the rest\n\n"
+        "| storage | trials | a trial | part | notes and plots | report | show | list | records |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    for size in map(int, arguments.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder) / ".autotune"
+            url = arguments.storage or default_url(home)
+            storage = open_storage(url, create=True)
+            name = f"bench-{os.getpid()}-{size}"
+            found = measure(storage, url, name, size, home)
+            kind = storage.engine.dialect.name
+            print(
+                f"| {kind} | {size:,} | {1000 * found['trial']:.0f} ms | "
+                f"{found['trial'] / _TRIAL_S:.2%} | {found['refresh']:.2f} s | "
+                f"{found['report']:.2f} s | {found['show']:.2f} s | {found['list']:.2f} s | "
+                f"{found['resume']:.2f} s |",
+                flush=True,
+            )
+            optuna.delete_study(study_name=name, storage=storage)
+            storage.engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
