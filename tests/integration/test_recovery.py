@@ -7,10 +7,11 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from traceback import format_exception
 
 import psutil
-import pytest
 
 from tests.conftest import living_with
 from tests.integration.sitting import (
@@ -107,52 +108,70 @@ def arguments(folder: Path) -> list[str]:
     return ["--model", "train.py", "--study", "s", *QUICK]
 
 
-@pytest.mark.parametrize(
-    ("kill", "moments"),
-    [
-        (the_parent, EVERY_MOMENT),
-        (both, SOME),
-        (the_warden_and_the_parent, SOME[1:4]),
-        (by_sigterm, SOME),
-        (by_ctrl_c_twice, SOME),
-    ],
-)
-def test_killed_at_every_moment(kill: Kill, moments: list[Moment], tmp_path: Path) -> None:
-    """A study that is killed again and again comes to its end, with each trial counted once."""
-    command, known = arguments(tmp_path), dict[int, object]()
+CHAINS: dict[str, tuple[Kill, list[Moment], list[str]]] = {
+    "parent": (the_parent, EVERY_MOMENT, ["--sequential"]),
+    "parent, in duels": (the_parent, SOME, []),
+    "parent and children": (both, SOME, []),
+    "warden and parent": (the_warden_and_the_parent, SOME[1:4], []),
+    "SIGTERM": (by_sigterm, SOME, ["--sequential"]),
+    "Ctrl-C twice": (by_ctrl_c_twice, SOME, []),
+}
+
+
+def run_chain(name: str, folder: Path) -> None:
+    """Begin a study, kill it again and again, and run it to its end: each trial counts once."""
+    kill, moments, more = CHAINS[name]
+    command, known = [*arguments(folder), *more], dict[int, object]()
     mark = uuid.uuid4().hex
     for moment in moments:
-        sitting = Sitting(tmp_path, *command, mark=mark)
+        sitting = Sitting(folder, *command, mark=mark)
         wait_for(moment, sitting)
         kill(sitting)
         sitting.end()
         check_nothing_lost(sitting, known)
-    last = Sitting(tmp_path, *command, mark=mark)
+    last = Sitting(folder, *command, mark=mark)
     assert last.end() == 0, last.said
     check_nothing_lost(last, known)
     assert last.events[-1]["event"] == "result"
 
-    trials = trials_in(tmp_path / ".autotune/studies.db")
-    ended_states = {"COMPLETE", "PRUNED", "FAIL"}
-    assert {state for state, _ in trials.values()} <= ended_states
+    trials = trials_in(folder / ".autotune/studies.db")
+    assert {state for state, _ in trials.values()} <= {"COMPLETE", "PRUNED", "FAIL"}
     counted = [a["role"] for state, a in trials.values() if state == "COMPLETE"]
     assert counted.count("default") == 1
     assert sum(role in ("default", "recipe", "search") for role in counted) == 5
-    for state, attributes in trials.values():
-        if state == "FAIL":
-            assert attributes["reason"]
-    for name in ("best.env", "best.py", "best.json", "report.html"):
-        assert (tmp_path / ".autotune/s" / name).stat().st_size > 0
+    assert all(attributes["reason"] for state, attributes in trials.values() if state == "FAIL")
+    for file in ("best.env", "best.py", "best.json", "report.html"):
+        assert (folder / ".autotune/s" / file).stat().st_size > 0
 
 
-@pytest.mark.parametrize("what", ["child", "warden"])
-def test_the_study_goes_on_without_them(what: str, tmp_path: Path) -> None:
-    """A child or a warden that is killed costs one trial; the run itself goes on to its end."""
-    command, mark = arguments(tmp_path), uuid.uuid4().hex
-    sitting = Sitting(tmp_path, *command, mark=mark)
+def run_without(what: str, folder: Path) -> None:
+    """Kill a child or a warden at every moment: it costs one trial, the run goes on to its end."""
+    command, mark = arguments(folder), uuid.uuid4().hex
+    sitting = Sitting(folder, *command, mark=mark)
     for moment in SOME[2:]:
         wait_for(moment, sitting)
         (sitting.child() if what == "child" else sitting.warden()).kill()
     assert sitting.end() == 0, sitting.said
     check_nothing_lost(sitting, {})
     assert sitting.events[-1]["event"] == "result"
+
+
+def test_killed_at_every_moment(tmp_path: Path) -> None:
+    """All chains at once, each in a folder of its own: their processes mostly sleep."""
+    runs: dict[str, Callable[[str, Path], None]] = {
+        **dict.fromkeys(CHAINS, run_chain),
+        **dict.fromkeys(("child", "warden"), run_without),
+    }
+    failed = []
+    with ThreadPoolExecutor(len(runs)) as pool:
+        futures = {}
+        for name, run in runs.items():
+            folder = tmp_path / name.replace(" ", "-")
+            folder.mkdir()
+            futures[name] = pool.submit(run, name, folder)
+        for name, future in futures.items():
+            if error := future.exception():
+                failed.append(f"{name}: {error!r}\n{''.join(format_exception(error)[-3:])}")
+    assert not failed, "\n".join(failed)
+    kills = sum(len(moments) for _, moments, _ in CHAINS.values()) + 2 * len(SOME[2:])
+    assert kills >= 30
