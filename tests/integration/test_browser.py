@@ -1,0 +1,298 @@
+"""The dashboard and the report in a real browser: Debian's Chromium, headless.
+
+apt-get install chromium fonts-dejavu-core
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from autotuner.cli.report import write_page
+from autotuner.report.contents import gather
+from autotuner.study.record import Role
+from benchmarks.simulated import SimulatedRunner
+from tests.integration.test_dashboard import LOG
+from tests.integration.test_study import Bench, crash_with_many, run_all
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TOKEN = "correct horse"
+PLOTS = ("final", "ratios", "effects", "drift")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium here: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Return a finished study with its report."""
+    bench = Bench(tmp_path_factory.mktemp("browser"))
+    bench.on_disk = bench.with_pages = True
+    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
+    bench.pages.refresh()
+    contents = gather(bench.study)
+    assert contents is not None
+    write_page(contents, bench.folder / ".autotune/s")
+    return bench
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Chromium."""
+    with sync_playwright() as playwright:
+        # root, as in CI's containers, has no sandbox
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Served:
+    """``autotune dashboard`` as users start it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "autotuner", "dashboard", "--port", "0", *arguments],
+            cwd=folder,
+            env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": ""},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found is not None, line
+        self.url = found[0].rstrip("/")
+
+    def close(self) -> int:
+        """End it as Ctrl-C does."""
+        self.process.terminate()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return self.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def served(bench: Bench) -> Iterator[str]:
+    """Serve the study read-only, behind a token; return the address."""
+    server = Served(bench.folder, "--read-only", "--token", TOKEN)
+    yield server.url
+    assert server.close() == 143
+
+
+@pytest.fixture(scope="module")
+def inside(browser: Browser, served: str) -> Iterator[BrowserContext]:
+    """Log in by the login page."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{served}/dashboard/studies/1/note")
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.get_by_label("Token").fill("wrong token")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("not the token")).to_be_visible()
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/dashboard/studies/1/note")
+    yield context
+    context.close()
+
+
+def opened(context: BrowserContext, url: str) -> tuple[Page, list[str]]:
+    """Open a page; return it and what its console and scripts complain of."""
+    page, complaints = context.new_page(), list[str]()
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    return page, complaints
+
+
+def test_the_studys_note(inside: BrowserContext, served: str) -> None:
+    """Verdict, configuration and columns are read as Markdown."""
+    page, complaints = opened(inside, f"{served}/dashboard/studies/1/note")
+    expect(page.get_by_role("heading", name="Verdict")).to_be_visible()
+    expect(page.locator("strong", has_text="FASTER: 1.")).to_be_visible()
+    expect(page.locator("code", has_text="TF_NUM_INTRAOP_THREADS").first).to_be_visible()
+    expect(page.get_by_role("cell", name="step_ms_p50, _p95, _p99")).to_be_visible()
+    assert complaints == []
+
+
+def test_every_plot_is_drawn(inside: BrowserContext, served: str) -> None:
+    """Each of our plots has points on the page."""
+    page, complaints = opened(inside, f"{served}/dashboard/studies/1")
+    for title in (
+        "Search: speed over the default's, by trial",
+        "Final: the best against the defaults",
+        "Effects of single settings (indicative)",
+        "Drift: the defaults themselves",
+    ):
+        plot = page.locator(".js-plotly-plot", has_text=title)
+        expect(plot).to_be_visible()
+        assert plot.locator("path.point").count() > 1, title
+    expect(page.get_by_text("best.env")).to_have_count(0)  # exported only by a run's end
+    assert complaints == []
+
+
+def test_the_table_sorts_by_an_attribute(inside: BrowserContext, served: str) -> None:
+    """The gain of trials is a column of numbers by which the page sorts."""
+    page, _ = opened(inside, f"{served}/dashboard/studies/1/smartSelection")
+    head = page.locator("th", has_text=re.compile("^UserAttribute gain$|^gain$")).first
+    if head.count() == 0:
+        head = page.locator("th", has_text="gain").first
+    head.scroll_into_view_if_needed()
+    column = head.evaluate("cell => cell.cellIndex")
+    head.get_by_role("button").first.click()
+    shown = page.locator("tbody tr").all()
+    cells = [row.locator("td").nth(column).inner_text() for row in shown]
+    values = [float(text) for text in cells if text]
+    assert len(values) > 5
+    assert values in (sorted(values), sorted(values, reverse=True))
+
+
+def test_a_trials_note_and_log(inside: BrowserContext, served: str) -> None:
+    """A crashed trial says why, and its log is there as text."""
+    page, _ = opened(inside, f"{served}/dashboard/studies/1/trials?numbers=4")
+    expect(page.locator("code", has_text="ValueError: boom | pipe").first).to_be_visible()
+    expect(page.get_by_text("output.log")).to_be_visible()
+    link = page.locator("a[href^='/artifacts/1/']").first.get_attribute("href")
+    answer = page.request.get(f"{served}{link}")
+    assert answer.text() == LOG
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_read_only_refuses_what_the_page_tries(inside: BrowserContext, served: str) -> None:
+    """The pencil is there, what it saves is refused, and the note stays."""
+    page, _ = opened(inside, f"{served}/dashboard/studies/1/note")
+    before = page.request.get(f"{served}/api/studies/1").json()["note"]
+    saved = page.evaluate(
+        """async () => (await fetch('/api/studies/1/note', {method: 'PUT', headers:
+        {'Content-Type': 'application/json'}, body: '{"body": "mine", "version": 99}'})).status"""
+    )
+    assert saved == 403
+    assert page.request.get(f"{served}/api/studies/1").json()["note"] == before
+
+
+def test_a_foreign_name_is_refused(browser: Browser, served: str) -> None:
+    """A page that reaches us by a name of its own gets nothing, logged in or not."""
+    context = browser.new_context()
+    headers = {"Host": "evil.example", "Authorization": f"Bearer {TOKEN}"}
+    assert context.request.get(f"{served}/api/studies", headers=headers).status == 403
+    own = {"Authorization": f"Bearer {TOKEN}"}
+    assert context.request.get(f"{served}/api/studies", headers=own).status == 200
+    assert context.request.get(f"{served}/api/studies").status == 401
+    context.close()
+
+
+def test_while_a_run_is_writing(bench: Bench, browser: Browser, tmp_path: Path) -> None:
+    """The page shows trials that end while it is open; neither waits for the other."""
+    writing = Bench(tmp_path)
+    writing.on_disk = writing.with_pages = True
+    tuner = writing.tuner(SimulatedRunner(crash_with_many), trials=8)
+    tuner.run_first_trials()
+    server = Served(tmp_path)
+    context = browser.new_context()
+    try:
+        for _ in range(3):
+            count = tuner.run_trial(Role.SEARCH, {"onednn": "0"}).number + 1
+            deadline = time.monotonic() + 60  # it keeps what it has read for some seconds
+            while len(_trials(context, server.url)) < count:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    finally:
+        context.close()
+        server.close()
+
+
+def _trials(context: BrowserContext, url: str) -> list[Any]:
+    found: list[Any] = context.request.get(f"{url}/api/studies/1").json()["trials"]
+    return found
+
+
+@pytest.fixture
+def report(bench: Bench) -> str:
+    """Return the report's address."""
+    return (bench.folder / ".autotune/s/report.html").as_uri()
+
+
+def test_the_report(browser: Browser, report: str) -> None:
+    """No complaints, no network, all pictures drawn with a text that says what they show."""
+    context = browser.new_context()
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page, complaints = opened(context, report)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("FASTER: 1.")
+    for name in PLOTS:
+        picture = page.locator(f"#picture-{name}")
+        assert picture.locator("path.point").count() > 1, name
+        assert len(picture.get_attribute("aria-label") or "") > 40
+    assert complaints == []
+    assert all(url == report or url.startswith(("data:", "blob:")) for url in asked)
+    context.close()
+
+
+def test_the_reports_button_copies(browser: Browser, report: str) -> None:
+    """What is on the clipboard can be pasted into a shell."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page, _ = opened(context, report)
+    page.locator("#configuration .copy").click()
+    expect(page.locator("#configuration .copy")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    lines = copied.splitlines()
+    assert any(line.startswith("export TF_NUM_INTRAOP_THREADS=") for line in lines)
+    assert all(line.startswith("export ") for line in lines)
+    context.close()
+
+
+def column(page: Page, table: str, number: int) -> list[str]:
+    """Return a column's cells, as they stand."""
+    return page.locator(f"{table} tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def test_the_reports_table_sorts(browser: Browser, report: str) -> None:
+    """By numbers as numbers, up and down, with what has none at the end."""
+    context = browser.new_context()
+    page, _ = opened(context, report)
+    button = page.locator("#trials th button", has_text="gain")
+    button.click()
+    gains = column(page, "#trials", 4)
+    values = [float(text.rstrip("x")) for text in gains if text]
+    assert values == sorted(values)
+    assert gains[-1] == ""
+    button.click()
+    again = [float(text.rstrip("x")) for text in column(page, "#trials", 4) if text]
+    assert again == sorted(values, reverse=True)
+    assert page.locator("#trials th[aria-sort=descending]").count() == 1
+    context.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_the_report_on_a_phone(browser: Browser, report: str, width: int) -> None:
+    """The page does not scroll sideways; wide tables do, in their own frame."""
+    viewport: Any = {"width": width, "height": 800}
+    context = browser.new_context(viewport=viewport, is_mobile=True, has_touch=True)
+    page, _ = opened(context, report)
+    page.locator("#picture-final path.point").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_the_report_in_the_dark(browser: Browser, report: str) -> None:
+    """Paper and ink change places, in the pictures too."""
+    seen = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page, _ = opened(context, report)
+        page.locator("#picture-final path.point").first.wait_for()
+        seen[scheme] = page.evaluate(
+            """[getComputedStyle(document.body).backgroundColor,
+            getComputedStyle(document.querySelector('#picture-final .xtick text')).fill]"""
+        )
+        context.close()
+    assert seen["light"] != seen["dark"]
+    assert seen["light"][1] != seen["dark"][1]
