@@ -3,6 +3,7 @@
 0 done; 1 the user's to mend; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C; 143 SIGTERM.
 """
 
+import errno
 import os
 import platform
 import signal
@@ -55,6 +56,27 @@ def _report_bug(argv: Sequence[str]) -> None:
     _say(f"bug in autotune: {sys.exception()!r}\nhint: please report it with this log: {path}")
 
 
+def _report(error: UserError) -> int:
+    _say(f"error: {error.message}")
+    if error.hint is not None:
+        _say(f"hint: {error.hint}")
+    return 1
+
+
+def _of_the_surroundings(error: Exception) -> UserError | None:
+    """Return what the user can mend, where the disk or the database failed in mid-run."""
+    kept = "what was finished is kept; then go on: autotune run --study NAME"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return UserError(f"the disk is full{where}", hint=f"free some space; {kept}")
+    if "optuna" not in sys.modules:  # the error is not a database's
+        return None
+    from autotuner.study.storage import database_problem
+
+    problem = database_problem(error)
+    return None if problem is None else UserError(problem, hint=f"mend that; {kept}")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     from autotuner.cli.app import app
@@ -68,10 +90,7 @@ def main(argv: Sequence[str]) -> int:
             own, prog_name="autotune", standalone_mode=False, obj=script_arguments
         )
     except UserError as error:
-        _say(f"error: {error.message}")
-        if error.hint is not None:
-            _say(f"hint: {error.hint}")
-        return 1
+        return _report(error)
     except Exit as ended:
         return ended.exit_code
     except TyperException as error:
@@ -87,7 +106,10 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `autotune list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:  # noqa: BLE001 - the one boundary
+    except Exception as error:  # noqa: BLE001 - the one boundary
+        surroundings = _of_the_surroundings(error)
+        if surroundings is not None:
+            return _report(surroundings)
         _report_bug(argv)
         return _BUG
     return code if isinstance(code, int) else 0

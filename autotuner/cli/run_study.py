@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import JsonProgress, Progress, make_progress
 from autotuner.report.tables import result_table
 from autotuner.report.wording import notice_text
+from autotuner.spec.duration import format_duration
 from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
@@ -33,6 +35,7 @@ from autotuner.study.opening import check_same, create_study, is_idle, load_stud
 from autotuner.study.record import read_study_facts
 from autotuner.study.samplers import check_sampler
 from autotuner.study.settings import read_spec, write_spec
+from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.environment import ignored_variables
@@ -81,6 +84,10 @@ def run_study(
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         study = _open(storage, name, spec)
         check_same(study, identify(spec, machine, build))
+        before = read_spec(study)
+        spent_s = begin_sitting(study, anew=before is None or before.budget_s != spec.budget_s)
+        if spent_s and spec.budget_s is not None:
+            display.say(f"going on: {format_duration(spent_s)} of the budget are used")
         write_spec(study, spec)
         pages = DashboardPages(study, storage)
         setting = Setting(
@@ -94,6 +101,7 @@ def run_study(
             runner=runner,
             listener=Listeners([display, pages]),
             artifacts=_artifacts(display),
+            spent_s=spent_s,
         )
         with Tuner(setting) as tuner:
             _tune(tuner, study, storage, display)
@@ -102,6 +110,7 @@ def run_study(
         paths = write_files(folder, contents.export)
         page = write_page(contents, folder)
         pages.refresh()
+        finish_sitting(study)
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
         _finish(contents, paths, page, storage_url, as_json=as_json)
@@ -193,6 +202,8 @@ def _tune(tuner: Tuner, study: optuna.Study, storage: BaseStorage, display: Prog
     except ScriptFailedError:
         if read_study_facts(study) is None:
             optuna.delete_study(study_name=study.study_name, storage=storage)
+        raise
+    except StorageInternalError:
         raise
     except BaseException:
         _say_what_is_kept(tuner, study, display)

@@ -10,9 +10,10 @@ from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
 from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
+from autotuner.study.sittings import time_spent_s
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.payback import Payback, payback, time_spent_s
+from autotuner.verdict.payback import Payback, payback
 from autotuner.verdict.sentences import further_sentences, sentence
 
 

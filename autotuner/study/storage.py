@@ -5,11 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from autotuner.errors import UserError
+from autotuner.study.patient_storage import PatientStorage, is_passing, is_race, patiently
 
 _BUSY_TIMEOUT_S = 60
 
@@ -53,15 +55,27 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
     quiet_optuna()
     engine: dict[str, object] = {"pool_pre_ping": True}
     try:
-        parts = make_url(url)
+        parts = _with_driver(make_url(url))
         if parts.get_backend_name() == "sqlite" and parts.database:
-            _prepare_sqlite(Path(parts.database), create=create)
-            engine = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+            timeout_s = float(str(parts.query.get("timeout", _BUSY_TIMEOUT_S)))
+            _prepare_sqlite(Path(parts.database), timeout_s, create=create)
+            engine = {"connect_args": {"timeout": timeout_s}}
         # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
-        storage = RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=engine)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0].replace(url, shown_url(url))
-        raise UserError(f"--storage {shown_url(url)}: can't be opened: {reason}") from error
+        full = parts.render_as_string(hide_password=False)
+        doubled = full.replace("{", "{{").replace("}", "}}")
+        storage: RDBStorage = patiently(
+            lambda: PatientStorage(doubled, engine_kwargs=engine),
+            lambda error: is_passing(error) or is_race(error),
+        )
+    except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = str(cause).splitlines()[0].replace(url, shown_url(url))
+        hint = None
+        if isinstance(error, ImportError):
+            hint = "for PostgreSQL: pip install 'tf-autotune[postgres]'"
+        raise UserError(
+            f"--storage {shown_url(url)}: can't be opened: {reason}", hint=hint
+        ) from error
     if parts.get_backend_name() == "sqlite":
         event.listen(storage.engine, "connect", _sync_at_checkpoints)
         storage.engine.dispose()  # connections from here on
@@ -83,14 +97,30 @@ def make_durable(storage: BaseStorage) -> None:
             connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
 
 
-def _prepare_sqlite(file: Path, *, create: bool) -> None:
+def database_problem(error: BaseException) -> str | None:
+    """Return what is wrong with the database, for people; None if the error is not a database's."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, DBAPIError):
+        return None
+    said = str(cause.orig).strip().splitlines()
+    return f"the database failed: {said[0] if said else type(cause.orig).__name__}"
+
+
+def _with_driver(url: URL) -> URL:
+    """Return a URL with psycopg 3, which we depend on, where PostgreSQL's driver is not named."""
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def _prepare_sqlite(file: Path, timeout_s: float, *, create: bool) -> None:
     if not file.exists() and not create:
         hint = "run autotune where the study was made, or give --storage"
         raise UserError(f"{file}: there are no studies here", hint=hint)
     try:
         if file.parent.name == ".autotune":  # ours to make; any other folder may be mistyped
             file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S)) as connection:
+        with contextlib.closing(sqlite3.connect(file, timeout=timeout_s)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("CREATE TABLE IF NOT EXISTS autotune_writable (x INTEGER)")
             connection.execute("DROP TABLE autotune_writable")

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -40,7 +41,7 @@ from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.candidates import first_candidates
 from autotuner.study.diagnosis import Diagnosis, diagnose
-from autotuner.study.identity import identify, is_alive, owner
+from autotuner.study.identity import identify, is_alive, owner, owner_name
 from autotuner.study.listening import Listener
 from autotuner.study.noise import (
     Method,
@@ -73,6 +74,7 @@ from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import Feed, Numerics, TrialRequest, arguments_of, script_of
 from autotuner.trial.runner import Runner
+from autotuner.trial.running import time_allowed
 
 _SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -80,11 +82,16 @@ _LIKELY_PAIRS = 5
 _PAIR_TRIALS = 2.2
 _MOST_RESERVE = 0.55
 _CONTROL_EVERY = 4
+_SIDES = 2  # of a duel, one after the other until both are warm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Everything a tuner works with. ``artifacts``: where trials' files are kept, if they are."""
+    """Everything a tuner works with.
+
+    ``artifacts``: where trials' files are kept, if they are. ``spent_s``: what earlier sittings of
+    the same run, which were cut off, have used of its budget.
+    """
 
     study: optuna.Study
     storage: BaseStorage
@@ -96,6 +103,7 @@ class Setting:
     runner: Runner
     listener: Listener
     artifacts: ArtifactStore | None = None
+    spent_s: float = 0.0
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -171,8 +179,9 @@ class Tuner:
         swept = 0
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
         for trial in self._study.get_trials(deepcopy=False, states=unfinished):
-            if not is_alive(trial.user_attrs.get("owner", "")):
-                self._fail(trial.number, "its autotune process died")
+            owned_by = trial.user_attrs.get("owner", "")
+            if not is_alive(owned_by):
+                self._fail(trial.number, f"its autotune died: {owner_name(owned_by)}")
                 swept += trial.state is TrialState.RUNNING
         return swept
 
@@ -498,8 +507,8 @@ class Tuner:
         return limit - used
 
     def elapsed_s(self) -> float:
-        """Return how long this sitting has lasted, in seconds."""
-        return self._setting.monotonic() - self._started
+        """Return how much of the budget is used, in seconds."""
+        return self._setting.spent_s + self._setting.monotonic() - self._started
 
     def _has_time(self) -> bool:
         """Tell whether one more trial fits, with race and final after it."""
@@ -537,6 +546,8 @@ class Tuner:
     def _failing_if_interrupted(self, trial: optuna.Trial) -> Iterator[None]:
         try:
             yield
+        except StorageInternalError:
+            raise  # what can't be written now is swept by the next run
         except BaseException as error:
             if not self._frozen(trial.number).state.is_finished():
                 self._fail(trial.number, f"interrupted ({type(error).__name__})")
@@ -563,7 +574,8 @@ class Tuner:
     def _start(
         self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None = None
     ) -> None:
-        write_start(trial, role=role, configuration=configuration, owner=owner(), pair=pair)
+        owned_by = owner(_SIDES * sum(time_allowed(self.spec.timing).values()))
+        write_start(trial, role=role, configuration=configuration, owner=owned_by, pair=pair)
         self._setting.listener.trial_started(trial.number, role, configuration)
 
     def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:

@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import ScriptFailedError, UserError
@@ -80,7 +80,8 @@ class Silent:
 class Bench:
     """A study that can be opened again as another process would; in memory unless ``on_disk``.
 
-    ``with_pages``: its notes, plots and files are kept for the dashboard, too.
+    ``url``: of another storage. ``with_pages``: its notes, plots and files are kept for the
+    dashboard, too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,14 +92,15 @@ class Bench:
         self.machine: Machine = machine(affinity=4, cores=4)
         self.on_disk = False
         self.with_pages = False
+        self.url: str | None = None
         self._memory = optuna.storages.InMemoryStorage()
 
     def tuner(self, runner: SimulatedRunner, **fields: object) -> Tuner:
         """Return a tuner on the study, made if need be."""
         spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
         storage: BaseStorage = self._memory
-        if self.on_disk:
-            storage = open_storage(default_url(self.folder / ".autotune"), create=True)
+        if self.on_disk or self.url:
+            storage = open_storage(self.url or default_url(self.folder / ".autotune"), create=True)
         known = optuna.get_all_study_names(storage)
         if "s" not in known:
             create_study(storage, "s", spec.objective)
@@ -124,6 +126,12 @@ class Bench:
                 monotonic=runner.monotonic,
             )
         )
+
+    def close(self) -> None:
+        """Close connections to a server."""
+        if isinstance(self.storage, RDBStorage):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
 
 
 @pytest.fixture
@@ -492,8 +500,8 @@ def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
     bench.on_disk = True
     tuner = bench.tuner(SimulatedRunner(flat), trials=3)
     dead, living = bench.study.ask(), bench.study.ask()
-    dead.set_user_attr("owner", owner().replace('"pid": ', '"pid": 9999'))
-    living.set_user_attr("owner", owner())
+    dead.set_user_attr("owner", owner(60).replace('"pid": ', '"pid": 9999'))
+    living.set_user_attr("owner", owner(60))
     bench.study.enqueue_trial({"intra_op": 1})
     assert not is_idle(bench.study)
     assert tuner.sweep() == 1

@@ -1,0 +1,107 @@
+"""A database that waits out what passes: a server that restarts, a lock that another one holds.
+
+A study runs for hours, and a database server is restarted in seconds. Every operation is a
+transaction of its own, so it can be repeated; only what can't pass is reported.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+PATIENCE_S = 120.0
+_LONGEST_WAIT_S = 2.0
+# what no waiting mends, in the words of SQLite and of PostgreSQL's client
+_LASTING = (
+    "disk is full",
+    "disk i/o error",
+    "readonly database",
+    "unable to open",
+    "malformed",
+    "locked",  # SQLite has waited for as long as its own time-out says
+    "no such table",
+    "authentication failed",
+    "does not exist",
+    "could not translate host name",
+    "name or service not known",
+    "no space left",
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a database's error may be gone when the operation is repeated."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+        return True
+    if not isinstance(cause, OperationalError | InterfaceError):
+        return False
+    return not any(words in str(cause.orig).lower() for words in _LASTING)
+
+
+def is_race(error: BaseException) -> bool:
+    """Tell whether another process has just made the tables that this one wanted to make."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, IntegrityError | ProgrammingError) and any(
+        words in str(cause.orig).lower() for words in ("already exists", "duplicate key")
+    )
+
+
+def patiently(
+    function: Callable[[], Any], passes: Callable[[BaseException], bool] = is_passing
+) -> Any:
+    """Call a function until it does not fail by something that passes, for two minutes at most."""
+    attempts = Retrying(
+        retry=retry_if_exception(passes),
+        wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_S),
+        stop=stop_after_delay(PATIENCE_S),
+        reraise=True,
+    )
+    return attempts(function)
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's RDBStorage, each of whose operations is repeated while its error may pass."""
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        """Set how a trial ended, once: an answer that got lost is not an end that got lost."""
+        tried = False
+
+        def attempt() -> bool:
+            nonlocal tried
+            again, tried = tried, True
+            try:
+                return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if again and self.get_trial(trial_id).state is state:
+                    return True
+                raise
+
+        return bool(patiently(attempt))
+
+
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        return patiently(lambda: method(self, *args, **kwargs))
+
+    return call
+
+
+# the cache that Optuna puts in front of an RDBStorage calls these three
+_FROM_CACHE = ("_create_new_trial", "_set_trial_param", "_get_trials")
+for _name in (*vars(BaseStorage), *_FROM_CACHE):
+    _method = vars(RDBStorage).get(_name)
+    _is_public = not _name.startswith("_") or _name in _FROM_CACHE
+    if _is_public and callable(_method) and _name not in vars(PatientStorage):
+        setattr(PatientStorage, _name, _patient(_method))

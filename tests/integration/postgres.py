@@ -1,0 +1,86 @@
+"""A real PostgreSQL server of the test's own, on loopback, from Debian's package.
+
+apt-get install postgresql
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+AVAILABLE = bool(_BINARIES) or shutil.which("initdb") is not None
+REASON = "no PostgreSQL server here: apt-get install postgresql"
+PASSWORD = "p@ss/word"  # of a server for this test alone; to be quoted in a URL
+
+
+class Server:
+    """A cluster in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bin = _BINARIES[-1] if _BINARIES else Path(shutil.which("initdb") or "").parent
+        self._data = folder / "data"
+        self._log = folder / "server.log"
+        self._user = _unprivileged()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        for path in (folder, password):
+            shutil.chown(path, self._user)
+        self._run(
+            "initdb",
+            *("--username", "tuner", "--auth", "scram-sha-256", "--pwfile", str(password)),
+            *("--encoding", "UTF8", "--no-locale", "--no-sync"),
+        )
+
+    @property
+    def url(self) -> str:
+        """As a user writes it."""
+        return f"postgresql://tuner:p%40ss%2Fword@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        self._run("pg_ctl", "-w", "-l", str(self._log), "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once: sessions are cut off, open transactions rolled back."""
+        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._bin / program), "-D", str(self._data), *arguments],
+            user=self._user,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def _unprivileged() -> str:
+    """Return who is to run the server, which refuses to be run by root."""
+    return "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    """Run a server while the context lasts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in folder.parents:  # pytest's folders are closed to other users
+        if os.geteuid() == 0 and str(parent).startswith("/tmp/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    server = Server(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,125 @@
+"""Studies in PostgreSQL: the same as in SQLite, and through a restart of the server."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage
+
+from autotuner.errors import UserError
+from autotuner.report.contents import gather
+from autotuner.study.opening import load_study
+from autotuner.study.storage import open_storage
+from benchmarks.simulated import SimulatedRunner
+from tests.conftest import living_with
+from tests.integration import postgres
+from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended
+from tests.integration.test_study import Bench, crash_with_many, run_all
+
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.skipif(not postgres.AVAILABLE, reason=postgres.REASON),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    """Run a server for the tests of this file."""
+    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def storage_of(server: postgres.Server) -> Iterator[BaseStorage]:
+    """Open the server's studies, and close the connections again."""
+    storage = open_storage(server.url, create=False)
+    yield storage
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def sitting(folder: Path, server: postgres.Server, study: str, mark: str) -> Sitting:
+    folder.mkdir(exist_ok=True)
+    (folder / "train.py").write_text(SCRIPT)
+    command = ["--model", "train.py", "--study", study, "--storage", server.url, *QUICK]
+    return Sitting(folder, *command, "--sequential", mark=mark)
+
+
+def check(server: postgres.Server, name: str) -> None:
+    """A study that has been run to its end, with each trial counted once."""
+    with storage_of(server) as storage:
+        study = load_study(storage, name)
+        trials = study.get_trials(deepcopy=False)
+        assert gather(study) is not None
+    roles = [t.user_attrs["role"] for t in trials if t.state is optuna.trial.TrialState.COMPLETE]
+    assert roles.count("default") == 1
+    assert sum(role in ("default", "recipe", "search") for role in roles) == 5
+    assert all(trial.state.is_finished() for trial in trials)
+
+
+def test_two_runs_and_a_restart(server: postgres.Server, tmp_path: Path) -> None:
+    """Two processes tune different studies in one database; its server restarts in mid-run."""
+    mark = uuid.uuid4().hex
+    runs = {name: sitting(tmp_path / name, server, name, mark) for name in ("one", "two")}
+    for run in runs.values():
+        run.until(ended("default"))
+    stop = threading.Event()
+
+    def restart() -> None:
+        while not stop.wait(5):
+            server.stop()
+            time.sleep(1)
+            server.start()
+
+    restarts = threading.Thread(target=restart)
+    restarts.start()
+    try:
+        codes = {name: run.end() for name, run in runs.items()}
+    finally:
+        stop.set()
+        restarts.join()
+    for name, run in runs.items():
+        assert codes[name] == 0, run.said
+        assert run.events[-1]["event"] == "result"
+        check(server, name)
+    assert living_with(mark) == []
+
+
+def test_killed_and_gone_on_with(server: postgres.Server, tmp_path: Path) -> None:
+    """As with SQLite: what was running is swept, what was finished is counted once."""
+    mark = uuid.uuid4().hex
+    for moment in ("default", "control", "search"):
+        run = sitting(tmp_path / "x", server, "killed", mark)
+        run.until(ended(moment))
+        run.process.kill()
+        run.end()
+    last = sitting(tmp_path / "x", server, "killed", mark)
+    assert last.end() == 0, last.said
+    check(server, "killed")
+
+
+def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -> None:
+    """Notes, plots and attributes are written and read as in SQLite."""
+    bench = Bench(tmp_path)
+    bench.url, bench.with_pages = server.url, True
+    run_all(bench.tuner(SimulatedRunner(crash_with_many), trials=20))
+    bench.pages.refresh()
+    with storage_of(server) as storage:
+        contents = gather(load_study(storage, "s"))
+    bench.close()
+    assert contents is not None
+    assert contents.decision.verdict.value == "FASTER"
+    assert contents.effects
+
+
+def test_errors_are_clear(server: postgres.Server) -> None:
+    """A wrong password is no reason to wait, and is not shown."""
+    wrong = server.url.replace("p%40ss%2Fword", "secret")
+    with pytest.raises(UserError, match="password authentication failed") as error:
+        open_storage(wrong, create=False)
+    assert "secret" not in error.value.message
