@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autotuner.cli.browse import open_contents
 from autotuner.errors import UserError, did_you_mean
+from autotuner.export.writing import write_whole
 from autotuner.report.contents import Contents
 from autotuner.report.json_report import render_report_json
 from autotuner.report.markdown import render_markdown
@@ -37,9 +38,7 @@ def render(contents: Contents, kind: ReportFormat) -> str:
 def write_page(contents: Contents, folder: Path) -> Path:
     """Write ``report.html`` into the study's folder; it appears whole or not at all."""
     path = folder / PAGE
-    draft = path.with_name(PAGE + ".new")
-    draft.write_text(render_page(contents), encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, render_page(contents))
     return path
 
 
@@ -56,7 +55,7 @@ def report_study(study: str, *, kind: str, output: Path | None, storage_url: str
         return
     path = output or contents.facts.folder / PAGE
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         hint = "give --output another place"
         raise UserError(f"{path}: can't be written: {error.strerror}", hint=hint) from error

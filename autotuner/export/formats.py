@@ -17,6 +17,7 @@ from autotuner.export.deployment import (
     render_serving,
     render_systemd,
 )
+from autotuner.export.writing import write_whole
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Means, ReadAt
 from autotuner.machine import cpu_list
@@ -201,8 +202,6 @@ def write_files(folder: Path, export: Export) -> list[Path]:
     paths = []
     for kind, name in FILE_NAMES.items():
         path = folder / name
-        draft = path.with_name(name + ".new")
-        draft.write_text(RENDERERS[kind](export), encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, RENDERERS[kind](export))
         paths.append(path)
     return paths

@@ -91,8 +91,16 @@ def _sync_at_checkpoints(connection: sqlite3.Connection, record: object) -> None
 
 
 def make_durable(storage: BaseStorage) -> None:
-    """Wait until what has been written is on the disk, so that a power failure can't take it."""
+    """Wait until what has been written is on the disk, so that a power failure can't take it.
+
+    Raises:
+        UserError: if the file has been deleted: SQLite would go on writing to what nobody can see.
+    """
     if isinstance(storage, RDBStorage) and storage.engine.dialect.name == "sqlite":
+        file = storage.engine.url.database
+        if file and not Path(file).exists():
+            hint = "its trials are lost; begin anew: autotune run"
+            raise UserError(f"{file}: the database is gone: somebody has deleted it", hint=hint)
         with storage.engine.connect() as connection:
             connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
 

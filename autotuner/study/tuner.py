@@ -70,6 +70,7 @@ from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
 from autotuner.study.storage import make_durable
 from autotuner.study.watch import Watch, limit_problem, unit_problem
+from autotuner.trial.folder import check_disk
 from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import Feed, Numerics, TrialRequest, arguments_of, script_of
@@ -612,6 +613,7 @@ class Tuner:
     ) -> tuple[Outcome, Measurement]:
         """Return what a trial comes to; an outcome that does not count says so."""
         if outcome.status is not Status.MEASURED:
+            check_disk(outcome.folder)
             return outcome, Measurement()
         throughput = summarize(outcome, count_samples=self.facts.unit is Unit.SAMPLES)
         reason = unit_problem(throughput, self.facts.unit)
@@ -681,6 +683,7 @@ class Tuner:
             if throughput is not None:
                 score = score_outcome(outcome, throughput, self.spec.objective)
             if throughput is None or score is None:
+                check_disk(outcome.folder)
                 write_outcome(trial, outcome, Measurement())
                 self._keep_files(trial, outcome)
                 self._study.tell(trial, state=TrialState.FAIL)

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 from autotuner.errors import UserError
@@ -11,6 +12,7 @@ from autotuner.trial.request import CHILD_MAIN, TrialRequest, as_json
 
 _LAST_LINES = 5
 _TAIL_BYTES = 16_384
+_FULL_BYTES = 65_536
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t -\U0010ffff]")
 
 
@@ -27,6 +29,7 @@ def prepare_folder(folder: Path, request: TrialRequest) -> None:
         (folder / "request.json").write_text(text + "\n", encoding="utf-8")
         (folder / "repro.sh").write_text(repro_script(folder, request), encoding="utf-8")
     except OSError as error:
+        check_disk(folder)
         hint = "run autotune where it may write .autotune/, or free some space"
         raise UserError(f"{folder}: can't be written: {error.strerror}", hint=hint) from error
 
@@ -54,6 +57,14 @@ def repro_script(folder: Path, request: TrialRequest) -> str:
         f"exec {shlex.join(argv)} 3>{shlex.quote(str(folder / 'events.repro.jsonl'))} </dev/null",
     ]
     return "\n".join(lines) + "\n"
+
+
+def check_disk(folder: Path) -> None:
+    """Raise UserError if the disk of a folder is full: a failure is then not the trial's."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if shutil.disk_usage(existing).free < _FULL_BYTES:
+        hint = "free some space, then go on: autotune run --study NAME"
+        raise UserError(f"{folder}: the disk is full", hint=hint)
 
 
 def last_lines(log: Path) -> tuple[str, ...]:

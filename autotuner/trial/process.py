@@ -92,7 +92,8 @@ class WardedProcess:
         # or a file either, as it may hold secrets: it goes in by standard input
         child_environment = json.dumps({**environment, _MARK: self._mark}).encode()
         try:
-            with log.open("wb") as output:
+            log.unlink(missing_ok=True)
+            with log.open("ab") as output:  # for appending: the warden may shorten it
                 self._warden = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,

@@ -13,7 +13,8 @@ escape), and waits:
 - ``T`` arrives on the lifeline: SIGTERM to the child's group, after GRACE_S SIGKILL to all;
 - the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
 - less than MEMORY_FLOOR bytes of the machine's memory are available: SIGKILL to all, before the
-  kernel picks a victim of its own.
+  kernel picks a victim of its own;
+- standard output, a file, is longer than 16 MiB: its middle is dropped, head and tail are kept.
 
 If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
 lines: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic seconds just before;
@@ -37,6 +38,8 @@ from typing import Any
 import psutil
 
 _POLL_S = 0.25
+_STDOUT = 1
+_MOST_LOG, _HEAD, _TAIL = 16 * 2**20, 2**20, 2**20
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -111,6 +114,7 @@ class Warden:
         self._grace_s = grace_s
         self._memory_floor = memory_floor
         self._kill_at: float | None = None
+        self._dropped = 0
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -161,11 +165,32 @@ class Warden:
             closed, _, _ = select.select([self._lifeline], [], [], 0)
             if closed or time.monotonic() >= self._kill_at:
                 self._kill_all(child.pid)
+        self._shorten_log()
         available = psutil.virtual_memory().available
         if available < self._memory_floor:
             self._say("low_memory", available=available, floor=self._memory_floor)
             self._memory_floor = 0
             self._kill_all(child.pid)
+
+    def _shorten_log(self) -> None:
+        """Drop the middle of a log that has got too long; what is printed meanwhile may be lost.
+
+        The script writes to a file that is opened for appending, so that it goes on at the new end.
+        """
+        size = os.fstat(_STDOUT).st_size
+        if size <= _MOST_LOG:
+            return
+        try:
+            log = os.open(f"/proc/self/fd/{_STDOUT}", os.O_RDWR)
+        except OSError:  # not Linux
+            return
+        try:
+            tail = os.pread(log, _TAIL, size - _TAIL)
+            self._dropped += size - _HEAD - len(tail)
+            os.ftruncate(log, _HEAD)
+            os.write(_STDOUT, f"\n[autotune: {self._dropped:,} bytes left out]\n".encode() + tail)
+        finally:
+            os.close(log)
 
     def _obey(self, order: bytes, pid: int) -> None:
         match order:

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +45,10 @@ class Sitting:
         self.mark = mark
         self.events: list[Event] = []
         self._arrived: queue.Queue[Event | None] = queue.Queue()
-        with (folder / "stderr.txt").open("ab") as said:
+        # not in the folder, whose disk may be full
+        descriptor, name = tempfile.mkstemp(prefix="autotune-test-")
+        self._said = Path(name)
+        with open(descriptor, "wb") as said:  # noqa: PTH123
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "autotuner", "run", *arguments, "--json"],
                 cwd=folder,
@@ -98,8 +102,8 @@ class Sitting:
 
     @property
     def said(self) -> str:
-        """What it wrote to standard error, as all sittings in its folder."""
-        return (self.folder / "stderr.txt").read_text()
+        """What it wrote to standard error."""
+        return self._said.read_text()
 
     def family(self) -> list[psutil.Process]:
         """Return the wardens and children that live now."""

@@ -1,0 +1,197 @@
+"""Faults around a run: a full disk, a locked database, folders that vanish, a power failure."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunScript, living_with
+from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended, role_phase, trials_in
+
+COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--sequential"]
+
+
+def begin(folder: Path, *more: str) -> Sitting:
+    """Begin a run, or go on with it."""
+    (folder / "train.py").write_text(SCRIPT)
+    return Sitting(folder, *COMMAND, *more, mark=uuid.uuid4().hex)
+
+
+def check_complete(folder: Path, sitting: Sitting) -> None:
+    """The run has come to its end and each trial is counted once; nothing is left."""
+    assert sitting.end() == 0, sitting.said
+    assert sitting.events[-1]["event"] == "result"
+    trials = trials_in(folder / ".autotune/studies.db")
+    counted = [a["role"] for state, a in trials.values() if state == "COMPLETE"]
+    assert counted.count("default") == 1
+    assert sum(role in ("default", "recipe", "search") for role in counted) == 5
+    assert "RUNNING" not in {state for state, _ in trials.values()}
+    assert living_with(sitting.mark) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of a few megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(options, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """The run ends with a clear error, and goes on when there is space again."""
+    sitting = begin(small_disk)
+    sitting.until(ended("control"))
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    assert sitting.end() == 1
+    assert "disk is full" in sitting.said
+    assert "bug" not in sitting.said
+    assert "go on" in sitting.said
+    filler.unlink()
+    before = trials_in(small_disk / ".autotune/studies.db")
+    assert [a["role"] for s, a in before.values() if s == "COMPLETE"] == ["default", "control"]
+    # one file of the report is larger than all of this disk
+    last = begin(small_disk)
+    code = last.end()
+    assert code == 1
+    assert "disk is full" in last.said
+    after = trials_in(small_disk / ".autotune/studies.db")
+    roles = [a["role"] for s, a in after.values() if s == "COMPLETE"]
+    assert roles.count("default") == 1
+    assert sum(role in ("default", "recipe", "search") for role in roles) == 5
+    assert living_with(last.mark) == []
+
+
+def test_a_lock_that_passes(tmp_path: Path) -> None:
+    """Another process writes for some seconds: the run waits for it."""
+    sitting = begin(tmp_path)
+    sitting.until(ended("default"))
+    with contextlib.closing(sqlite3.connect(tmp_path / ".autotune/studies.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Event()
+        release.wait(4)
+        other.rollback()
+    check_complete(tmp_path, sitting)
+
+
+def test_a_lock_that_stays(tmp_path: Path) -> None:
+    """After the time that SQLite may wait the run ends with a clear error; nothing is lost."""
+    database = tmp_path / ".autotune/studies.db"
+    database.parent.mkdir()
+    url = f"sqlite:///{database}?timeout=1"
+    sitting = begin(tmp_path, "--storage", url)
+    sitting.until(ended("default"))
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert sitting.end() == 1
+        other.rollback()
+    assert "database is locked" in sitting.said
+    assert "bug" not in sitting.said
+    assert living_with(sitting.mark) == []
+    check_complete(tmp_path, begin(tmp_path, "--storage", url))
+
+
+def test_folders_that_vanish(tmp_path: Path) -> None:
+    """The folder of the trial, then that of the whole study, is deleted in mid-run."""
+    sitting = begin(tmp_path)
+    sitting.until(role_phase("control", "measurement", sitting))
+    shutil.rmtree(max(tmp_path.glob(".autotune/s/trials/*")))
+    sitting.until(role_phase("search", "measurement", sitting))
+    shutil.rmtree(tmp_path / ".autotune/s")
+    check_complete(tmp_path, sitting)
+    assert (tmp_path / ".autotune/s/best.json").exists()
+
+
+def test_a_database_that_vanishes(tmp_path: Path) -> None:
+    """The run ends with an error that says what is wrong."""
+    sitting = begin(tmp_path)
+    sitting.until(role_phase("search", "measurement", sitting))
+    for file in tmp_path.glob(".autotune/studies.db*"):
+        file.unlink()
+    assert sitting.end() == 1
+    assert "studies.db: the database is gone" in sitting.said
+    assert "bug" not in sitting.said
+    assert living_with(sitting.mark) == []
+
+
+def test_power_failure(tmp_path: Path) -> None:
+    """What was on the disk at some moment is all there is: the study goes on from there."""
+    sitting = begin(tmp_path)
+    sitting.until(role_phase("search", "measurement", sitting))
+    heard = [e for e in sitting.events if e["event"] == "trial_ended"]
+    sitting.process.send_signal(signal.SIGSTOP)
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    files = [*tmp_path.glob(".autotune/studies.db"), *tmp_path.glob(".autotune/studies.db-wal")]
+    for file in files:
+        shutil.copy(file, saved)
+    sitting.process.send_signal(signal.SIGCONT)
+    sitting.until(ended("search"))
+    sitting.process.kill()
+    sitting.end()
+    for file in tmp_path.glob(".autotune/studies.db*"):
+        file.unlink()
+    for file in saved.iterdir():
+        shutil.copy(file, tmp_path / ".autotune")
+    trials = trials_in(tmp_path / ".autotune/studies.db")
+    for event in heard:
+        state, attributes = trials[event["number"]]
+        assert state == "COMPLETE"
+        assert attributes["gain"] == event["gain"]
+    check_complete(tmp_path, begin(tmp_path))
+
+
+CHATTY = """
+import os, sys, time
+from autotuner import step
+line = b"y" * 1023 + b"\\n"
+os.write(1, b"the first line\\n")
+written, end = 0, time.monotonic() + 1.5
+while True:
+    if time.monotonic() < end:
+        for _ in range(64):
+            written += os.write(1, line)
+    elif line:
+        os.write(1, b"the last line, after %d\\n" % written)
+        line = b""
+    time.sleep(0.001)
+    step()
+"""
+
+
+def test_a_script_that_prints_without_end(run_script: RunScript) -> None:
+    """Head and tail of the log are kept, the middle is left out and that is said."""
+    outcome = run_script(CHATTY)
+    log = outcome.log.read_bytes()
+    assert len(log) <= 16 * 2**20 + 64 * 2**20
+    assert log.startswith(b"the first line\n")
+    assert b"bytes left out]\n" in log
+
+
+def test_names_of_all_kinds(tmp_path: Path) -> None:
+    """Spaces, quotes, braces, slashes and unicode in folders, scripts and studies."""
+    folder = tmp_path / "a {b} 'c' \"d\" ü 🦊"
+    folder.mkdir()
+    (folder / "my model's {x}.py").write_text(SCRIPT)
+    name = "größe/of \"it\" {y} 'z' %s 🦊"
+    command = ["--model", "my model's {x}.py", "--study", name, *QUICK, "--sequential"]
+    sitting = Sitting(folder, *command, mark=uuid.uuid4().hex)
+    assert sitting.end() == 0, sitting.said
+    (page,) = folder.glob(".autotune/*/report.html")
+    assert "größe/of &#34;it&#34; {y} &#39;z&#39; %s 🦊" in page.read_text()
+    env = max(folder.glob(".autotune/*/best.env"))
+    assert os.access(env, os.R_OK)
