@@ -8,7 +8,7 @@ INTEL_PYTHON ?= $(shell command -v python3.11)
 INTEL := .cache/intel-tensorflow
 INTEL_READY := $(INTEL)/.ready
 
-.PHONY: help demo test test-intel check fmt bench bench-duels bench-calibration build lock clean
+.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration build lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -21,10 +21,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
-# two at a time: most of a test's time is TensorFlow's import, which keeps one core busy
-test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -m "not alone" --numprocesses 2 --dist worksteal
+# three at a time on two cores: TensorFlow's import keeps one busy, and some tests mostly wait
+test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
+	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist worksteal
 	$(BIN)/python -m pytest -m alone
+
+test-postgres: $(READY) ## Run the tests on a real PostgreSQL server, which they start on loopback
+	$(BIN)/python -m pytest -m postgres
 
 $(INTEL_READY): Makefile
 	$(INTEL_PYTHON) -m venv $(INTEL)
@@ -52,8 +55,9 @@ fmt: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure what the tool itself costs, and that it measures what it should
+bench: $(READY) ## Measure what the tool itself costs, its database and pages too
 	$(BIN)/python -m benchmarks.own_cost
+	$(BIN)/python -m benchmarks.storage_cost
 
 bench-duels: $(READY) ## Measure duels against pairs one after the other (half an hour)
 	$(BIN)/python -m benchmarks.duels

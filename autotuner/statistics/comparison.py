@@ -3,10 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from statistics import mean, median
+from statistics import fmean, median
 
 from autotuner.spec.study_spec import Objective
-from autotuner.statistics.interval import hodges_lehmann, percentile
+from autotuner.statistics.interval import hodges_lehmann, percentile, pseudomedian
 from autotuner.statistics.throughput import (
     Unit,
     less_is_better,
@@ -63,7 +63,7 @@ def compare_rounds(
     for index, one in enumerate(rounds):
         candidate = score_turn(one.candidate, objective, unit)
         if candidate is not None:
-            around = math.exp(mean(references[index : index + 2]))
+            around = math.exp(fmean(references[index : index + 2]))
             logs.append(math.log(gain_of(candidate, around, objective)))
     if not logs:
         return None
@@ -73,7 +73,7 @@ def compare_rounds(
         low=None if low is None else math.exp(low),
         high=None if high is None else math.exp(high),
         rounds=len(logs),
-        reference=math.exp(hodges_lehmann(references)[0]),
+        reference=math.exp(pseudomedian(references)),
     )
 
 

@@ -5,9 +5,11 @@ neighbours. So centres are medians or Hodges-Lehmann estimates, intervals come f
 values count for as many independent ones as their autocorrelation leaves.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +26,9 @@ def effective_size(values: Sequence[float]) -> float:
     n = len(values)
     if n < 4:
         return float(n)
-    x = np.asarray(values, dtype=float)
-    x = x - np.median(x)
-    spread = 4 * 1.4826 * float(np.median(np.abs(x)))
+    centre = median(values)
+    x = np.asarray(values, dtype=float) - centre
+    spread = 4 * 1.4826 * median(abs(value - centre) for value in values)
     if spread > 0:
         x = np.clip(x, -spread, spread)
     x = x - x.mean()
@@ -57,6 +59,28 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return ordered[rank], ordered[len(ordered) - 1 - rank]
 
 
+def _pairwise_means(values: Sequence[float]) -> Any:
+    """Return the means of all pairs, each value with itself included, in ascending order."""
+    x = np.asarray(values, dtype=float)
+    i, j = _pairs(len(values))
+    return np.sort((x[i] + x[j]) / 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _pairs(n: int) -> Any:
+    return np.triu_indices(n)
+
+
+def _middle(ordered: Any) -> float:
+    half = len(ordered) // 2
+    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+
+
+def pseudomedian(values: Sequence[float]) -> float:
+    """Return Hodges and Lehmann's centre of values alone."""
+    return _middle(_pairwise_means(values))
+
+
 def hodges_lehmann(values: Sequence[float]) -> tuple[float, float | None, float | None]:
     """Return the centre of values and its 95 % interval, which needs at least six of them.
 
@@ -65,10 +89,8 @@ def hodges_lehmann(values: Sequence[float]) -> tuple[float, float | None, float 
     autocorrelation. Nearly as precise as a mean without outliers, and bears a quarter of them.
     """
     n = len(values)
-    x = np.asarray(values, dtype=float)
-    i, j = np.triu_indices(n)
-    walsh = np.sort((x[i] + x[j]) / 2)
-    centre = float(np.median(walsh))
+    walsh = _pairwise_means(values)
+    centre = _middle(walsh)
     if n < 6:
         return centre, None, None
     widening = math.sqrt(n / effective_size(values))

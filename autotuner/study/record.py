@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,12 @@ def write_noise(study: optuna.Study, noise: Noise) -> None:
 
 def read_noise(study: optuna.Study) -> Noise | None:
     """Return the noise check's result; None if it has not been made."""
-    stored = study.user_attrs.get("noise")
+    return noise_from(study.user_attrs)
+
+
+def noise_from(attributes: Mapping[str, Any]) -> Noise | None:
+    """Return the noise check's result among a study's attributes."""
+    stored = attributes.get("noise")
     return None if stored is None else noise_from_json(stored)
 
 

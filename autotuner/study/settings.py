@@ -1,6 +1,7 @@
 """The specification as a study keeps it, so that ``autotune run --study NAME`` can go on."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ def write_spec(study: optuna.Study, spec: StudySpec) -> None:
 
 def read_spec(study: optuna.Study) -> StudySpec | None:
     """Return the specification a study was last run with; None if it was not made by us."""
-    stored: dict[str, Any] | None = study.user_attrs.get(_ATTRIBUTE)
+    return spec_from(study.user_attrs)
+
+
+def spec_from(attributes: Mapping[str, Any]) -> StudySpec | None:
+    """Return the specification among a study's attributes."""
+    stored: dict[str, Any] | None = attributes.get(_ATTRIBUTE)
     if stored is None:
         return None
     fields = dict(stored)

@@ -4,8 +4,8 @@ import dataclasses
 
 import optuna
 
-from autotuner.study.record import StudyFacts, read_noise, read_records
-from autotuner.study.settings import read_spec
+from autotuner.study.record import StudyFacts, noise_from, read_records
+from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner, own_configuration
 from autotuner.verdict.decision import Decision, decide
 from autotuner.verdict.numerics import Numerics, check_numerics
@@ -19,15 +19,16 @@ def decision_of(
     study: optuna.Study, facts: StudyFacts, *, export_anyway: bool = False
 ) -> Decision | None:
     """Return the decision on what a study holds so far."""
-    spec = read_spec(study)
+    attributes = study.user_attrs  # once: Optuna copies all of them each time
+    spec, noise = spec_from(attributes), noise_from(attributes)
     assert spec is not None
-    stored = study.user_attrs.get(_ATTRIBUTE)
+    stored = attributes.get(_ATTRIBUTE)
     return decide(
         read_records(study.get_trials(deepcopy=False)),
         default=facts.space.default,
         recipe=facts.space.recipe,
         own=own_configuration(facts),
-        noise=read_noise(study),
+        noise=noise,
         rule=rule_of(spec),
         numerics=None if stored is None else Numerics(**stored),
         strict=spec.strict_numerics,

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.real_tensorflow
 QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0"]
 
 
+@pytest.mark.long
 def test_run_show_list_export_resume(tmp_path: Path) -> None:
     """A whole study: the table, the files, all commands that read it; then two trials more."""
     script = SCRIPTS / "own_threads.py"

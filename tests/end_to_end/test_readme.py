@@ -55,6 +55,7 @@ model.export("saved_model_dir", verbose=False)
 """
 
 
+@pytest.mark.long
 def test_every_command_works(tmp_path: Path) -> None:
     """Every command of the README runs, in its order, in one folder."""
     model = blocks("python")[0]
@@ -71,7 +72,7 @@ def test_every_command_works(tmp_path: Path) -> None:
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
             continue
-        if line.startswith("optuna-dashboard"):
+        if line.startswith(("optuna-dashboard", "autotune dashboard")):
             check_dashboard(line, tmp_path, environment)
             continue
         words = ["sh", "-c", line] if "&&" in line else quick(line)
@@ -130,6 +131,6 @@ def test_dependencies_are_justified() -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     everything = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     for requirement in everything:
-        name = re.split(r"[<>=]", requirement)[0]
+        name = re.split(r"[<>=\[]", requirement)[0]
         assert name in contributing, name
         assert re.search(rf"^{name}==", constraints, re.MULTILINE), name

@@ -20,6 +20,7 @@ from autotuner.verdict.sequential import (
 from benchmarks.calibration import look_levels, simulate, summary
 
 
+@pytest.mark.long
 def test_a_a_is_hardly_ever_called_faster() -> None:
     """Nothing makes a difference: at most 2 % of 1,000 runs say FASTER."""
     found = summary(simulate("A/A, 5 % normal", 1000))
@@ -28,6 +29,7 @@ def test_a_a_is_hardly_ever_called_faster() -> None:
     assert abs(found["error"]) <= 0.01
 
 
+@pytest.mark.long
 def test_ten_per_cent_are_found() -> None:
     """A true 10 % at 5 % noise: found in 90 % of 1,000 runs, and not exaggerated."""
     found = summary(simulate("10 % better, 5 % normal", 1000))

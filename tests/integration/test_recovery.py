@@ -12,6 +12,7 @@ from pathlib import Path
 from traceback import format_exception
 
 import psutil
+import pytest
 
 from tests.conftest import living_with
 from tests.integration.sitting import (
@@ -156,6 +157,7 @@ def run_without(what: str, folder: Path) -> None:
     assert sitting.events[-1]["event"] == "result"
 
 
+@pytest.mark.long
 def test_killed_at_every_moment(tmp_path: Path) -> None:
     """All chains at once, each in a folder of its own: their processes mostly sleep."""
     runs: dict[str, Callable[[str, Path], None]] = {
