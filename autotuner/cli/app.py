@@ -168,6 +168,13 @@ def run(
     measure_timeout: Annotated[
         str | None, typer.Option(help="Time until the measurement ends.  [default: 120s]")
     ] = None,
+    import_trials: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Let the sampler learn from the trials of another study of this storage.",
+        ),
+    ] = None,
     wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -210,6 +217,7 @@ def run(
         run_study(
             flags,
             storage_url=storage,
+            import_from=import_trials,
             as_json=as_json,
             wait=wait,
             export_anyway=export_anyway,

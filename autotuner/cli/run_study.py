@@ -30,8 +30,9 @@ from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
 from autotuner.study.identity import claim_folder, identify
+from autotuner.study.importing import Source, check_source, import_trials
 from autotuner.study.listening import Listeners
-from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
+from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.record import read_study_facts
 from autotuner.study.samplers import check_sampler
 from autotuner.study.settings import read_spec, write_spec
@@ -48,7 +49,13 @@ from autotuner.verdict.sequential import Rule, rule_of
 
 
 def run_study(
-    flags: Flags, *, storage_url: str | None, as_json: bool, wait: bool, export_anyway: bool
+    flags: Flags,
+    *,
+    storage_url: str | None,
+    import_from: str | None,
+    as_json: bool,
+    wait: bool,
+    export_anyway: bool,
 ) -> None:
     """Carry out ``autotune run``.
 
@@ -70,7 +77,7 @@ def run_study(
     spec, name = _settle(spec, flags, storage)
     check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
-    folder = claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
+    folder = _folder(name, storage_url)
     runner = ProcessRunner(environment)
     machine = inspect_machine()
     rule = rule_of(spec)
@@ -82,8 +89,20 @@ def run_study(
             display.say(f"note: trials do not see {variable}={value} from your environment")
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
+        identity = identify(spec, machine, build)
+        wanted = name
+        name, changes = matching_name(storage, wanted, identity, spec.knobs)
+        if changes:
+            display.say(f'note: study "{wanted}" was made of something else:')
+            for line in changes:
+                display.say(f"    {line}")
+            taking = "" if import_from else f"; --import-trials {shlex.quote(wanted)} takes over"
+            display.say(f'    so this is study "{name}"{taking}')
+            folder = _folder(name, storage_url)
+        source = None
+        if import_from is not None:
+            source = check_source(load_study(storage, import_from), spec.objective)
         study = _open(storage, name, spec)
-        check_same(study, identify(spec, machine, build))
         before = read_spec(study)
         spent_s = begin_sitting(study, anew=before is None or before.budget_s != spec.budget_s)
         if spent_s and spec.budget_s is not None:
@@ -104,7 +123,7 @@ def run_study(
             spent_s=spent_s,
         )
         with Tuner(setting) as tuner:
-            _tune(tuner, study, storage, display)
+            _tune(tuner, study, storage, display, source)
     contents = gather(study, export_anyway=export_anyway)
     if contents is not None:
         paths = write_files(folder, contents.export)
@@ -114,6 +133,10 @@ def run_study(
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
         _finish(contents, paths, page, storage_url, as_json=as_json)
+
+
+def _folder(name: str, storage_url: str | None) -> Path:
+    return claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
 
 
 def _artifacts(display: Progress) -> ArtifactStore | None:
@@ -148,8 +171,8 @@ def _stored_spec(storage: BaseStorage, name: str) -> StudySpec:
 
 
 def _resumed(spec: StudySpec, stored: StudySpec) -> StudySpec:
-    """Return the specification for going on with a study: its knobs are settled."""
-    return dataclasses.replace(spec, knobs=stored.knobs, name=stored.name)
+    """Return the specification for going on with a study: its knobs, where no others are named."""
+    return dataclasses.replace(spec, knobs=spec.knobs or stored.knobs, name=stored.name)
 
 
 def _default_name(spec: StudySpec) -> str:
@@ -190,12 +213,20 @@ def open_display(rule: Rule, *, as_json: bool) -> Iterator[Progress]:
         display.close()
 
 
-def _tune(tuner: Tuner, study: optuna.Study, storage: BaseStorage, display: Progress) -> None:
+def _tune(
+    tuner: Tuner,
+    study: optuna.Study,
+    storage: BaseStorage,
+    display: Progress,
+    source: Source | None,
+) -> None:
     swept = tuner.sweep()
     if swept:
         display.say(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
     try:
         tuner.run_first_trials()
+        if source is not None:
+            display.say(import_trials(study, tuner.facts, source))
         tuner.search()
         run_race(tuner)
         run_final(tuner, study)

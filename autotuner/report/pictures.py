@@ -34,6 +34,7 @@ _MARKS = {
     Role.SEARCH: (BLUE, "circle"),
     Role.RACE: (SKY, "triangle-up"),
     Role.FINAL: (VERMILION, "star"),
+    Role.IMPORTED: (PURPLE, "circle-open"),
 }
 MOST_POINTS = 1000
 

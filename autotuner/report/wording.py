@@ -44,6 +44,7 @@ def role_text(role: Role) -> str:
         Role.SEARCH: "search",
         Role.RACE: "race",
         Role.FINAL: "final pair",
+        Role.IMPORTED: "taken over",
     }[role]
 
 

@@ -68,14 +68,37 @@ def load_facts(study: optuna.Study) -> StudyFacts:
     return facts
 
 
-def check_same(study: optuna.Study, identity: Identity) -> None:
-    """Raise UserError if a study was made of something else than what is to be run now."""
-    facts = read_study_facts(study)
-    if facts is None:
-        return
-    differences = facts.identity.differences(identity)
-    if differences:
-        listed = "".join(f"\n    {line}" for line in differences)
-        hint = "begin a new study: autotune run --study ANOTHER-NAME --model ..."
-        name = study.study_name
-        raise UserError(f'study "{name}" was made of something else:{listed}', hint=hint)
+def changes_since(study: optuna.Study, identity: Identity, knobs: tuple[str, ...]) -> list[str]:
+    """Return what is another than when the study was made, a line each.
+
+    Args:
+        study: a study that may have been measured or not.
+        identity: of what is to be run now.
+        knobs: what is to be searched now.
+    """
+    facts, spec = read_study_facts(study), read_spec(study)
+    if facts is None or spec is None:
+        return []
+    lines = facts.identity.differences(identity)
+    if spec.knobs != knobs:
+        before, now = (", ".join(names) or "safe" for names in (spec.knobs, knobs))
+        lines.append(f"knobs: {before} in the study, now {now}")
+    return lines
+
+
+def matching_name(
+    storage: BaseStorage, wanted: str, identity: Identity, knobs: tuple[str, ...]
+) -> tuple[str, list[str]]:
+    """Return the name under which to go on or to begin, and why it is not the wanted one.
+
+    That is the wanted name, unless its study was made of something else; then the first with a
+    number that is free or was made of the same. So the same command always finds the same study.
+    """
+    taken = set(optuna.get_all_study_names(storage))
+    why: list[str] = []
+    for name in (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3))):
+        changes = changes_since(load_study(storage, name), identity, knobs) if name in taken else []
+        if not changes:
+            return name, why
+        why = why or changes
+    raise RuntimeError("there is always a free name")

@@ -48,6 +48,7 @@ class Role(enum.StrEnum):
     SEARCH = "search"
     RACE = "race"
     FINAL = "final"
+    IMPORTED = "imported"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.candidates import first_candidates
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.identity import identify, is_alive, owner, owner_name
+from autotuner.study.importing import best_imported
 from autotuner.study.listening import Listener
 from autotuner.study.noise import (
     Method,
@@ -403,14 +404,18 @@ class Tuner:
 
     def _tried(self) -> set[str]:
         default = self.facts.space.default
-        return {record.key(default) for record in self.records() if record.state in _ENDED}
+        return {
+            record.key(default)
+            for record in self.records()
+            if record.state in _ENDED and record.role is not Role.IMPORTED
+        }
 
     def _first_candidates(self) -> list[Configuration]:
-        """Return what the diagnosis suggests and has not been tried."""
+        """Return what another study or the diagnosis suggests and has not been tried."""
         diagnosis, tried = read_diagnosis(self._study), self._tried()
-        if diagnosis is None:
-            return []
-        found = first_candidates(diagnosis.bottleneck, self.facts.space)
+        found = best_imported(self.records(), self.facts.space.default)
+        if diagnosis is not None:
+            found += first_candidates(diagnosis.bottleneck, self.facts.space)
         return [one for one in found if configuration_key(one) not in tried]
 
     def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:

@@ -18,15 +18,16 @@ from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.identity import claim_folder, folder_name, identify, owner
+from autotuner.study.importing import check_source, import_trials
 from autotuner.study.listening import Listener, Listeners
 from autotuner.study.noise import Method, Noise
-from autotuner.study.opening import check_same, create_study, is_idle, load_study, reusable_name
+from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.outcome import Notice, Outcome, Phase, Status
-from autotuner.verdict.decision import Decision, count_finals
+from autotuner.verdict.decision import Decision, candidates, count_finals
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
@@ -583,18 +584,57 @@ def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:
     ]
 
 
-def test_a_study_of_something_else_is_refused(bench: Bench) -> None:
-    """Another script under the same name would mix what can't be compared."""
+def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
+    """Another script under the same name would mix what can't be compared: it gets another name."""
     tuner = bench.tuner(SimulatedRunner(flat), trials=1)
     tuner.run_first_trials()
     identity = tuner.facts.identity
-    check_same(bench.study, identity)
-    with pytest.raises(UserError, match=r"tensorflow: 2\.21\.0 in the study, now 3\.0"):
-        check_same(bench.study, dataclasses.replace(identity, tensorflow="3.0"))
+    storage = bench.storage
+    assert matching_name(storage, "s", identity, ()) == ("s", [])
+    other = dataclasses.replace(identity, tensorflow="3.0")
+    name, why = matching_name(storage, "s", other, ())
+    assert name == "s-2"
+    assert why == ["tensorflow: 2.21.0 in the study, now 3.0"]
+    assert matching_name(storage, "s", identity, ("threads",)) == (
+        "s-2",
+        ["knobs: safe in the study, now threads"],
+    )
     bench.script.write_text("changed")
     changed = identify(StudySpec(model=bench.script), bench.machine, BUILD)
-    with pytest.raises(UserError, match="the script has changed"):
-        check_same(bench.study, changed)
+    assert "the script has changed" in matching_name(storage, "s", changed, ())[1][0]
+
+
+def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
+    """They teach the sampler, the best are run again, and none of them counts here."""
+    bench.on_disk = True
+    run_all(bench.tuner(SimulatedRunner(threads_matter), trials=12, pairs=0))
+    source = check_source(bench.study, Objective.THROUGHPUT)
+    runner = SimulatedRunner(threads_matter)
+    optuna.delete_study(study_name="s", storage=bench.storage)
+    tuner = bench.tuner(runner, trials=8, pairs=0)
+    tuner.run_first_trials()
+    said = import_trials(bench.study, tuner.facts, source)
+    count = sum(r.role in (Role.RECIPE, Role.SEARCH) and r.gain is not None for r in source.records)
+    assert said.startswith(f"taken over from s: {count} trials")
+    assert import_trials(bench.study, tuner.facts, source).startswith("taken over from s: 0 trials")
+    before = len(runner.requests)
+    tuner.search()
+    best = max((r for r in source.records if r.role is Role.SEARCH), key=lambda r: r.gain or 0)
+    assert runner.requests[before].configuration == best.configuration
+    assert len(of_role(tuner, Role.IMPORTED)) == count
+    assert len(of_role(tuner, Role.DEFAULT, Role.RECIPE, Role.SEARCH)) == 8
+    assert all(c.trials <= 8 for c in candidates(tuner.records(), tuner.facts.space.default))
+    measured = {r.key(tuner.facts.space.default) for r in tuner.records() if r.throughput}
+    pooled = candidates(tuner.records(), tuner.facts.space.default)
+    assert {configuration_key(c.configuration) for c in pooled} <= measured
+
+
+def test_trials_of_another_objective_are_not_taken_over(bench: Bench) -> None:
+    """A latency says nothing about a throughput."""
+    tuner = bench.tuner(SimulatedRunner(flat), trials=1)
+    tuner.run_first_trials()
+    with pytest.raises(UserError, match="measured by throughput, this study by latency-p50"):
+        check_source(bench.study, Objective.LATENCY_P50)
 
 
 def test_names(bench: Bench) -> None:

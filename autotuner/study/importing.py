@@ -1,0 +1,126 @@
+"""Taking over trials of another study, for the sampler to learn from.
+
+What was measured there says nothing certain here: scripts, versions and machines differ. So such a
+trial never counts as one of the search, in the race or in the verdict; the best few are run again.
+"""
+
+import dataclasses
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from autotuner.errors import UserError
+from autotuner.knobs.knob import Configuration
+from autotuner.knobs.selection import effective
+from autotuner.spec.study_spec import Objective
+from autotuner.statistics.comparison import corrected
+from autotuner.study.opening import load_facts
+from autotuner.study.record import (
+    Role,
+    StudyFacts,
+    TrialRecord,
+    configuration_key,
+    read_records,
+)
+from autotuner.trial.outcome import Status
+
+_TAKEN = (Role.RECIPE, Role.SCRIPT, Role.SEARCH)
+_AGAIN = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A study whose trials are taken over."""
+
+    name: str
+    default: Configuration
+    records: tuple[TrialRecord, ...]
+
+
+def check_source(study: optuna.Study, objective: Objective) -> Source:
+    """Return what can be taken over from a study.
+
+    Raises:
+        UserError: if nothing was measured there, or something else.
+    """
+    facts = load_facts(study)
+    if facts.objective is not objective:
+        said = f"it was measured by {facts.objective.value}, this study by {objective.value}"
+        hint = f"give --objective {facts.objective.value}, or leave --import-trials out"
+        raise UserError(f"--import-trials {study.study_name}: {said}", hint=hint)
+    return Source(
+        name=study.study_name,
+        default=facts.space.default,
+        records=tuple(read_records(study.get_trials(deepcopy=False))),
+    )
+
+
+def import_trials(study: optuna.Study, facts: StudyFacts, source: Source) -> str:
+    """Add a source's trials to a study, each once; return what was done, in a sentence."""
+    done = {
+        trial.user_attrs.get("imported")
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    }
+    taken = left = 0
+    for record in source.records:
+        if record.role not in _TAKEN or record.gain is None:
+            continue
+        configuration = _translated(record, source, facts)
+        mark = f"{source.name}: trial {record.number}"
+        if configuration is None:
+            left += 1
+        elif mark not in done:
+            taken += 1
+            _add(study, facts, configuration, record, mark)
+    rest = f"; {left} hold settings that are not searched here" if left else ""
+    return f"taken over from {source.name}: {taken} trials, for the sampler to learn from{rest}"
+
+
+def _translated(record: TrialRecord, source: Source, facts: StudyFacts) -> Configuration | None:
+    """Return a trial's configuration in this study's space; None if it is not in there."""
+    full = {**source.default, **record.configuration}
+    elsewhere = {name: value for name, value in full.items() if name not in facts.space.domains}
+    if any(value != source.default.get(name) for name, value in elsewhere.items()):
+        return None
+    here = {name: full.get(name, usual) for name, usual in facts.space.default.items()}
+    return effective(here, facts.space.default) if facts.space.holds(here) else None
+
+
+def _add(
+    study: optuna.Study,
+    facts: StudyFacts,
+    configuration: Configuration,
+    record: TrialRecord,
+    mark: str,
+) -> None:
+    assert record.gain is not None
+    study.add_trial(
+        create_trial(
+            state=TrialState.COMPLETE,
+            value=corrected(facts.base, record.gain, facts.objective),
+            params=dict(configuration),
+            distributions=facts.space.distributions(),
+            user_attrs={
+                "role": Role.IMPORTED.value,
+                "configuration": dict(configuration),
+                "status": Status.MEASURED.value,
+                "reason": f"taken over from {mark}",
+                "imported": mark,
+                "gain": record.gain,
+                "gain_low": record.gain_low,
+                "gain_high": record.gain_high,
+            },
+        )
+    )
+
+
+def best_imported(records: list[TrialRecord], default: Configuration) -> list[Configuration]:
+    """Return the best few of what was taken over, to be run again first."""
+    found: dict[str, TrialRecord] = {}
+    for record in records:
+        if record.role is Role.IMPORTED and record.gain is not None:
+            known = found.get(configuration_key(record.configuration))
+            if known is None or (known.gain or 0.0) < record.gain:
+                found[configuration_key(record.configuration)] = record
+    ranked = sorted(found.values(), key=lambda record: -(record.gain or 0.0))
+    return [r.configuration for r in ranked[:_AGAIN] if r.configuration != default]
