@@ -462,6 +462,37 @@ def list_studies(storage: StorageOption = None) -> None:
 
 
 @app.command()
+def compare_studies(
+    first: Annotated[str, typer.Argument(metavar="A", help="A study's name.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another study's name.")],
+    storage: StorageOption = None,
+) -> None:
+    """Show what two studies have come to, side by side."""
+    from autotuner.cli.compare_studies import compare_studies
+
+    compare_studies(first, second, storage_url=storage)
+
+
+@app.command()
+def clean(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies to remove.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Remove studies that were not used for so long, as 30d.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove; without it, only say what would be removed.")
+    ] = False,
+    storage: StorageOption = None,
+) -> None:
+    """Remove old studies with their files, and folders whose studies are gone."""
+    from autotuner.cli.clean import clean
+
+    clean(studies or (), older_than=older_than, yes=yes, storage_url=storage)
+
+
+@app.command()
 def workloads() -> None:
     """List the reference workloads."""
     from rich.console import Console

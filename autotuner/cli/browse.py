@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 
+from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.formats import RENDERERS, Format
 from autotuner.report.contents import Contents, gather
@@ -79,7 +79,7 @@ def show_study(study: str, *, storage_url: str | None) -> None:
     """Print a study's result and its trials."""
     contents = open_contents(study, storage_url)
     export, facts = contents.export, contents.facts
-    console = Console(highlight=False)
+    console = out_console()
     identity = facts.identity
     console.print(f"study {export.study}: {identity.model}", markup=False, soft_wrap=True)
     console.print(f"machine: {identity.machine}", markup=False, soft_wrap=True)
@@ -114,7 +114,7 @@ def list_all(*, storage_url: str | None) -> None:
         model = "-" if facts is None else Path(facts.identity.model).name
         result = "nothing measured yet" if decision is None else _brief(decision)
         rows.append((name, trials, model, result))
-    console = Console(highlight=False)
+    console = out_console()
     console.print(studies_table(rows) if rows else "there are no studies yet: autotune run")
 
 

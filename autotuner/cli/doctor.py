@@ -7,10 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.run_study import open_display
+from autotuner.cli.terminal import out_console
 from autotuner.conditions import Cause, find_causes, read_counters
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.catalogue import KNOBS
@@ -34,8 +33,6 @@ from autotuner.trial.inspection import inspect_build
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.sequential import rule_of
-
-_WIDTH = 180
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,9 +124,7 @@ def _examine_script(
 
 
 def _show(findings: Findings, *, with_script: bool) -> None:
-    # a pipe has no width: a table of sentences needs more than the usual 80 columns
-    width = None if sys.stdout.isatty() else _WIDTH
-    console = Console(highlight=False, soft_wrap=True, width=width)
+    console = out_console(soft_wrap=True)
 
     def heading(text: str) -> None:
         console.print(f"\n[bold]{text}[/bold]")

@@ -16,6 +16,7 @@ from rich.console import Console
 from autotuner.cli.browse import HOME, remarks
 from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.cli.terminal import out_console
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
 from autotuner.machine import inspect_machine
@@ -260,7 +261,7 @@ def _finish(
     if as_json:
         JsonProgress().result(render_json(export), [str(path) for path in (*paths, page)])
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = out_console(soft_wrap=True)
     console.print(result_table(decision, facts), soft_wrap=False)
     console.print("(search: gains over the defaults beside them, pooled; final: new processes)")
     console.print(f"\n{export.sentence}", markup=False)

@@ -1,18 +1,18 @@
-"""Durations as people write them: ``90``, ``45s``, ``10m``, ``1h30m``, ``20ms``."""
+"""Durations as people write them: ``90``, ``45s``, ``10m``, ``1h30m``, ``20ms``, ``30d``."""
 
 import re
 
 from autotuner.errors import UserError
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[hms]?)")
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms]?)")
 
 
 def parse_duration(text: str, *, where: str) -> float:
     """Return seconds.
 
     Args:
-        text: a number of seconds, or numbers with the units h, m, s, ms, the largest first.
+        text: a number of seconds, or numbers with the units d, h, m, s, ms, the largest first.
         where: the flag or key the text came from, for the message.
 
     Raises:

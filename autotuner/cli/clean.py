@@ -1,0 +1,41 @@
+"""``autotune clean``: remove old studies; without --yes it only says what it would remove."""
+
+from collections.abc import Sequence
+
+from autotuner.cli.browse import HOME
+from autotuner.cli.terminal import out_console
+from autotuner.report.tables import removable_table
+from autotuner.spec.duration import parse_duration
+from autotuner.study.artifacts import artifact_store
+from autotuner.study.cleaning import find_removable, remove
+from autotuner.study.storage import default_url, open_storage, shown_url
+
+
+def clean(
+    names: Sequence[str], *, older_than: str | None, yes: bool, storage_url: str | None
+) -> None:
+    """Remove what is named or old, and folders whose studies are gone."""
+    storage = open_storage(storage_url or default_url(HOME), create=False)
+    age_s = None if older_than is None else parse_duration(older_than, where="--older-than")
+    found = find_removable(
+        storage,
+        HOME.absolute(),
+        shown_url(storage_url) if storage_url else "studies.db",
+        names=names,
+        older_than_s=age_s,
+    )
+    console = out_console()
+    if not found:
+        hint = "" if names or age_s else ": name studies, or give --older-than 30d"
+        console.print(f"nothing to remove{hint}", markup=False)
+        return
+    console.print(removable_table(found))
+    free = [one for one in found if not one.running]
+    size_mib = sum(one.size_bytes for one in free) / 2**20
+    if not yes:
+        console.print(f"\nnothing was removed; with --yes {len(free)} of these, {size_mib:.1f} MiB")
+        return
+    store = artifact_store(HOME) if (HOME / "artifacts").is_dir() else None
+    for one in free:
+        remove(storage, one, store)
+    console.print(f"\nremoved {len(free)}, {size_mib:.1f} MiB")

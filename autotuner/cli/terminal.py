@@ -1,0 +1,20 @@
+"""Standard output as a console: coloured on a terminal only, and wide where nobody looks."""
+
+import os
+import sys
+
+from rich.console import Console
+
+_PIPE_WIDTH = 200
+
+
+def out_console(*, soft_wrap: bool = False) -> Console:
+    """Return a console of the terminal's width, or a wide one in a pipe, where rows are for grep.
+
+    ``COLUMNS`` says otherwise. Rich sees to NO_COLOR and to pipes, which get no colour.
+
+    Args:
+        soft_wrap: leave it to the terminal to break lines.
+    """
+    wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS")
+    return Console(highlight=False, soft_wrap=soft_wrap, width=_PIPE_WIDTH if wide else None)

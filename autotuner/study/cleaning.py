@@ -1,0 +1,125 @@
+"""Removing old studies: their trials, their folders, their files in the artifact store."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+from optuna.artifacts import get_all_artifact_meta
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from autotuner.errors import UserError, did_you_mean
+from autotuner.study.artifacts import ArtifactStore
+from autotuner.study.opening import is_idle, load_study
+from autotuner.study.record import read_study_facts
+from autotuner.study.settings import read_spec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Removable:
+    """Something that can be removed.
+
+    ``study``: its name, None for a folder whose study is gone. ``used``: when it was last used.
+    ``running``: it can't be removed now.
+    """
+
+    study: str | None
+    folder: Path | None
+    trials: int
+    size_bytes: int
+    used: datetime | None
+    running: bool = False
+
+
+def find_removable(
+    storage: BaseStorage,
+    home: Path,
+    storage_name: str,
+    *,
+    names: Collection[str],
+    older_than_s: float | None,
+) -> list[Removable]:
+    """Return what was asked for by name or by age, and folders whose studies are gone.
+
+    Only studies that autotune has made.
+
+    Raises:
+        UserError: for a name that there is not.
+    """
+    known = optuna.get_all_study_names(storage)
+    for name in names:
+        if name not in known:
+            raise UserError(f'unknown study "{name}"', hint=did_you_mean(name, known))
+    found = []
+    for name in known:
+        study = load_study(storage, name)
+        if read_spec(study) is None:
+            continue
+        one = _of_study(study)
+        if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):
+            found.append(one)
+    return [*found, *_leftovers(home, storage_name, known)]
+
+
+def _of_study(study: optuna.Study) -> Removable:
+    facts = read_study_facts(study)
+    folder = None if facts is None or not facts.folder.is_dir() else facts.folder
+    trials = study.get_trials(deepcopy=False)
+    times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time]
+    return Removable(
+        study=study.study_name,
+        folder=folder,
+        trials=len(trials),
+        size_bytes=0 if folder is None else _size(folder),
+        used=max(times, default=None),
+        running=not is_idle(study),
+    )
+
+
+def _is_older(used: datetime | None, seconds: float) -> bool:
+    return used is None or datetime.now() - used > timedelta(seconds=seconds)
+
+
+def _leftovers(home: Path, storage_name: str, known: Collection[str]) -> list[Removable]:
+    """Return folders that were claimed for a study of this storage that is not there any more."""
+    found = []
+    for claim in sorted(home.glob("*/claim.json")):
+        try:
+            claimed = json.loads(claim.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if claimed.get("storage") == storage_name and claimed.get("study") not in known:
+            used = datetime.fromtimestamp(claim.parent.stat().st_mtime)
+            size = _size(claim.parent)
+            found.append(
+                Removable(study=None, folder=claim.parent, trials=0, size_bytes=size, used=used)
+            )
+    return found
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_blocks * 512
+    return total
+
+
+def remove(storage: BaseStorage, one: Removable, artifacts: ArtifactStore | None) -> None:
+    """Remove a study's files, then the study, then its folder: so the rest can be removed again."""
+    if one.study is not None:
+        study = load_study(storage, one.study)
+        if artifacts is not None:
+            holders: list[optuna.Study | FrozenTrial] = [study, *study.get_trials(deepcopy=False)]
+            for holder in holders:
+                for meta in get_all_artifact_meta(holder, storage=storage):
+                    with contextlib.suppress(optuna.artifacts.exceptions.ArtifactNotFound):
+                        artifacts.remove(meta.artifact_id)
+        optuna.delete_study(study_name=one.study, storage=storage)
+    if one.folder is not None:
+        shutil.rmtree(one.folder, ignore_errors=True)

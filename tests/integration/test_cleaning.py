@@ -1,0 +1,136 @@
+"""``autotune clean``, ``compare-studies``, ``list`` and ``show``: reading and removing studies."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from autotuner.cli.main import main
+from autotuner.study.artifacts import artifact_store, keep_study_files
+from autotuner.study.identity import claim_folder
+from autotuner.study.record import Role
+from benchmarks.simulated import SimulatedRunner
+from tests.integration.test_study import Bench, run_all, threads_matter
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Return a finished study under the working directory, with its files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    bench = Bench(tmp_path)
+    bench.on_disk = bench.with_pages = True
+    claim_folder(tmp_path / ".autotune", "s", "studies.db")
+    run_all(bench.tuner(SimulatedRunner(threads_matter, log="hello\n"), trials=10))
+    return bench
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command line and returns what it prints."""
+
+    def run(*argv: str, code: int = 0) -> str:
+        assert main(argv) == code
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return run
+
+
+def files(folder: Path) -> set[Path]:
+    """Return all files but the database."""
+    return {p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("studies.db")}
+
+
+def test_without_yes_nothing_is_removed(bench: Bench, run: Run) -> None:
+    """It says what would be removed, and how much that is."""
+    before = files(bench.folder)
+    said = run("clean", "s")
+    assert re.search(r"^s +\d+ +\d+\.\d MiB +20\d\d-", said, re.MULTILINE)
+    assert "nothing was removed; with --yes 1 of these" in said
+    assert files(bench.folder) == before
+    assert optuna.get_all_study_names(bench.storage) == ["s"]
+    assert "nothing to remove: name studies" in run("clean")
+    assert "nothing to remove" in run("clean", "--older-than", "1d")
+
+
+def test_a_study_is_removed_with_all_it_has(bench: Bench, run: Run) -> None:
+    """Trials, folder, and the files in the store; what belongs to others stays."""
+    other = bench.folder / "note.txt"
+    other.write_text("mine")
+    store = artifact_store(bench.folder / ".autotune")
+    stranger = optuna.create_study(storage=bench.storage, study_name="stranger")
+    keep_study_files(store, stranger, [other])
+    assert len(files(bench.folder / ".autotune/artifacts")) > 10
+    assert "removed 1," in run("clean", "s", "--yes")
+    assert optuna.get_all_study_names(bench.storage) == ["stranger"]
+    assert not (bench.folder / ".autotune/s").exists()
+    assert len(files(bench.folder / ".autotune/artifacts")) == 1
+    assert "unknown study" in run("clean", "s", code=1)
+
+
+def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:
+    """By age; a study of somebody else's is not ours to remove, a folder without a study is."""
+    optuna.create_study(storage=bench.storage, study_name="stranger")
+    claim_folder(bench.folder / ".autotune", "gone", "studies.db")
+    claim_folder(bench.folder / ".autotune", "elsewhere", "postgresql://host/db")
+    said = run("clean", "--older-than", "1ms", "--yes")
+    assert "removed 2," in said
+    assert "(gone)" in said
+    assert optuna.get_all_study_names(bench.storage) == ["stranger"]
+    assert (bench.folder / ".autotune/elsewhere").exists()
+    assert not (bench.folder / ".autotune/gone").exists()
+
+
+def test_a_running_study_stays(bench: Bench, run: Run) -> None:
+    """Its process lives: this one."""
+    tuner = bench.tuner(SimulatedRunner(threads_matter))
+    trial = bench.study.ask()
+    tuner._start(trial, Role.SEARCH, {})
+    said = run("clean", "s", "--yes")
+    assert "running: stays" in said
+    assert "removed 0," in said
+    assert optuna.get_all_study_names(bench.storage) == ["s"]
+
+
+def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
+    """Their facts in two columns; an asterisk where they differ."""
+    tuner = bench.tuner(SimulatedRunner(threads_matter))
+    copy = optuna.create_study(storage=bench.storage, study_name="t", direction="maximize")
+    for key, value in tuner._study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    copy.set_user_attr("base", 50.0)
+    copy.add_trials(tuner._study.get_trials())
+    said = run("compare-studies", "s", "t")
+    assert re.search(r"^  verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
+    assert re.search(r"^\* defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)
+    assert "\x1b[" not in said
+    assert "unknown study" in run("compare-studies", "s", "x", code=1)
+
+
+def test_reports(bench: Bench, run: Run) -> None:
+    """All formats; the page goes beside the study's other files unless a place is named."""
+    (bench.folder / ".autotune/s").mkdir(exist_ok=True)
+    path = run("report", "s").strip()
+    assert Path(path) == bench.folder / ".autotune/s/report.html"
+    assert Path(path).read_text().startswith("<!doctype html>")
+    assert run("report", "s", "--format", "md").startswith("# s\n\n## Verdict\n\n**FASTER: ")
+    assert '"trials": [' in run("report", "s", "--format", "json")
+    run("report", "s", "--output", "here.html")
+    assert (bench.folder / "here.html").exists()
+    assert "unknown format" in run("report", "s", "--format", "pdf", code=1)
+    assert "can't be written" in run("report", "s", "--output", "no/where.html", code=1)
+
+
+def test_rows_are_whole_in_a_pipe_and_fit_a_terminal(
+    bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe a trial is one line, for grep; COLUMNS narrows that."""
+    rows = [line for line in run("show", "s").splitlines() if re.match(r" *\d+  ", line)]
+    assert len(rows) == len(bench.study.get_trials())
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, run("show", "s").splitlines()[-30:])) <= 60
