@@ -106,8 +106,8 @@ def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
     copy.set_user_attr("base", 50.0)
     copy.add_trials(tuner._study.get_trials())
     said = run("compare-studies", "s", "t")
-    assert re.search(r"^  verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
-    assert re.search(r"^\* defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)
+    assert re.search(r"^ +verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
+    assert re.search(r"^\* +defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)
     assert "\x1b[" not in said
     assert "unknown study" in run("compare-studies", "s", "x", code=1)
 

@@ -1,6 +1,9 @@
 """The study's loop on a simulated runner and a real SQLite database."""
 
 import dataclasses
+import json
+import os
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,21 @@ from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.identity import claim_folder, folder_name, identify, owner
+from autotuner.study.identity import (
+    claim_folder,
+    folder_name,
+    identify,
+    is_alive,
+    owner,
+    owner_name,
+)
 from autotuner.study.importing import check_source, import_trials
 from autotuner.study.listening import Listener, Listeners
 from autotuner.study.noise import Method, Noise
 from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
 from autotuner.study.settings import read_spec, write_spec
+from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.outcome import Notice, Outcome, Phase, Status
@@ -635,6 +646,50 @@ def test_trials_of_another_objective_are_not_taken_over(bench: Bench) -> None:
     tuner.run_first_trials()
     with pytest.raises(UserError, match="measured by throughput, this study by latency-p50"):
         check_source(bench.study, Objective.LATENCY_P50)
+
+
+def test_a_budget_that_was_cut_off_goes_on(bench: Bench) -> None:
+    """A run that did not come to its end has used some; another budget, or an end, begins anew."""
+    bench.tuner(SimulatedRunner(flat))
+    study = bench.study
+    assert begin_sitting(study, anew=True) == 0
+    begun = datetime.now()
+    for start in (0, 70, 500):  # the long gap is not tuning
+        study.add_trial(optuna.trial.create_trial(value=1.0))
+        trial = study.get_trials(deepcopy=False)[-1]
+        trial.datetime_start = begun + timedelta(seconds=start)
+        trial.datetime_complete = begun + timedelta(seconds=start + 20)
+    assert begin_sitting(study, anew=False) == pytest.approx(90 + 20, abs=1)
+    assert begin_sitting(study, anew=True) == 0
+    finish_sitting(study)
+    assert begin_sitting(study, anew=False) == 0
+
+
+def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
+    """A sitting that has only a minute left tries less than one that has ten."""
+    tried = []
+    for spent_s in (0.0, 540.0):
+        tuner = bench.tuner(SimulatedRunner(flat, trial_s=10), budget_s=600.0, pairs=0)
+        tuner._setting = dataclasses.replace(tuner._setting, spent_s=spent_s)
+        before = len(tuner.records())
+        tuner.run_first_trials()
+        tuner.search()
+        tried.append(len(tuner.records()) - before)
+    assert tried[1] < tried[0] / 2
+
+
+def test_who_runs_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process lives; one of another host may, until its trial can't last any longer."""
+    mine = owner(60)
+    assert is_alive(mine)
+    assert not is_alive(mine.replace('"pid": ', '"pid": 9999'))
+    assert not is_alive(mine.replace(json.loads(mine)["boot"], "another"))
+    assert not is_alive("nobody")
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    assert is_alive(mine)
+    assert not is_alive(owner(60).replace("elsewhere", "third").replace('"until": ', '"until": -'))
+    assert owner_name(mine).startswith(f"process {os.getpid()} on ")
+    assert owner_name("nobody") == "of which nothing is known"
 
 
 def test_names(bench: Bench) -> None:
