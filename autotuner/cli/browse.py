@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
@@ -20,11 +21,10 @@ from autotuner.report.wording import (
     own_text,
 )
 from autotuner.study.opening import load_facts, load_study
-from autotuner.study.record import read_records, read_study_facts
+from autotuner.study.record import read_study_facts, read_summary
 from autotuner.study.storage import default_url, open_storage
-from autotuner.verdict.decision import Decision
-from autotuner.verdict.final import decision_of
-from autotuner.verdict.sentences import further_sentences, ratio_text
+from autotuner.study.stored import read_trials
+from autotuner.verdict.sentences import brief, further_sentences
 from autotuner.verdict.sequential import rule_of
 
 HOME = Path(".autotune")
@@ -50,7 +50,7 @@ def open_contents(study: str, storage_url: str | None, *, export_anyway: bool = 
     storage = open_storage(storage_url or default_url(HOME), create=False)
     opened = load_study(storage, study)
     load_facts(opened)
-    contents = gather(opened, export_anyway=export_anyway)
+    contents = gather(opened, read_trials(storage, opened), export_anyway=export_anyway)
     if contents is None:
         hint = f"go on with it: autotune run --study {shlex.quote(study)}"
         raise UserError(f'study "{study}": the defaults were not measured yet', hint=hint)
@@ -106,22 +106,22 @@ def list_all(*, storage_url: str | None) -> None:
     """Print all studies of a storage."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
     rows = []
-    for name in optuna.get_all_study_names(storage):
-        study = load_study(storage, name)
+    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
+        result, model = "nothing measured yet", "-"
+        study = load_study(storage, summary.study_name)
         facts = read_study_facts(study)
-        decision = None if facts is None else decision_of(study, facts)
-        trials = len(read_records(study.get_trials(deepcopy=False)))
-        model = "-" if facts is None else Path(facts.identity.model).name
-        result = "nothing measured yet" if decision is None else _brief(decision)
-        rows.append((name, trials, model, result))
+        if facts is not None:
+            model = Path(facts.identity.model).name
+            result = _result(storage, study, summary.n_trials)
+        rows.append((summary.study_name, summary.n_trials, model, result))
     console = out_console()
     console.print(studies_table(rows) if rows else "there are no studies yet: autotune run")
 
 
-def _brief(decision: Decision) -> str:
-    if decision.is_default:
-        return "defaults"
-    if decision.finding is None:
-        return f"{ratio_text(decision.best.gain)}, not confirmed"
-    kept = "" if decision.is_recommended else ", defaults kept"
-    return f"{decision.verdict.value} {ratio_text(decision.finding.ratio)}{kept}"
+def _result(storage: BaseStorage, study: optuna.Study, trials: int) -> str:
+    """Return a study's result, as it was noted down if there have been no trials since."""
+    noted = read_summary(study)
+    if noted is not None and noted[1] == trials:
+        return noted[0]
+    contents = gather(study, read_trials(storage, study))
+    return "nothing measured yet" if contents is None else brief(contents.decision)

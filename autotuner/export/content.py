@@ -11,6 +11,7 @@ from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
 from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
 from autotuner.study.sittings import time_spent_s
+from autotuner.study.stored import AnyTrial
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.payback import Payback, payback
@@ -79,9 +80,10 @@ class Export:
         return [notice for notice in self.notices if notice.kind == "map_randomness"]
 
 
-def export_of(study: optuna.Study, facts: StudyFacts, decision: Decision) -> Export:
+def export_of(
+    study: optuna.Study, facts: StudyFacts, decision: Decision, trials: Sequence[AnyTrial]
+) -> Export:
     """Return what the files say of a study, as of now."""
-    trials = study.get_trials(deepcopy=False)
     return Export(
         study=study.study_name,
         created=datetime.now().astimezone(),

@@ -22,6 +22,7 @@ from autotuner.study.record import (
     read_study_facts,
 )
 from autotuner.study.settings import read_spec
+from autotuner.study.stored import AnyTrial
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of
 
@@ -50,17 +51,29 @@ class Contents:
         return self.export.decision
 
 
-def gather(study: optuna.Study, *, export_anyway: bool = False) -> Contents | None:
-    """Return what there is to say of a study; None until the defaults have been measured."""
+def gather(
+    study: optuna.Study,
+    trials: Sequence[AnyTrial] | None = None,
+    *,
+    export_anyway: bool = False,
+) -> Contents | None:
+    """Return what there is to say of a study; None until the defaults have been measured.
+
+    Args:
+        study: the study.
+        trials: its trials, where they have been read already.
+        export_anyway: the files are to hold the best, proven or not.
+    """
     facts, spec = read_study_facts(study), read_spec(study)
     if facts is None or spec is None:
         return None
-    decision = decision_of(study, facts, export_anyway=export_anyway)
+    trials = study.get_trials(deepcopy=False) if trials is None else trials
+    records = tuple(read_records(trials))
+    decision = decision_of(study, facts, records, export_anyway=export_anyway)
     if decision is None:
         return None
-    records = tuple(read_records(study.get_trials(deepcopy=False)))
     return Contents(
-        export=export_of(study, facts, decision),
+        export=export_of(study, facts, decision, trials),
         spec=spec,
         records=records,
         noise=read_noise(study),

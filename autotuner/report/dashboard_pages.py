@@ -15,8 +15,9 @@ from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.noise import Noise
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.record import Role, StudyFacts, TrialRecord, write_summary
 from autotuner.trial.outcome import Phase
+from autotuner.verdict.sentences import brief
 
 _CHUNK = 2045
 _GROWTH, _LEAST = 1.1, 5
@@ -81,6 +82,8 @@ class DashboardPages:
         if contents is None:
             return
         self._refresh_at = max(_GROWTH * len(contents.records), len(contents.records) + _LEAST)
+        trials = len(self._study.get_trials(deepcopy=False))
+        write_summary(self._study, brief(contents.decision), trials)
         if not self._known:  # once: there may be very many
             self._known = dict(self._storage.get_study_system_attrs(self._study_id))
         self._write("dashboard:note_str", study_note(contents), self._known)

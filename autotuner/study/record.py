@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.knobs.liveness import Evidence, Liveness, Scope, evidence_from, liveness_from
@@ -32,6 +32,7 @@ from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
 from autotuner.study.noise import Noise, noise_as_json, noise_from_json
 from autotuner.study.space import Space
+from autotuner.study.stored import AnyTrial
 from autotuner.trial.outcome import Notice, Outcome, Status
 
 SCHEMA = 3
@@ -223,6 +224,17 @@ def read_diagnosis(study: optuna.Study) -> Diagnosis | None:
     return Diagnosis(**{**stored, "bottleneck": Bottleneck(stored["bottleneck"])})
 
 
+def write_summary(study: optuna.Study, text: str, trials: int) -> None:
+    """Note the result down, for lists of studies; ``trials``: how many there were then."""
+    study.set_user_attr("summary", [text, trials])
+
+
+def read_summary(study: optuna.Study) -> tuple[str, int] | None:
+    """Return the result as it was noted down, and how many trials there were then."""
+    noted = study.user_attrs.get("summary")
+    return None if noted is None else (noted[0], noted[1])
+
+
 def write_noise(study: optuna.Study, noise: Noise) -> None:
     """Keep the noise check's result in the study."""
     study.set_user_attr("noise", noise_as_json(noise))
@@ -318,7 +330,7 @@ def write_start(
         trial.set_user_attr("pair", pair)
 
 
-def read_record(trial: FrozenTrial) -> TrialRecord | None:
+def read_record(trial: AnyTrial) -> TrialRecord | None:
     """Return a trial's record, or None for a trial that is not ours or did not get to start."""
     attributes = trial.user_attrs
     if "role" not in attributes:
@@ -360,6 +372,6 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
     )
 
 
-def read_records(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
+def read_records(trials: Iterable[AnyTrial]) -> list[TrialRecord]:
     """Return the records of all trials that are ours."""
     return [record for record in map(read_record, trials) if record is not None]

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import optuna
-from optuna.trial import FrozenTrial
+
+from autotuner.study.stored import AnyTrial
 
 _GAP_S = 60.0
 _ATTRIBUTE = "unfinished_since"
@@ -31,7 +32,7 @@ def finish_sitting(study: optuna.Study) -> None:
     study.set_user_attr(_ATTRIBUTE, None)
 
 
-def time_spent_s(trials: Iterable[FrozenTrial]) -> float:
+def time_spent_s(trials: Iterable[AnyTrial]) -> float:
     """Return how long trials took by the clock, with short gaps between them, in seconds."""
     spans = sorted(
         (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp())

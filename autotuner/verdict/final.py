@@ -1,10 +1,11 @@
 """The final: the finalist against the defaults, in pairs of new processes, until it is decided."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import optuna
 
-from autotuner.study.record import StudyFacts, noise_from, read_records
+from autotuner.study.record import StudyFacts, TrialRecord, noise_from, read_records
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner, own_configuration
 from autotuner.verdict.decision import Decision, decide
@@ -16,15 +17,21 @@ _MOST_ATTEMPTS = 2
 
 
 def decision_of(
-    study: optuna.Study, facts: StudyFacts, *, export_anyway: bool = False
+    study: optuna.Study,
+    facts: StudyFacts,
+    records: Sequence[TrialRecord] | None = None,
+    *,
+    export_anyway: bool = False,
 ) -> Decision | None:
     """Return the decision on what a study holds so far."""
+    if records is None:
+        records = read_records(study.get_trials(deepcopy=False))
     attributes = study.user_attrs  # once: Optuna copies all of them each time
     spec, noise = spec_from(attributes), noise_from(attributes)
     assert spec is not None
     stored = attributes.get(_ATTRIBUTE)
     return decide(
-        read_records(study.get_trials(deepcopy=False)),
+        records,
         default=facts.space.default,
         recipe=facts.space.recipe,
         own=own_configuration(facts),
@@ -40,7 +47,7 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     """Run pairs until they are decided or the reserve is spent, then the numerical guard."""
 
     def current() -> Decision | None:
-        return decision_of(study, tuner.facts)
+        return decision_of(study, tuner.facts, tuner.records())
 
     decision, attempts = current(), 0
     while decision is not None and _wants_pair(decision, tuner, attempts):

@@ -21,6 +21,16 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:.2f}x"
 
 
+def brief(decision: Decision) -> str:
+    """Return the result in a few words, for lists."""
+    if decision.is_default:
+        return "defaults"
+    if decision.finding is None:
+        return f"{ratio_text(decision.best.gain)}, not confirmed"
+    kept = "" if decision.is_recommended else ", defaults kept"
+    return f"{decision.verdict.value} {ratio_text(decision.finding.ratio)}{kept}"
+
+
 def evidence_text(finding: Finding) -> str:
     """Return the interval and the pairs behind a ratio."""
     pairs = f"{finding.pairs} pair{'s' if finding.pairs != 1 else ''} of new processes"

@@ -19,7 +19,8 @@ from autotuner.dashboard.server import guarded_app, open_server
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
-from autotuner.study.record import Role
+from autotuner.study.record import Role, read_records
+from autotuner.study.stored import read_trials
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.test_study import Bench, crash_with_many, run_all
@@ -142,6 +143,21 @@ def test_notes_can_be_shortened_and_read_back(bench: Bench, detail: Any) -> None
     """What we write is what the dashboard's own functions read."""
     assert optuna_dashboard.get_note(bench.study) == detail["note"]["body"]
     assert gather(bench.study) is not None
+
+
+def test_trials_are_read_as_optuna_reads_them(bench: Bench) -> None:
+    """Two queries of ours against Optuna's objects: the schema is what we think it is."""
+    mine = read_trials(bench.storage, bench.study)
+    theirs = bench.study.get_trials()
+    assert len(mine) == len(theirs) > 20
+    assert not isinstance(mine[0], type(theirs[0]))
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.number == other.number
+        assert one.state is other.state
+        assert one.user_attrs == other.user_attrs
+        assert one.datetime_start == other.datetime_start
+        assert one.datetime_complete == other.datetime_complete
+    assert read_records(mine) == read_records(theirs)
 
 
 def test_exported_files_are_kept_once(bench: Bench, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from optuna.storages import BaseStorage
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.opening import load_study
+from autotuner.study.record import read_records
 from autotuner.study.storage import open_storage
+from autotuner.study.stored import read_trials
 from benchmarks.simulated import SimulatedRunner
 from tests.conftest import living_with
 from tests.integration import postgres
@@ -110,7 +112,10 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
     run_all(bench.tuner(SimulatedRunner(crash_with_many), trials=20))
     bench.pages.refresh()
     with storage_of(server) as storage:
-        contents = gather(load_study(storage, "s"))
+        study = load_study(storage, "s")
+        trials = read_trials(storage, study)
+        assert read_records(trials) == read_records(study.get_trials())
+        contents = gather(study, trials)
     bench.close()
     assert contents is not None
     assert contents.decision.verdict.value == "FASTER"

@@ -1,0 +1,88 @@
+"""Reading a study's trials from the database in two queries, to look at a study of thousands.
+
+Optuna makes an object of every attribute of every trial: 12 s for ten thousand trials, where this
+takes one. It reads the tables of Optuna 5's schema; a test holds the two against each other.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import DateTime, Integer, String, column, select, table
+
+from autotuner.study.patient_storage import patiently
+
+_TRIALS = table(
+    "trials",
+    column("trial_id", Integer),
+    column("study_id", Integer),
+    column("number", Integer),
+    column("state", String),
+    column("datetime_start", DateTime),
+    column("datetime_complete", DateTime),
+)
+_ATTRIBUTES = table(
+    "trial_user_attributes",
+    column("trial_id", Integer),
+    column("key", String),
+    column("value_json", String),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredTrial:
+    """What there is to read of a trial, under the names that Optuna's FrozenTrial has."""
+
+    number: int
+    state: TrialState
+    user_attrs: dict[str, Any]
+    datetime_start: datetime | None
+    datetime_complete: datetime | None
+
+
+AnyTrial = StoredTrial | optuna.trial.FrozenTrial
+
+
+def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]:
+    """Return all trials of a study, in their order."""
+    if not isinstance(storage, RDBStorage):
+        return study.get_trials(deepcopy=False)
+    study_id = storage.get_study_id_from_name(study.study_name)
+    found: list[StoredTrial] = patiently(lambda: _read(storage, study_id))
+    return found
+
+
+def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
+    trials, attributes = _TRIALS.c, _ATTRIBUTES.c
+    mine = trials.study_id == study_id
+    # "state" is an enumeration of PostgreSQL's own there: to be read as text
+    fields = (trials.trial_id, trials.number, trials.state.cast(String))
+    times = (trials.datetime_start, trials.datetime_complete)
+    rows = select(*fields, *times).where(mine).order_by(trials.number)
+    pairs = select(attributes.trial_id, attributes.key, attributes.value_json).join_from(
+        _ATTRIBUTES, _TRIALS, attributes.trial_id == trials.trial_id
+    )
+    with storage.engine.connect() as connection:
+        by_trial: dict[int, dict[str, Any]] = {}
+        for trial_id, key, text in connection.execute(pairs.where(mine)):
+            by_trial.setdefault(trial_id, {})[key] = json.loads(text)
+        return [
+            StoredTrial(
+                number=number,
+                state=TrialState[state],
+                user_attrs=by_trial.get(trial_id, {}),
+                datetime_start=_local(start),
+                datetime_complete=_local(end),
+            )
+            for trial_id, number, state, start, end in connection.execute(rows)
+        ]
+
+
+def _local(utc: datetime | None) -> datetime | None:
+    """Return a time as FrozenTrial has it: local, and naive."""
+    return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
