@@ -173,7 +173,10 @@ class Warden:
             self._kill_all(child.pid)
 
     def _shorten_log(self) -> None:
-        """Drop the middle of a log that has got too long; what is printed meanwhile may be lost.
+        """Drop the middle of a log that has got too long.
+
+        What is printed in that very moment may be lost or come before the tail: the script is not
+        stopped for it.
 
         The script writes to a file that is opened for appending, so that it goes on at the new end.
         """
