@@ -58,13 +58,15 @@ def is_race(error: BaseException) -> bool:
 
 
 def patiently(
-    function: Callable[[], Any], passes: Callable[[BaseException], bool] = is_passing
+    function: Callable[[], Any],
+    passes: Callable[[BaseException], bool] = is_passing,
+    patience_s: float = PATIENCE_S,
 ) -> Any:
-    """Call a function until it does not fail by something that passes, for two minutes at most."""
+    """Call a function until it does not fail by something that passes, for so long at most."""
     attempts = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_S),
-        stop=stop_after_delay(PATIENCE_S),
+        stop=stop_after_delay(patience_s),
         reraise=True,
     )
     return attempts(function)

@@ -14,6 +14,7 @@ from autotuner.errors import UserError
 from autotuner.study.patient_storage import PatientStorage, is_passing, is_race, patiently
 
 _BUSY_TIMEOUT_S = 60
+_PATIENCE_TO_OPEN_S = 5.0
 
 
 def quiet_optuna() -> None:
@@ -66,6 +67,7 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
         storage: RDBStorage = patiently(
             lambda: PatientStorage(doubled, engine_kwargs=engine),
             lambda error: is_passing(error) or is_race(error),
+            _PATIENCE_TO_OPEN_S,  # whoever has mistyped it wants to know
         )
     except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error

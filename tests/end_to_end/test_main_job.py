@@ -95,11 +95,9 @@ def test_another_script_under_the_same_study_gets_its_own(tmp_path: Path) -> Non
     assert [row.split()[:2] for row in listed.splitlines()[1:]] == [["s", "1"], ["s-2", "1"]]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_in_mid_study(
-    tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C and SIGTERM end the trial, keep everything, and say how to go on."""
+def test_interrupted_in_mid_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the trial, keeps everything, and says how to go on; see test_recovery.py."""
+    number, code = signal.SIGINT, 130
     mark = uuid.uuid4().hex
     monkeypatch.setenv("MARK", mark)
     model = str(SCRIPTS / "function_loop.py")
@@ -255,6 +253,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("script", "said"), ODD)
+@pytest.mark.alone  # the course of a script's speed is what is looked at
 def test_odd_scripts_are_told_as_what_they_are(tmp_path: Path, script: str, said: str) -> None:
     """Two kinds of steps, slowing down, two steps only: measured, with a sentence."""
     trials = "2" if script == "two_steps.py" else "1"

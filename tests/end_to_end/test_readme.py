@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.sitting import SCRIPT, STUB
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.real_tensorflow
@@ -56,32 +58,64 @@ model.export("saved_model_dir", verbose=False)
 
 
 @pytest.mark.long
-def test_every_command_works(tmp_path: Path) -> None:
-    """Every command of the README runs, in its order, in one folder."""
-    model = blocks("python")[0]
-    (tmp_path / "mymodel.py").write_text(model)
-    (tmp_path / "train.py").write_text(
+def sections() -> tuple[list[str], list[str]]:
+    """Return the commands of the first study, and those that say what else could be tuned."""
+    everything = commands()
+    at = everything.index("autotune workloads")
+    return everything[:at], everything[at:]
+
+
+def prepare(folder: Path, model: str) -> None:
+    """Write the README's files."""
+    (folder / "mymodel.py").write_text(model)
+    (folder / "train.py").write_text(
         "import sys\nassert sys.argv[1:] == ['--epochs', '3', 'data']\n" + model
     )
-    (tmp_path / "study.toml").write_text(blocks("toml")[0])
-    subprocess.run([sys.executable, "-c", SAVED], cwd=tmp_path, check=True, timeout=120)
+    (folder / "study.toml").write_text(blocks("toml")[0])
+
+
+def run_lines(lines: list[str], folder: Path, **variables: str) -> None:
+    """Run commands in their order, in one folder."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    ran = []
-    for line in commands():
+    environment = {**os.environ, "PATH": path, **variables}
+    for line in lines:
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
             continue
         if line.startswith(("optuna-dashboard", "autotune dashboard")):
-            check_dashboard(line, tmp_path, environment)
+            check_dashboard(line, folder, environment)
             continue
         words = ["sh", "-c", line] if "&&" in line else quick(line)
         done = subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-        ran.append(line)
-    assert len(ran) >= 12
+
+
+@pytest.mark.long
+def test_the_first_study(tmp_path: Path) -> None:
+    """The README's own script, on real TensorFlow, through every command there is for a study."""
+    lines, _ = sections()
+    prepare(tmp_path, blocks("python")[0])
+    run_lines(lines, tmp_path)
+    assert len(lines) >= 15
+
+
+def test_more_ways_to_say_what_to_tune(tmp_path: Path) -> None:
+    """Workload, saved models, study file on real TensorFlow; the rest on a stub and on sleeps."""
+    _, lines = sections()
+    kinds = ("mlp_train", "model.keras", "saved_model_dir", "study.toml")
+    real = [line for line in lines if any(kind in line for kind in kinds)]
+    assert len(real) == len(kinds)
+    prepare(tmp_path, blocks("python")[0])
+    subprocess.run([sys.executable, "-c", SAVED], cwd=tmp_path, check=True, timeout=120)
+    run_lines(real, tmp_path)
+    light = tmp_path / "light"
+    light.mkdir()
+    prepare(light, SCRIPT)
+    first = "autotune run --model mymodel.py"
+    run_lines([first, *(x for x in lines if x not in real)], light, PYTHONPATH=str(STUB))
+    assert len(lines) >= 14
 
 
 def check_dashboard(line: str, folder: Path, environment: dict[str, str]) -> None:

@@ -111,11 +111,19 @@ def arguments(folder: Path) -> list[str]:
 
 CHAINS: dict[str, tuple[Kill, list[Moment], list[str]]] = {
     "parent": (the_parent, EVERY_MOMENT, ["--sequential"]),
-    "parent, in duels": (the_parent, SOME, []),
     "parent and children": (both, SOME, []),
     "warden and parent": (the_warden_and_the_parent, SOME[1:4], []),
     "SIGTERM": (by_sigterm, SOME, ["--sequential"]),
     "Ctrl-C twice": (by_ctrl_c_twice, SOME, []),
+}
+
+
+CODES = {
+    "parent": (-9,),
+    "parent and children": (-9,),
+    "warden and parent": (-9,),
+    "SIGTERM": (143,),
+    "Ctrl-C twice": (130,),
 }
 
 
@@ -128,7 +136,7 @@ def run_chain(name: str, folder: Path) -> None:
         sitting = Sitting(folder, *command, mark=mark)
         wait_for(moment, sitting)
         kill(sitting)
-        sitting.end()
+        assert sitting.end() in CODES[name], sitting.said
         check_nothing_lost(sitting, known)
     last = Sitting(folder, *command, mark=mark)
     assert last.end() == 0, last.said
