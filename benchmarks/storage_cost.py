@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
 
@@ -30,12 +30,13 @@ from autotuner.report.progress import PlainProgress
 from autotuner.spec.study_spec import SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
 from autotuner.study.listening import Listeners
-from autotuner.study.opening import create_study
+from autotuner.study.opening import create_study, load_study
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.settings import write_spec
 from autotuner.study.storage import default_url, open_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.sequential import rule_of
+from benchmarks import postgres
 from benchmarks.calibration import BUILD, MACHINE, better_by
 from benchmarks.simulated import SimulatedRunner
 
@@ -114,7 +115,7 @@ def measure(storage: BaseStorage, url: str, name: str, size: int, home: Path) ->
         "report": _timed(lambda: render_page(contents)),
         "show": _timed(lambda: show_study(name, storage_url=url)),
         "list": _timed(lambda: list_all(storage_url=url)),
-        "resume": _timed(lambda: Tuner(setting).records()),
+        "resume": _timed(lambda: load_study(open_storage(url, create=False), name).get_trials()),
     }
 
 
@@ -127,18 +128,33 @@ def main() -> None:
     """Print a table for the README of benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="10,1000,10000")
-    parser.add_argument("--storage", help="such as postgresql+psycopg://... [default: SQLite]")
+    parser.add_argument(
+        "--storage", help="such as postgresql://... [default: SQLite, and a PostgreSQL of its own]"
+    )
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(
         f"ms for each trial, and its part of a trial of {_TRIAL_S:g} s; seconds for the rest\n\n"
-        "| storage | trials | a trial | part | notes and plots | report | show | list | records |\n"
+        "| storage | trials | a trial | part | notes and plots | report | show | list | resume |\n"
         "|---|---|---|---|---|---|---|---|---|"
     )
-    for size in map(int, arguments.sizes.split(",")):
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    _measure_all(sizes, arguments.storage)
+    if arguments.storage is None and postgres.AVAILABLE:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            postgres.running(Path(folder) / "server") as server,
+        ):
+            _measure_all(sizes, server.url)
+    elif arguments.storage is None:
+        print(f"SKIPPED: {postgres.REASON}")
+
+
+def _measure_all(sizes: Sequence[int], given: str | None) -> None:
+    for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / ".autotune"
-            url = arguments.storage or default_url(home)
+            url = given or default_url(home)
             storage = open_storage(url, create=True)
             name = f"bench-{os.getpid()}-{size}"
             found = measure(storage, url, name, size, home)

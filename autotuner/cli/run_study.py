@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -91,24 +91,15 @@ def run_study(
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         identity = identify(spec, machine, build)
-        wanted = name
-        name, changes = matching_name(storage, wanted, identity, spec.knobs)
+        name, changes = matching_name(storage, name, identity, spec.knobs)
         if changes:
-            display.say(f'note: study "{wanted}" was made of something else:')
-            for line in changes:
-                display.say(f"    {line}")
-            taking = "" if import_from else f"; --import-trials {shlex.quote(wanted)} takes over"
-            display.say(f'    so this is study "{name}"{taking}')
+            _say_what_changed(changes, name, display)
             folder = _folder(name, storage_url)
         source = None
         if import_from is not None:
             source = check_source(load_study(storage, import_from), spec.objective)
         study = _open(storage, name, spec)
-        before = read_spec(study)
-        spent_s = begin_sitting(study, anew=before is None or before.budget_s != spec.budget_s)
-        if spent_s and spec.budget_s is not None:
-            display.say(f"going on: {format_duration(spent_s)} of the budget are used")
-        write_spec(study, spec)
+        spent_s = _begin(study, spec, display)
         pages = DashboardPages(study, storage)
         setting = Setting(
             study=study,
@@ -134,6 +125,23 @@ def run_study(
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
         _finish(contents, paths, page, storage_url, as_json=as_json)
+
+
+def _say_what_changed(changes: Sequence[str], name: str, display: Progress) -> None:
+    display.say("note: the study of that name was made of something else:")
+    for line in changes:
+        display.say(f"    {line}")
+    display.say(f'    so this is study "{name}"; --import-trials STUDY lets it learn from another')
+
+
+def _begin(study: optuna.Study, spec: StudySpec, display: Progress) -> float:
+    """Note that a run begins; return what it has used of its budget before it was cut off."""
+    before = read_spec(study)
+    spent_s = begin_sitting(study, anew=before is None or before.budget_s != spec.budget_s)
+    if spent_s and spec.budget_s is not None:
+        display.say(f"going on: {format_duration(spent_s)} of the budget are used")
+    write_spec(study, spec)
+    return spent_s
 
 
 def _folder(name: str, storage_url: str | None) -> Path:

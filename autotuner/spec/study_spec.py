@@ -141,7 +141,8 @@ class StudySpec:
     """One study: the script, how it is run and measured, and how the search is bounded.
 
     ``trials`` counts all trials of the search in the study, the default and the recipe included,
-    over all sittings; ``budget_s`` is wall time of this sitting. None: as the effort has it.
+    over all sittings; ``budget_s`` is wall time of this run, with what it had used where it was cut
+    off. None: as the effort has it.
     ``pairs`` is the greatest number of final pairs, 0 for no final; None: the effort's.
     ``measure_s`` is the longest measurement of a trial; None: the effort's. A trial that needs more
     than ``max_memory_bytes``, or whose p99 of step times is above ``max_latency_p99_s``, is out.

@@ -20,8 +20,8 @@ from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
 from autotuner.study.record import Role
 from benchmarks.simulated import SimulatedRunner
-from tests.integration.test_dashboard import LOG
-from tests.integration.test_study import Bench, crash_with_many, run_all
+from tests.integration.test_dashboard import LOG, finished
+from tests.integration.test_study import Bench, crash_with_many
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "correct horse"
@@ -34,10 +34,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Return a finished study with its report."""
-    bench = Bench(tmp_path_factory.mktemp("browser"))
-    bench.on_disk = bench.with_pages = True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
-    bench.pages.refresh()
+    bench = finished(tmp_path_factory.mktemp("browser"))
     contents = gather(bench.study)
     assert contents is not None
     write_page(contents, bench.folder / ".autotune/s")

@@ -28,14 +28,19 @@ from tests.integration.test_study import Bench, crash_with_many, run_all
 LOG = "epoch 1 `loss` <b>0.5</b>\nValueError: boom | pipe\n"
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def finished(folder: Path) -> Bench:
     """Return a study that has run to its end, some of its trials having crashed."""
-    bench = Bench(tmp_path_factory.mktemp("dashboard"))
+    bench = Bench(folder)
     bench.on_disk = bench.with_pages = True
     run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
     bench.pages.refresh()
     return bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Return a finished study."""
+    return finished(tmp_path_factory.mktemp("dashboard"))
 
 
 class Asked:

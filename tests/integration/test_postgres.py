@@ -17,9 +17,9 @@ from autotuner.study.opening import load_study
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_storage
 from autotuner.study.stored import read_trials
+from benchmarks import postgres
 from benchmarks.simulated import SimulatedRunner
 from tests.conftest import living_with
-from tests.integration import postgres
 from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended
 from tests.integration.test_study import Bench, crash_with_many, run_all
 

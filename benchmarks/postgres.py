@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the test's own, on loopback, from Debian's package.
+"""A real PostgreSQL server of a test's or benchmark's own, on loopback, from Debian's package.
 
 apt-get install postgresql
 """
@@ -75,7 +75,7 @@ def _unprivileged() -> str:
 def running(folder: Path) -> Iterator[Server]:
     """Run a server while the context lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for parent in folder.parents:  # pytest's folders are closed to other users
+    for parent in folder.parents:  # temporary folders are closed to other users
         if os.geteuid() == 0 and str(parent).startswith("/tmp/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     server = Server(folder)
