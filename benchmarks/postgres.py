@@ -62,6 +62,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             timeout=120,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
 

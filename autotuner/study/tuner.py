@@ -60,6 +60,7 @@ from autotuner.study.record import (
     read_diagnosis,
     read_noise,
     read_record,
+    read_records,
     read_study_facts,
     write_diagnosis,
     write_noise,
@@ -117,7 +118,8 @@ class Tuner:
         self._study = setting.study
         self._started = setting.monotonic()
         self._facts = read_study_facts(setting.study)
-        self._read: dict[int, TrialRecord] = {}
+        self._read: list[TrialRecord] = []
+        self._settled = 0
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
         self._evidence = Evidence(scope=Scope.NOTHING)
@@ -167,14 +169,12 @@ class Tuner:
 
     def records(self) -> list[TrialRecord]:
         """Return all trials so far."""
-        found = []
-        for trial in self._study.get_trials(deepcopy=False):
-            record = self._read.get(trial.number) or read_record(trial)
-            if record is not None:
-                found.append(record)
-                if record.state.is_finished():  # it does not change any more
-                    self._read[trial.number] = record
-        return found
+        trials = self._study.get_trials(deepcopy=False)
+        # what is finished does not change any more, and there may be thousands: read once
+        while self._settled < len(trials) and trials[self._settled].state.is_finished():
+            self._read += read_records(trials[self._settled : self._settled + 1])
+            self._settled += 1
+        return [*self._read, *read_records(trials[self._settled :])]
 
     def sweep(self) -> int:
         """Fail trials that a dead process has left running; return how many there were."""
