@@ -48,7 +48,7 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
 
     Args:
         url: as SQLAlchemy takes it.
-        create: whether a SQLite file that does not exist may be made.
+        create: whether a SQLite file that does not exist may be made; it must be writable then.
 
     Raises:
         UserError: if it can't be opened.
@@ -127,6 +127,8 @@ def _prepare_sqlite(file: Path, timeout_s: float, *, create: bool) -> None:
     if not file.exists() and not create:
         hint = "run autotune where the study was made, or give --storage"
         raise UserError(f"{file}: there are no studies here", hint=hint)
+    if not create:
+        return  # whoever only reads may well be unable to write
     try:
         if file.parent.name == ".autotune":  # ours to make; any other folder may be mistyped
             file.parent.mkdir(parents=True, exist_ok=True)
