@@ -100,6 +100,7 @@ def main(argv: Sequence[str]) -> int:
         _say(f"error: {error.format_message()}\nhint: {hint}")
         return _USAGE
     except (KeyboardInterrupt, Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not end the end
         return _INTERRUPTED
     except Terminated:
         return _TERMINATED

@@ -123,7 +123,7 @@ CODES = {
     "parent and children": (-9,),
     "warden and parent": (-9,),
     "SIGTERM": (143,),
-    "Ctrl-C twice": (130,),
+    "Ctrl-C twice": (130, -2),  # as it may come just before we ignore it; a shell says 130 to both
 }
 
 
