@@ -192,6 +192,8 @@ class Warden:
             self._dropped += size - _HEAD - len(tail)
             os.ftruncate(log, _HEAD)
             os.write(_STDOUT, f"\n[autotune: {self._dropped:,} bytes left out]\n".encode() + tail)
+        except OSError:  # such as a full disk: a log is not worth the trial
+            return
         finally:
             os.close(log)
 
