@@ -22,12 +22,17 @@ from autotuner.report.wording import (
 )
 from autotuner.study.opening import load_facts, load_study
 from autotuner.study.record import read_study_facts, read_summary
-from autotuner.study.storage import default_url, open_storage
+from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.stored import read_trials
 from autotuner.verdict.sentences import brief, further_sentences
 from autotuner.verdict.sequential import rule_of
 
 HOME = Path(".autotune")
+
+
+def storage_name(storage_url: str | None) -> str:
+    """Return what tells a storage from others in the claims of folders, without a password."""
+    return shown_url(storage_url) if storage_url else "studies.db"
 
 
 def remarks(contents: Contents) -> Iterator[str]:

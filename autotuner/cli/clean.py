@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from autotuner.cli.browse import HOME
+from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.terminal import out_console
 from autotuner.report.tables import removable_table
 from autotuner.spec.duration import parse_duration
-from autotuner.study.artifacts import artifact_store
+from autotuner.study.artifacts import artifact_folder, artifact_store
 from autotuner.study.cleaning import find_removable, remove
-from autotuner.study.storage import default_url, open_storage, shown_url
+from autotuner.study.storage import default_url, open_storage
 
 
 def clean(
@@ -20,7 +20,7 @@ def clean(
     found = find_removable(
         storage,
         HOME.absolute(),
-        shown_url(storage_url) if storage_url else "studies.db",
+        storage_name(storage_url),
         names=names,
         older_than_s=age_s,
     )
@@ -35,7 +35,7 @@ def clean(
     if not yes:
         console.print(f"\nnothing was removed; with --yes {len(free)} of these, {size_mib:.1f} MiB")
         return
-    store = artifact_store(HOME) if (HOME / "artifacts").is_dir() else None
+    store = artifact_store(HOME) if artifact_folder(HOME).is_dir() else None
     for one in free:
         remove(storage, one, store)
     console.print(f"\nremoved {len(free)}, {size_mib:.1f} MiB")

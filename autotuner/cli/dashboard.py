@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from autotuner.cli.browse import HOME
 from autotuner.dashboard.server import open_server
+from autotuner.study.artifacts import artifact_folder
 from autotuner.study.storage import default_url, open_storage, shown_url
 
 
@@ -22,7 +23,7 @@ def serve(
     storage = open_storage(url, create=False)
     server = open_server(
         storage,
-        HOME.absolute() / "artifacts",
+        artifact_folder(HOME),
         host=host,
         port=port,
         allowed=allowed,

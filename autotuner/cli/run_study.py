@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from rich.console import Console
 
-from autotuner.cli.browse import HOME, remarks
+from autotuner.cli.browse import HOME, remarks, storage_name
 from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.terminal import out_console
@@ -78,7 +78,7 @@ def run_study(
     spec, name = _settle(spec, flags, storage)
     check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
-    folder = _folder(name, storage_url)
+    folder = claim_folder(HOME, name, storage_name(storage_url))
     runner = ProcessRunner(environment)
     machine = inspect_machine()
     rule = rule_of(spec)
@@ -94,7 +94,7 @@ def run_study(
         name, changes = matching_name(storage, name, identity, spec.knobs)
         if changes:
             _say_what_changed(changes, name, display)
-            folder = _folder(name, storage_url)
+            folder = claim_folder(HOME, name, storage_name(storage_url))
         source = None
         if import_from is not None:
             source = check_source(load_study(storage, import_from), spec.objective)
@@ -142,10 +142,6 @@ def _begin(study: optuna.Study, spec: StudySpec, display: Progress) -> float:
         display.say(f"going on: {format_duration(spent_s)} of the budget are used")
     write_spec(study, spec)
     return spent_s
-
-
-def _folder(name: str, storage_url: str | None) -> Path:
-    return claim_folder(HOME, name, shown_url(storage_url) if storage_url else "studies.db")
 
 
 def _artifacts(display: Progress) -> ArtifactStore | None:

@@ -6,7 +6,7 @@ Texts here are plain; whoever renders them escapes what his format needs.
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from autotuner.export.content import variables
 from autotuner.knobs.catalogue import KNOBS
@@ -340,8 +340,3 @@ def _options(spec: StudySpec) -> Iterator[str]:
     if spec.budget_s is not None:
         yield from ("--budget", f"{spec.budget_s:g}s")
     yield from ("--objective", spec.objective.value, "--seed", str(spec.seed))
-
-
-def find(found: Sequence[Section], name: str) -> Section:
-    """Return the section of a name."""
-    return next(section for section in found if section.name == name)

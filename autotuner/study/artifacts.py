@@ -15,13 +15,18 @@ ArtifactStore = FileSystemArtifactStore
 TEXT, CSV = "text/plain", "text/csv"
 
 
+def artifact_folder(home: Path) -> Path:
+    """Return where the store keeps its files, made or not."""
+    return home.absolute() / "artifacts"
+
+
 def artifact_store(home: Path) -> ArtifactStore:
     """Return the store in ``.autotune/artifacts``, made if need be.
 
     Raises:
         OSError: if it can't be made.
     """
-    folder = home.absolute() / "artifacts"
+    folder = artifact_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(folder)
 

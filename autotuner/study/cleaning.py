@@ -13,7 +13,6 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from autotuner.errors import UserError, did_you_mean
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.opening import is_idle, load_study
 from autotuner.study.record import read_study_facts
@@ -51,10 +50,9 @@ def find_removable(
     Raises:
         UserError: for a name that there is not.
     """
-    known = optuna.get_all_study_names(storage)
     for name in names:
-        if name not in known:
-            raise UserError(f'unknown study "{name}"', hint=did_you_mean(name, known))
+        load_study(storage, name)  # raises where there is none
+    known = optuna.get_all_study_names(storage)
     found = []
     for name in known:
         study = load_study(storage, name)
