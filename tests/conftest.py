@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from autotuner.trial.outcome import Outcome
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
 
+_QUIET_LOOKS = 5
 QUICK = Timing(
     window_s=0.05,
     warmup_min_s=0.1,
@@ -79,3 +81,27 @@ def living_with(marker: str) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def left_of(marker: str, within_s: float = 10.0) -> list[str]:
+    """Return what else runs with this marker after a while, each process described.
+
+    A process has no environment in the moment in which it becomes another program, so that one look
+    may miss it: nothing must be seen several times in a row.
+    """
+    quiet_looks, deadline = 0, time.monotonic() + within_s
+    while quiet_looks < _QUIET_LOOKS:
+        found = [pid for pid in living_with(marker) if pid != os.getpid()]
+        if found and time.monotonic() > deadline:
+            return [_described(pid) for pid in found]
+        quiet_looks = 0 if found else quiet_looks + 1
+        time.sleep(0.02)
+    return []
+
+
+def _described(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return f"{pid}: {process.status()}, of {process.ppid()}, {process.cmdline()}"
+    except psutil.Error as error:
+        return f"{pid}: {error!r}"

@@ -9,7 +9,6 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
 import pytest
 
 from autotuner.spec.study_spec import Objective, StepSource
@@ -19,7 +18,7 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, living_with
+from tests.conftest import QUICK, left_of, living_with
 
 pytestmark = pytest.mark.alone
 PLAN = DuelPlan(slice_s=0.12, settle_s=0.02, measure_s=0.6)
@@ -254,9 +253,4 @@ with runner.resident(both, folder / "r") as resident:
         assert len([p for p in living_with(mark) if p not in (os.getpid(), parent.pid)]) >= 4
         parent.send_signal(number)
         parent.wait(20)
-    deadline = time.monotonic() + 10
-    left = living_with(mark)
-    while left and time.monotonic() < deadline:
-        time.sleep(0.05)
-        left = [pid for pid in living_with(mark) if pid != os.getpid()]
-    assert left == [], [psutil.Process(pid).cmdline() for pid in left]
+    assert left_of(mark) == []

@@ -14,7 +14,7 @@ from traceback import format_exception
 import psutil
 import pytest
 
-from tests.conftest import living_with
+from tests.conftest import left_of
 from tests.integration.sitting import (
     KILL,
     QUICK,
@@ -88,10 +88,7 @@ def wait_for(moment: Moment, sitting: Sitting) -> None:
 
 def check_nothing_lost(sitting: Sitting, known: dict[int, object]) -> None:
     """Hold the database against what was heard before the kill; nothing may go on running."""
-    deadline = time.monotonic() + 10
-    while living_with(sitting.mark) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert living_with(sitting.mark) == []
+    assert left_of(sitting.mark) == []
     database = sitting.folder / ".autotune/studies.db"
     trials = trials_in(database) if database.exists() else {}
     for event in sitting.events:
