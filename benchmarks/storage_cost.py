@@ -75,6 +75,7 @@ def _fill(study: optuna.Study, count: int) -> None:
 
 def measure(storage: BaseStorage, url: str, name: str, size: int, home: Path) -> dict[str, float]:
     """Return seconds: of our work on a trial, and of looking at the study."""
+    home.mkdir(parents=True, exist_ok=True)
     script = home / "script.py"
     script.touch()
     runner = SimulatedRunner(better_by(1.1), trial_s=_TRIAL_S, log="a line of output\n" * 50)

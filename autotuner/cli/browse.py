@@ -23,7 +23,7 @@ from autotuner.report.wording import (
 from autotuner.study.opening import load_facts, load_study
 from autotuner.study.record import read_study_facts, read_summary
 from autotuner.study.storage import default_url, open_storage, shown_url
-from autotuner.study.stored import read_trials
+from autotuner.study.stored import count_trials, read_trials
 from autotuner.verdict.sentences import brief, further_sentences
 from autotuner.verdict.sequential import rule_of
 
@@ -111,14 +111,14 @@ def list_all(*, storage_url: str | None) -> None:
     """Print all studies of a storage."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
     rows = []
-    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
+    for name, trials in count_trials(storage).items():
         result, model = "nothing measured yet", "-"
-        study = load_study(storage, summary.study_name)
+        study = load_study(storage, name)
         facts = read_study_facts(study)
         if facts is not None:
             model = Path(facts.identity.model).name
-            result = _result(storage, study, summary.n_trials)
-        rows.append((summary.study_name, summary.n_trials, model, result))
+            result = _result(storage, study, trials)
+        rows.append((name, trials, model, result))
     console = out_console()
     console.print(studies_table(rows) if rows else "there are no studies yet: autotune run")
 

@@ -1,4 +1,4 @@
-"""Reading a study's trials from the database in two queries, to look at a study of thousands.
+"""Reading studies from the database in a few queries, to look at a study of thousands.
 
 Optuna makes an object of every attribute of every trial: 12 s for ten thousand trials, where this
 takes one. It reads the tables of Optuna 5's schema; a test holds the two against each other.
@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import DateTime, Integer, String, column, select, table
+from sqlalchemy import DateTime, Integer, String, column, func, select, table
 
 from autotuner.study.patient_storage import patiently
 
@@ -26,6 +26,7 @@ _TRIALS = table(
     column("datetime_start", DateTime),
     column("datetime_complete", DateTime),
 )
+_STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
 _ATTRIBUTES = table(
     "trial_user_attributes",
     column("trial_id", Integer),
@@ -48,6 +49,15 @@ class StoredTrial:
 AnyTrial = StoredTrial | optuna.trial.FrozenTrial
 
 
+def count_trials(storage: BaseStorage) -> dict[str, int]:
+    """Return the number of trials of every study by name, the oldest study first."""
+    if not isinstance(storage, RDBStorage):
+        every = storage.get_all_studies()
+        return {one.study_name: len(storage.get_all_trials(one._study_id)) for one in every}
+    found: dict[str, int] = patiently(lambda: _count(storage))
+    return found
+
+
 def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]:
     """Return all trials of a study, in their order."""
     if not isinstance(storage, RDBStorage):
@@ -55,6 +65,18 @@ def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]
     study_id = storage.get_study_id_from_name(study.study_name)
     found: list[StoredTrial] = patiently(lambda: _read(storage, study_id))
     return found
+
+
+def _count(storage: RDBStorage) -> dict[str, int]:
+    studies, trials = _STUDIES.c, _TRIALS.c
+    count = (
+        select(studies.study_name, func.count(trials.trial_id))
+        .join_from(_STUDIES, _TRIALS, studies.study_id == trials.study_id, isouter=True)
+        .group_by(studies.study_id, studies.study_name)
+        .order_by(studies.study_id)
+    )
+    with storage.engine.connect() as connection:
+        return {str(row[0]): int(row[1]) for row in connection.execute(count)}
 
 
 def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import optuna_dashboard
 import pytest
+from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
 from autotuner.dashboard.guard import Guard
@@ -20,7 +22,7 @@ from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.record import Role, read_records
-from autotuner.study.stored import read_trials
+from autotuner.study.stored import count_trials, read_trials
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.test_study import Bench, crash_with_many, run_all
@@ -163,6 +165,11 @@ def test_trials_are_read_as_optuna_reads_them(bench: Bench) -> None:
         assert one.datetime_start == other.datetime_start
         assert one.datetime_complete == other.datetime_complete
     assert read_records(mine) == read_records(theirs)
+    bench.storage.create_new_study([StudyDirection.MAXIMIZE], "no trials yet")
+    assert count_trials(bench.storage) == {
+        one.study_name: one.n_trials for one in optuna.get_all_study_summaries(bench.storage)
+    }
+    assert list(count_trials(bench.storage)) == [bench.study.study_name, "no trials yet"]
 
 
 def test_exported_files_are_kept_once(bench: Bench, tmp_path: Path) -> None:

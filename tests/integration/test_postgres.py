@@ -16,7 +16,7 @@ from autotuner.report.contents import gather
 from autotuner.study.opening import load_study
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_storage
-from autotuner.study.stored import read_trials
+from autotuner.study.stored import count_trials, read_trials
 from benchmarks import postgres
 from benchmarks.simulated import SimulatedRunner
 from tests.conftest import living_with
@@ -115,6 +115,7 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
         study = load_study(storage, "s")
         trials = read_trials(storage, study)
         assert read_records(trials) == read_records(study.get_trials())
+        assert count_trials(storage)["s"] == len(trials)
         contents = gather(study, trials)
     bench.close()
     assert contents is not None
