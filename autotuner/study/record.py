@@ -26,7 +26,6 @@ from autotuner.statistics.throughput import (
     Unit,
     score_unit,
     step_percentiles_ms,
-    window_rates,
 )
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
@@ -266,41 +265,41 @@ class Measurement:
         return None if self.comparison is None else self.comparison.gain
 
 
-def write_outcome(trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> None:
-    """Keep how a trial ended, before Optuna is told its value."""
-    throughput, comparison = measurement.throughput, measurement.comparison
-    trial.set_user_attr("status", outcome.status.value)
-    trial.set_user_attr("reason", outcome.reason)
-    trial.set_user_attr("folder", str(outcome.folder))
-    trial.set_user_attr("elapsed_s", round(outcome.elapsed_s, 3))
+def outcome_attributes(outcome: Outcome, measurement: Measurement) -> dict[str, Any]:
+    """Return what a trial keeps of how it ended, as user attributes."""
+    throughput, comparison, facts = measurement.throughput, measurement.comparison, outcome.facts
+    found: dict[str, Any] = {
+        "status": outcome.status.value,
+        "reason": outcome.reason,
+        "folder": str(outcome.folder),
+        "elapsed_s": round(outcome.elapsed_s, 3),
+        **_flat_cost(outcome),
+    }
     if outcome.notices:
-        trial.set_user_attr("notices", [dataclasses.asdict(n) for n in outcome.notices])
-    if outcome.facts.get("peak_rss_bytes"):
-        trial.set_user_attr("peak_rss_mib", round(outcome.facts["peak_rss_bytes"] / 2**20, 1))
-    if outcome.facts.get("thread_pools"):
-        trial.set_user_attr("threads", outcome.facts["thread_pools"])
-    for name, value in _flat_cost(outcome).items():
-        trial.set_user_attr(name, value)
+        found["notices"] = [dataclasses.asdict(notice) for notice in outcome.notices]
+    if facts.get("peak_rss_bytes"):
+        found["peak_rss_mib"] = round(facts["peak_rss_bytes"] / 2**20, 1)
+    if facts.get("thread_pools"):
+        found["threads"] = facts["thread_pools"]
     if outcome.status is not Status.MEASURED and outcome.last_lines:
-        trial.set_user_attr("last_lines", list(outcome.last_lines))
+        found["last_lines"] = list(outcome.last_lines)
     if measurement.score is not None:
-        trial.set_user_attr("score", measurement.score)
+        found["score"] = measurement.score
     if comparison is not None:
-        trial.set_user_attr("gain", comparison.gain)
-        trial.set_user_attr("gain_low", comparison.low)
-        trial.set_user_attr("gain_high", comparison.high)
-        trial.set_user_attr("rounds", comparison.rounds)
-        trial.set_user_attr("reference", comparison.reference)
+        found["gain"] = comparison.gain
+        found["gain_low"] = comparison.low
+        found["gain_high"] = comparison.high
+        found["rounds"] = comparison.rounds
+        found["reference"] = comparison.reference
     if measurement.abandoned:
-        trial.set_user_attr("abandoned", True)
+        found["abandoned"] = True
     if throughput is not None:
-        trial.set_user_attr("throughput", throughput.value)
-        trial.set_user_attr("throughput_low", throughput.low)
-        trial.set_user_attr("throughput_high", throughput.high)
-        trial.set_user_attr("unit", throughput.unit.value)
-        trial.set_user_attr("windows", throughput.windows)
-        for number, rate in enumerate(window_rates(outcome, throughput.unit)):
-            trial.report(rate, number)
+        found["throughput"] = throughput.value
+        found["throughput_low"] = throughput.low
+        found["throughput_high"] = throughput.high
+        found["unit"] = throughput.unit.value
+        found["windows"] = throughput.windows
+    return found
 
 
 def _flat_cost(outcome: Outcome) -> dict[str, float]:
@@ -319,15 +318,12 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
     return {name: round(value, 4) for name, value in fields.items() if value is not None}
 
 
-def write_start(
-    trial: optuna.Trial, *, role: Role, configuration: Configuration, owner: str, pair: int | None
-) -> None:
-    """Keep what a trial is about to do."""
-    trial.set_user_attr("role", role.value)
-    trial.set_user_attr("owner", owner)
-    trial.set_user_attr("configuration", dict(configuration))
-    if pair is not None:
-        trial.set_user_attr("pair", pair)
+def start_attributes(
+    *, role: Role, configuration: Configuration, owner: str, pair: int | None
+) -> dict[str, Any]:
+    """Return what a trial keeps of what it is about to do, as user attributes."""
+    found = {"role": role.value, "owner": owner, "configuration": dict(configuration)}
+    return found if pair is None else {**found, "pair": pair}
 
 
 def read_record(trial: AnyTrial) -> TrialRecord | None:

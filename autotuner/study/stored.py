@@ -1,12 +1,13 @@
-"""Reading studies from the database in a few queries, to look at a study of thousands.
+"""Reading and writing trials in a few queries, where Optuna has one for each attribute.
 
-Optuna makes an object of every attribute of every trial: 12 s for ten thousand trials, where this
-takes one. It reads the tables of Optuna 5's schema; a test holds the two against each other.
+It makes an object of every attribute of every trial: 12 s for ten thousand trials, where this takes
+one; and each attribute is set in a transaction of its own, 3 ms on PostgreSQL, where a trial has
+some thirty. The tables are those of Optuna 5's schema; a test holds the two against each other.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import DateTime, Integer, String, column, func, select, table
+from sqlalchemy.dialects import postgresql, sqlite
 
 from autotuner.study.patient_storage import patiently
 
@@ -33,6 +35,7 @@ _ATTRIBUTES = table(
     column("key", String),
     column("value_json", String),
 )
+_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,33 @@ def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]
     study_id = storage.get_study_id_from_name(study.study_name)
     found: list[StoredTrial] = patiently(lambda: _read(storage, study_id))
     return found
+
+
+def write_attributes(
+    storage: BaseStorage, trial: optuna.Trial, attributes: Mapping[str, Any]
+) -> None:
+    """Set user attributes of a trial that is running, all of them or none."""
+    dialect = storage.engine.dialect.name if isinstance(storage, RDBStorage) else ""
+    if not isinstance(storage, RDBStorage) or dialect not in _INSERTS:
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        return
+    patiently(lambda: _write(storage, _INSERTS[dialect], trial._trial_id, attributes))
+
+
+def _write(storage: RDBStorage, insert: Any, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+    new = insert(_ATTRIBUTES).values(rows)
+    change = {"value_json": new.excluded.value_json}
+    upsert = new.on_conflict_do_update(index_elements=["trial_id", "key"], set_=change)
+    state = select(_TRIALS.c.state.cast(String)).where(_TRIALS.c.trial_id == trial_id)
+    with storage.engine.begin() as connection:
+        now = TrialState[connection.execute(state).scalar_one()]
+        storage.check_trial_is_updatable(trial_id, now)
+        connection.execute(upsert)
 
 
 def _count(storage: RDBStorage) -> dict[str, int]:

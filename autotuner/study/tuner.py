@@ -36,6 +36,7 @@ from autotuner.statistics.throughput import (
     knows_samples,
     score_outcome,
     summarize,
+    window_rates,
 )
 from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
@@ -57,20 +58,21 @@ from autotuner.study.record import (
     StudyFacts,
     TrialRecord,
     configuration_key,
+    outcome_attributes,
     read_diagnosis,
     read_noise,
     read_record,
     read_records,
     read_study_facts,
+    start_attributes,
     write_diagnosis,
     write_noise,
-    write_outcome,
-    write_start,
     write_study_facts,
 )
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import make_space, suggest
 from autotuner.study.storage import make_durable
+from autotuner.study.stored import write_attributes
 from autotuner.study.watch import Watch, limit_problem, unit_problem
 from autotuner.trial.folder import check_disk
 from autotuner.trial.inspection import inspect_script
@@ -581,7 +583,10 @@ class Tuner:
         self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None = None
     ) -> None:
         owned_by = owner(_SIDES * sum(time_allowed(self.spec.timing).values()))
-        write_start(trial, role=role, configuration=configuration, owner=owned_by, pair=pair)
+        attributes = start_attributes(
+            role=role, configuration=configuration, owner=owned_by, pair=pair
+        )
+        write_attributes(self._setting.storage, trial, attributes)
         self._setting.listener.trial_started(trial.number, role, configuration)
 
     def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
@@ -637,7 +642,7 @@ class Tuner:
         return outcome, measurement
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> TrialRecord:
-        write_outcome(trial, outcome, measurement)
+        self._write_outcome(trial, outcome, measurement)
         self._keep_files(trial, outcome)
         gain = measurement.gain
         if outcome.status is Status.MEASURED and gain is not None:
@@ -652,6 +657,16 @@ class Tuner:
         self._setting.listener.trial_ended(record)
         self._setting.listener.progress(self.part_done())
         return record
+
+    def _write_outcome(
+        self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement
+    ) -> None:
+        """Keep how a trial ended, before Optuna is told its value."""
+        attributes = outcome_attributes(outcome, measurement)
+        write_attributes(self._setting.storage, trial, attributes)
+        if measurement.throughput is not None:
+            for number, rate in enumerate(window_rates(outcome, measurement.throughput.unit)):
+                trial.report(rate, number)
 
     def _keep_files(self, trial: optuna.Trial, outcome: Outcome) -> None:
         store = self._setting.artifacts
@@ -689,7 +704,7 @@ class Tuner:
                 score = score_outcome(outcome, throughput, self.spec.objective)
             if throughput is None or score is None:
                 check_disk(outcome.folder)
-                write_outcome(trial, outcome, Measurement())
+                self._write_outcome(trial, outcome, Measurement())
                 self._keep_files(trial, outcome)
                 self._study.tell(trial, state=TrialState.FAIL)
                 setting.listener.trial_ended(self._record(trial.number))

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 import optuna_dashboard
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
@@ -21,8 +22,9 @@ from autotuner.dashboard.server import guarded_app, open_server
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
+from autotuner.study.opening import load_study
 from autotuner.study.record import Role, read_records
-from autotuner.study.stored import count_trials, read_trials
+from autotuner.study.stored import count_trials, read_trials, write_attributes
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.test_study import Bench, crash_with_many, run_all
@@ -170,6 +172,21 @@ def test_trials_are_read_as_optuna_reads_them(bench: Bench) -> None:
         one.study_name: one.n_trials for one in optuna.get_all_study_summaries(bench.storage)
     }
     assert list(count_trials(bench.storage)) == [bench.study.study_name, "no trials yet"]
+
+
+def test_attributes_are_written_as_optuna_writes_them(bench: Bench) -> None:
+    """In one transaction: new ones and changed ones, and none to a trial that has ended."""
+    study = optuna.create_study(storage=bench.storage, study_name="attributes")
+    trial = study.ask()
+    trial.set_user_attr("changed", 1)
+    wanted = {"changed": 2, "new": [1, {"a": "ä"}], "none": None, "number": 0.1}
+    write_attributes(bench.storage, trial, wanted)
+    assert study.get_trials()[0].user_attrs == wanted
+    study.tell(trial, 1.0)
+    with pytest.raises(UpdateFinishedTrialError):
+        write_attributes(bench.storage, trial, {"changed": 3, "late": 1})
+    assert load_study(bench.storage, "attributes").get_trials()[0].user_attrs == wanted
+    optuna.delete_study(study_name="attributes", storage=bench.storage)
 
 
 def test_exported_files_are_kept_once(bench: Bench, tmp_path: Path) -> None:
