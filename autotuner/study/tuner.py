@@ -9,7 +9,7 @@ keeps its unit and the machine's drift is out of it.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -252,7 +252,7 @@ class Tuner:
         self._setting.listener.noise_known(self._noise)
 
     def _measure_noise(self) -> Noise:
-        default = self._latest_control()
+        default = _latest_control(self.records())
         attributes = self._frozen(default.number).user_attrs
         self._arena.choose_method(
             self.spec.pairing,
@@ -337,7 +337,7 @@ class Tuner:
         comparison = None
         if self._arena.method is Method.DUEL:
             outcome, comparison = self._arena.against_defaults(
-                {}, folder, self._plan.measure_s, watch, self._latest_control(), feed
+                {}, folder, self._plan.measure_s, watch, _latest_control(self.records()), feed
             )
             self._keep_method()
         if comparison is None or self._arena.method is not Method.DUEL:
@@ -591,10 +591,11 @@ class Tuner:
 
     def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
         self._start(trial, role, configuration)
+        records = self.records()
         watch = Watch(
             yardstick=self.facts.yardstick,
             # what is raced or a control has to be known well, however slow it is
-            incumbent=self._incumbent() if role is Role.SEARCH else None,
+            incumbent=_incumbent(records) if role is Role.SEARCH else None,
             between=0.0 if self._noise is None else self._noise.between,
         )
         outcome, comparison = self._arena.against_defaults(
@@ -602,21 +603,13 @@ class Tuner:
             self._trial_folder(trial),
             self._plan.measure_s,
             watch,
-            self._latest_control(),
+            _latest_control(records),
         )
         self._keep_method()
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
         return self._tell(trial, outcome, measurement)
-
-    def _incumbent(self) -> float | None:
-        gains = [r.gain for r in self.records() if r.gain is not None and r.role in _SEARCH_ROLES]
-        return max(gains, default=None)
-
-    def _latest_control(self) -> TrialRecord:
-        roles = (Role.DEFAULT, Role.CONTROL)
-        return [r for r in self.records() if r.role in roles and r.score is not None][-1]
 
     def _measured(
         self, outcome: Outcome, comparison: Comparison | None, *, limited: bool
@@ -746,6 +739,16 @@ class Tuner:
             liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),
         )
+
+
+def _incumbent(records: Sequence[TrialRecord]) -> float | None:
+    gains = [r.gain for r in records if r.gain is not None and r.role in _SEARCH_ROLES]
+    return max(gains, default=None)
+
+
+def _latest_control(records: Sequence[TrialRecord]) -> TrialRecord:
+    roles = (Role.DEFAULT, Role.CONTROL)
+    return next(r for r in reversed(records) if r.role in roles and r.score is not None)
 
 
 def _pinned_phase(facts: StudyFacts) -> str | None:
