@@ -18,7 +18,7 @@ def serve(
     token: str | None,
     read_only: bool,
 ) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C or SIGTERM, which are the regular end: the exit code is 0."""
     url = storage_url or default_url(HOME)
     storage = open_storage(url, create=False)
     server = open_server(

@@ -23,8 +23,11 @@ from autotuner.errors import UserError
 _USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 
 
-class Terminated(BaseException):
-    """SIGTERM has arrived; unwinds as KeyboardInterrupt does."""
+class Terminated(SystemExit):
+    """SIGTERM has arrived; unwinds as KeyboardInterrupt does.
+
+    A SystemExit, as servers and other libraries let those BaseExceptions pass that Python has.
+    """
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -3,11 +3,8 @@
 apt-get install chromium fonts-dejavu-core
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
 from autotuner.study.record import Role
 from benchmarks.simulated import SimulatedRunner
+from tests.integration.served import Served
 from tests.integration.test_dashboard import LOG, finished
 from tests.integration.test_study import Bench, crash_with_many
 
@@ -51,37 +49,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Served:
-    """``autotune dashboard`` as users start it."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autotuner", "dashboard", "--port", "0", *arguments],
-            cwd=folder,
-            env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": ""},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found is not None, line
-        self.url = found[0].rstrip("/")
-
-    def close(self) -> int:
-        """End it as Ctrl-C does."""
-        self.process.terminate()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return self.process.wait(timeout=10)
-
-
 @pytest.fixture(scope="module")
 def served(bench: Bench) -> Iterator[str]:
     """Serve the study read-only, behind a token; return the address."""
     server = Served(bench.folder, "--read-only", "--token", TOKEN)
     yield server.url
-    assert server.close() == 143
+    assert server.close() == 0
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,16 @@
 The dashboard's formats that we write ourselves are pinned here against the installed version.
 """
 
+import contextlib
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import optuna
 import optuna_dashboard
@@ -27,6 +31,7 @@ from autotuner.study.record import Role, read_records
 from autotuner.study.stored import count_trials, read_trials, write_attributes
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
+from tests.integration.served import Served
 from tests.integration.test_study import Bench, crash_with_many, run_all
 
 LOG = "epoch 1 `loss` <b>0.5</b>\nValueError: boom | pipe\n"
@@ -327,3 +332,27 @@ def test_servers_that_are_not_opened(
         open_server(
             bench.storage, bench.folder, host=host, port=0, allowed=(), token=token, read_only=True
         )
+
+
+def test_sigterm_ends_it_amid_requests(bench: Bench) -> None:
+    """The server passes no exception of ours on while it serves somebody, but the end."""
+    for _ in range(4):
+        served, ended = Served(bench.folder), threading.Event()
+
+        def ask_on(url: str, ended: threading.Event) -> None:
+            while not ended.is_set():
+                with contextlib.suppress(OSError, HTTPException):
+                    urlopen(f"{url}/api/studies").close()
+
+        asking = [threading.Thread(target=ask_on, args=(served.url, ended)) for _ in range(6)]
+        for thread in asking:
+            thread.start()
+        try:
+            with urlopen(f"{served.url}/api/studies") as answer:
+                assert answer.status == 200
+            assert served.close() == 0
+        finally:
+            ended.set()
+            served.process.kill()
+            for thread in asking:
+                thread.join()

@@ -1,0 +1,32 @@
+"""``autotune dashboard`` as users start it, in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Served:
+    """``autotune dashboard`` as users start it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "autotuner", "dashboard", "--port", "0", *arguments],
+            cwd=folder,
+            env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": ""},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found is not None, line
+        self.url = found[0].rstrip("/")
+
+    def close(self) -> int:
+        """End it as Ctrl-C does."""
+        self.process.terminate()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return self.process.wait(timeout=10)
