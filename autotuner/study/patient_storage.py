@@ -16,6 +16,7 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    PendingRollbackError,
     ProgrammingError,
 )
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -44,6 +45,8 @@ def is_passing(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, DBAPIError) and cause.connection_invalidated:
         return True
+    if isinstance(cause, PendingRollbackError):
+        return True  # Optuna went on in a transaction that the server had ended; it is rolled back
     if not isinstance(cause, OperationalError | InterfaceError):
         return False
     return not any(words in str(cause.orig).lower() for words in _LASTING)

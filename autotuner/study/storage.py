@@ -20,7 +20,7 @@ _PATIENCE_TO_OPEN_S = 5.0
 def quiet_optuna() -> None:
     """Let Optuna say nothing on its own: what matters, we say."""
     optuna.logging.disable_default_handler()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings tell of errors that we mend
 
 
 def passing_storage() -> BaseStorage:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import create_trial
+from sqlalchemy import Connection, event
 
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
@@ -90,6 +92,34 @@ def test_two_runs_and_a_restart(server: postgres.Server, tmp_path: Path) -> None
         assert run.events[-1]["event"] == "result"
         check(server, name)
     assert living_with(mark) == []
+
+
+def test_a_session_that_ends_in_the_middle_of_a_read(server: postgres.Server) -> None:
+    """Optuna then tries a slower query in the same transaction, which must not be the end of it."""
+    with storage_of(server) as storage:
+        assert isinstance(storage, RDBStorage)
+        study = optuna.create_study(study_name="cut off", storage=storage)
+        study.add_trials([create_trial(value=float(n)) for n in range(3)])
+        assert len(study.trials) == 3  # what comes after these is read by the quicker query
+        reads = 0
+
+        def end_session(connection: Connection, *rest: object) -> None:
+            nonlocal reads
+            if "trials.trial_id >" not in str(rest[1]):
+                return
+            reads += 1
+            if reads == 1:
+                pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+                with storage.engine.connect() as other:
+                    other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+
+        event.listen(storage.engine, "before_cursor_execute", end_session)
+        try:
+            values = [trial.value for trial in study.get_trials(deepcopy=False)]
+        finally:
+            event.remove(storage.engine, "before_cursor_execute", end_session)
+    assert reads > 1
+    assert values == [0.0, 1.0, 2.0]
 
 
 def test_killed_and_gone_on_with(server: postgres.Server, tmp_path: Path) -> None:
