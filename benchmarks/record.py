@@ -1,9 +1,10 @@
 """Record a surface: every configuration of a grid, for real, in duels with the defaults.
 
 The order is random. Of each block one resident process of the defaults is the reference, and meets
-another process of the defaults as well, the control. Where a recording is cut off it is gone on
-with; with ``--repeat`` the configurations that look best are measured again in further processes,
-so that the truth is known best where the optimum lies.
+another process of the defaults as well, the control. A duel during which other processes used the
+CPU comes again. Where a recording is cut off it is gone on with; with ``--repeat`` the
+configurations that look best are measured again in further processes, so that the truth is known
+best where the optimum lies.
 
     python -m benchmarks.record SURFACE [--minutes M] [--repeat N] [--python PATH]
 """
@@ -40,6 +41,7 @@ from autotuner.trial.runner import ProcessRunner, Resident
 from benchmarks.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
 
 _BLOCK = 8
+_DISTURBING_CORES = 0.3
 _MEASURE_S = 1.5
 _SEED = 20_261_124
 
@@ -86,7 +88,7 @@ SURFACES = {
             "onednn": ("0", "1"),
             "omp_num_threads": (1, 2),
             "kmp_blocktime": ("0", "1", "20", "200", "infinite"),
-            "kmp_affinity": ("none", "granularity=fine,compact,1,0", "granularity=fine,scatter"),
+            "kmp_affinity": ("none", "granularity=fine,compact,1,0"),
             "data_autotune": ("as_written", "0"),
         },
     ),
@@ -238,6 +240,9 @@ class Recorder:
             outcome = self._runner.duel(reference, request, self._folder / "trial", self._duel)
             if outcome.reference_ended:
                 return  # its rounds are too few; it comes again
+            if (outcome.cost.others_cores or 0.0) > _DISTURBING_CORES:
+                print(f"disturbed by {outcome.cost.others_cores:.2f} CPUs: comes again", flush=True)
+                return
             yield self._as_duel(outcome, point, number, before)
 
     def _as_duel(
@@ -253,9 +258,10 @@ class Recorder:
             status=outcome.status,
             reason=outcome.reason,
             ready_s=round(time.monotonic() - before - duel_s, 2),
+            warmup_s=round(outcome.cost.warmup_s or 0.0, 2),
             reference=tuple(self._rate(one.reference) for one in outcome.rounds),
             candidate=tuple(self._rate(one.candidate) for one in outcome.rounds),
-            others=None if outcome.cost is None else round(outcome.cost.others_cores or 0.0, 3),
+            others=round(outcome.cost.others_cores or 0.0, 3),
         )
 
     def _rate(self, turn: Turn) -> float:

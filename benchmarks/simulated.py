@@ -3,6 +3,7 @@
 import contextlib
 import math
 import random
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 from autotuner.knobs.knob import Configuration
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Round, Status, Turn, Window
-from autotuner.trial.request import TrialRequest
+from autotuner.trial.request import Feed, TrialRequest
 from autotuner.trial.runner import Resident
 from autotuner.trial.running import ignore_phase
 
 Speed = Callable[[Configuration], float | Status]
 Deviations = Callable[[random.Random], Iterator[float]]
-_TURN_S = 0.25
 
 
 class SimulatedResident:
@@ -59,7 +59,9 @@ class SimulatedRunner:
     of deviations; ``noise``: the same of the windows or turns of one process. ``drift``: the
     machine's speed over time. ``resident_duels``: how many duels a resident lives. ``others``: CPUs
     that other processes use, by time. ``first``: speed of a resident, as a part of what it would be
-    alone. ``log``: what each process prints, into a real file in its folder.
+    alone. ``log``: what each process prints, into a real file in its folder. ``trial_s``: what a
+    trial takes on the clock, or what it takes besides its measurement, by its request.
+    ``imported``: what a warm parent would have to import.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class SimulatedRunner:
         *,
         process: float | Deviations = 0.01,
         noise: float | Deviations = 0.02,
-        trial_s: float = 10.0,
+        trial_s: float | Callable[[TrialRequest], float] = 10.0,
+        turn_s: float = 0.25,
+        fed: Mapping[Feed, float] = types.MappingProxyType({}),
         inspection: Mapping[str, Any] | None = None,
         notices: tuple[Notice, ...] = (),
         drift: Callable[[float], float] = lambda now: 1.0,
@@ -80,13 +84,17 @@ class SimulatedRunner:
         peak_bytes: Callable[[Configuration], int] = lambda configuration: 2**28,
         numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5,
         rounds: int | None = None,
+        windows: int = 15,
         first: float = 1.0,
         log: str | None = None,
+        imported: Sequence[str] = (),
         seed: object = 0,
     ) -> None:
         self._speed = speed
         self._noise = normal(noise) if isinstance(noise, float) else noise
         self._trial_s = trial_s
+        self._turn_s = turn_s
+        self._fed = fed
         self._inspection = inspection or {}
         self._notices = notices
         self._drift = drift
@@ -98,18 +106,37 @@ class SimulatedRunner:
         self._peak_bytes = peak_bytes
         self._numerics = numerics
         self._rounds = rounds
+        self._windows = windows
         self._first = first
         self._log = log
+        self._imported = list(imported)
         self._random = random.Random(str(seed))
         self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
-        self.now = 0.0
+        self.now = self._began = 0.0
         self.requests: list[TrialRequest] = []
         self.duels = 0
         self.before_run: Callable[[int], None] = lambda count: None
 
+    @property
+    def why_cold(self) -> str:
+        """Nothing keeps simulated processes from being forked."""
+        return ""
+
     def monotonic(self) -> float:
         """Return simulated seconds."""
         return self.now
+
+    def _start_process(self, request: TrialRequest) -> None:
+        self._began = self.now
+        self.now += self._trial_s(request) if callable(self._trial_s) else self._trial_s
+
+    def _measure_for(self, seconds: float) -> None:
+        if callable(self._trial_s):
+            self.now += seconds
+
+    def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
+        """Return how the turns of a resident and of a candidate deviate, as logarithms."""
+        return self._noise(self._random), self._noise(self._random)
 
     def _process_factor(self) -> float:
         return math.exp(next(self._processes))
@@ -120,7 +147,7 @@ class SimulatedRunner:
             (folder / "output.log").write_text(self._log, encoding="utf-8")
         self.before_run(len(self.requests))
         self.requests.append(request)
-        self.now += self._trial_s
+        self._start_process(request)
 
     def _outcome(
         self, request: TrialRequest, folder: Path, windows: tuple[Window, ...], **fields: object
@@ -140,16 +167,18 @@ class SimulatedRunner:
             step_phase="fit",
             complete=self._complete,
             warm=True,
-            notices=self._notices,
+            notices=(*self._notices, *_fed_notices(request.feed)),
             numerics=numerics,
             cost=Cost(cores_used=1.5, others_cores=self._others(self.now)),
             facts={
                 "inspection": self._inspection,
                 "openmp": None,
+                "forked": request.warm_start is not None,
+                "imported": self._imported,
                 "keras": "3.15.1",
                 "peak_rss_bytes": self._peak_bytes(request.configuration),
             },
-            elapsed_s=self._trial_s,
+            elapsed_s=self.now - self._began,
             **fields,  # type: ignore[arg-type]
         )
 
@@ -159,7 +188,7 @@ class SimulatedRunner:
             folder=folder,
             reason="simulated",
             last_lines=tuple((self._log or "").splitlines()),
-            elapsed_s=self._trial_s,
+            elapsed_s=self.now - self._began,
         )
 
     def run(
@@ -171,7 +200,7 @@ class SimulatedRunner:
     ) -> Outcome:
         """Answer a request."""
         if request.inspect:
-            self.now += self._trial_s
+            self._start_process(request)
             speed = self._speed({})
             if isinstance(speed, Status):
                 return self._failed(speed, folder)
@@ -183,10 +212,11 @@ class SimulatedRunner:
             return self._failed(speed, folder)
         level = speed * self._process_factor() * self._drift(self.now)
         windows: list[Window] = []
-        deviations = self._noise(self._random)
-        while len(windows) < 15 and not enough(windows):
+        _, deviations = self.deviations(request)
+        while len(windows) < self._windows and not enough(windows):
             rate = level * math.exp(next(deviations))
             windows.append(_window(len(windows) * 0.2, 0.2, rate))
+        self._measure_for(sum(window.duration_s for window in windows))
         return self._outcome(request, folder, tuple(windows))
 
     @contextlib.contextmanager
@@ -226,26 +256,33 @@ class SimulatedRunner:
             return self._failed(speed, folder)
         resident.duels_left -= 1
         cut = resident.duels_left < 0
-        levels = (resident.speed, speed * self._process_factor())
-        deviations = (self._noise(self._random), self._noise(self._random))
+        fed = self._fed.get(request.feed, 1.0)
+        levels = (resident.speed, speed * fed * self._process_factor())
+        deviations = self.deviations(request)
         rounds: list[Round] = []
-        most = self._rounds or round(plan.measure_s / _TURN_S)
+        most = self._rounds or max(plan.least_rounds, round(plan.measure_s / self._turn_s))
         while len(rounds) < most and not cut:
-            start = len(rounds) * 2 * _TURN_S
+            start = len(rounds) * 2 * self._turn_s
             drift = self._drift(self.now)
             turns = [
-                _turn(start, level * drift * math.exp(next(deviation)))
+                _turn(start, self._turn_s, level * drift * math.exp(next(deviation)))
                 for level, deviation in zip(levels, deviations, strict=True)
             ]
             rounds.append(Round(reference=turns[0], candidate=turns[1]))
             if len(rounds) >= plan.least_rounds and enough(rounds):
                 break
-        windows = tuple(
-            _window(r.candidate.start_s, _TURN_S, r.candidate.steps / _TURN_S) for r in rounds
-        )
+        turns = [one.candidate for one in rounds]
+        windows = tuple(_window(t.start_s, t.duration_s, t.steps / t.duration_s) for t in turns)
+        self._measure_for(2 * self._turn_s * len(rounds))
         return self._outcome(
             request, folder, windows, rounds=tuple(rounds), reference_ended=resident.over
         )
+
+
+def _fed_notices(feed: Feed) -> tuple[Notice, ...]:
+    """Return what a child says when it has replaced the elements of a dataset."""
+    kind = f"fed_{feed.value}"
+    return () if feed is Feed.REAL else (Notice(kind=kind, where="?", text="simulated"),)
 
 
 def _window(start_s: float, duration_s: float, rate: float) -> Window:
@@ -258,13 +295,13 @@ def _window(start_s: float, duration_s: float, rate: float) -> Window:
     )
 
 
-def _turn(start_s: float, rate: float) -> Turn:
+def _turn(start_s: float, duration_s: float, rate: float) -> Turn:
     return Turn(
         start_s=start_s,
-        duration_s=_TURN_S,
-        steps=rate * _TURN_S,
+        duration_s=duration_s,
+        steps=rate * duration_s,
         samples=None,
         step_s=(1 / rate,) * 10,
-        cpu_s=1.5 * _TURN_S,
-        turn_s=_TURN_S,
+        cpu_s=1.5 * duration_s,
+        turn_s=duration_s,
     )

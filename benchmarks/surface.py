@@ -65,8 +65,9 @@ class Duel:
     """A process that was recorded, against a resident one of the defaults.
 
     ``configuration``: an empty one is a control, the defaults themselves. ``resident``: its number.
-    ``at_s``: since the recording began, over all sittings. ``ready_s``: from the process's start to
-    the end of its warm-up. ``reference`` and ``candidate``: counts per second of each turn.
+    ``at_s``: since the recording began, over all sittings. ``ready_s``: what the process took
+    besides its duel, of which ``warmup_s`` was the warm-up. ``reference`` and ``candidate``:
+    counts per second of each turn.
     ``others``: CPUs that other processes used meanwhile.
     """
 
@@ -76,6 +77,7 @@ class Duel:
     status: Status
     reason: str = ""
     ready_s: float
+    warmup_s: float = 0.0
     reference: tuple[float, ...] = ()
     candidate: tuple[float, ...] = ()
     others: float | None = None

@@ -141,9 +141,16 @@ def run(
         ),
     ] = None,
     sequential: SequentialOption = None,
+    warm: Annotated[
+        str | None,
+        typer.Option(
+            help="Fork trials of the search from a process that has imported TensorFlow: auto, on "
+            "or off.  [default: auto, if a check shows no difference]"
+        ),
+    ] = None,
     export_anyway: ExportAnywayOption = False,
     sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, grid or gp.  [default: tpe]")
+        str | None, typer.Option(help="gp, tpe, random, grid or optuna-gp.  [default: gp]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The sampler's seed.  [default: 0]")] = None,
     measure: Annotated[
@@ -202,6 +209,7 @@ def run(
         margin=margin,
         strict_numerics=strict_numerics,
         sequential=sequential,
+        warm=warm,
         sampler=sampler,
         seed=seed,
         measure=measure,

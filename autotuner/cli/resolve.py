@@ -20,6 +20,7 @@ from autotuner.spec.study_spec import (
     StepSource,
     StudySpec,
     Timing,
+    Warm,
     check_batch_size,
     check_model,
     check_shapes,
@@ -28,7 +29,7 @@ from autotuner.spec.study_spec import (
 )
 from autotuner.spec.workloads import load_workload
 
-_Name = TypeVar("_Name", SamplerName, StepSource, Effort, Objective)
+_Name = TypeVar("_Name", SamplerName, StepSource, Effort, Objective, Warm)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Flags:
     margin: float | None = None
     strict_numerics: bool | None = None
     sequential: bool | None = None
+    warm: str | None = None
     measure: str | None = None
     phase: str | None = None
     measure_time: str | None = None
@@ -172,6 +174,8 @@ def _what_counts(flags: Flags) -> dict[str, object]:
         changes["strict_numerics"] = flags.strict_numerics
     if flags.sequential:
         changes["pairing"] = Pairing.SEQUENTIAL
+    if flags.warm is not None:
+        changes["warm"] = _choice(flags.warm, Warm, "--warm")
     return changes
 
 

@@ -79,11 +79,11 @@ def run_study(
     check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
     folder = claim_folder(HOME, name, storage_name(storage_url))
-    runner = ProcessRunner(environment)
     machine = inspect_machine()
     rule = rule_of(spec)
     with (
         open_display(rule, as_json=as_json) as display,
+        ProcessRunner(environment) as runner,
         hold_machine(name, wait=wait, say=display.say),
     ):
         for variable, value in ignored_variables(environment).items():

@@ -19,7 +19,7 @@ from autotuner.launch.command import prepare
 from autotuner.machine import Machine, cpu_list
 from autotuner.trial.folder import last_lines
 from autotuner.trial.inspection import OneDnnLines, read_onednn
-from autotuner.trial.warden import die_with_parent
+from autotuner.trial.prctl import die_with_parent
 
 _READ_BACK = Path(__file__).resolve().parents[1] / "trial" / "drivers" / "read_back.py"
 _MARK = "AUTOTUNE_READ_BACK "

@@ -33,12 +33,13 @@ class StepSource(enum.StrEnum):
 
 
 class SamplerName(enum.StrEnum):
-    """Which of Optuna's samplers proposes configurations."""
+    """Who proposes configurations: our model of the knobs, or one of Optuna's samplers."""
 
+    GP = "gp"
     TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"
-    GP = "gp"
+    OPTUNA_GP = "optuna-gp"
 
 
 class Objective(enum.StrEnum):
@@ -63,6 +64,17 @@ class Pairing(enum.StrEnum):
 
     AUTO = "auto"
     SEQUENTIAL = "sequential"
+
+
+class Warm(enum.StrEnum):
+    """Whether trials of the search are forked by a process that has imported TensorFlow already.
+
+    AUTO: if that saves time and a check on the script shows no difference.
+    """
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,12 +173,13 @@ class StudySpec:
     phase: str | None = None
     trials: int | None = None
     budget_s: float | None = None
-    sampler: SamplerName = SamplerName.TPE
+    sampler: SamplerName = SamplerName.GP
     seed: int = 0
     effort: Effort | None = None
     pairs: int | None = None
     objective: Objective = Objective.THROUGHPUT
     pairing: Pairing = Pairing.AUTO
+    warm: Warm = Warm.AUTO
     max_memory_bytes: int | None = None
     max_latency_p99_s: float | None = None
     margin: float = DEFAULT_MARGIN
@@ -314,6 +327,7 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "effort": ("effort", _one_of(Effort)),
     "objective": ("objective", _one_of(Objective)),
     "pairing": ("pairing", _one_of(Pairing)),
+    "warm": ("warm", _one_of(Warm)),
     "max_memory": ("max_memory_bytes", _bytes),
     "max_latency_p99": ("max_latency_p99_s", _seconds),
     "margin": ("margin", _margin),

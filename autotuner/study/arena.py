@@ -20,7 +20,7 @@ from autotuner.study.record import StudyFacts, TrialRecord
 from autotuner.study.watch import Watch
 from autotuner.trial.duel import DuelPlan, Enough
 from autotuner.trial.outcome import Outcome, Phase, Status
-from autotuner.trial.request import Feed, TrialRequest
+from autotuner.trial.request import Feed, TrialRequest, WarmStart
 from autotuner.trial.runner import Resident, Runner, in_turns, never
 from autotuner.trial.running import PhaseListener
 
@@ -121,10 +121,13 @@ class Arena:
         watch: Watch,
         control: TrialRecord,
         feed: Feed = Feed.REAL,
+        warm_start: WarmStart | None = None,
     ) -> tuple[Outcome, Comparison | None]:
         """Run a configuration against the resident, or by itself against a control before it."""
         if self.method is Method.DUEL:
-            request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
+            request = dataclasses.replace(
+                self._make_request(configuration, measure_s), feed=feed, warm_start=warm_start
+            )
             try:
                 outcome = self._duel(request, folder, measure_s, watch.rounds)
             except DuelImpossibleError as error:
@@ -132,7 +135,7 @@ class Arena:
             else:
                 return outcome, watch.yardstick.compare_duel(outcome)
         watch.reference = control.throughput.value if control.throughput else None
-        outcome = self.alone(configuration, folder, measure_s, watch, feed)
+        outcome = self.alone(configuration, folder, measure_s, watch, feed, warm_start)
         score = watch.yardstick.score(outcome)
         return outcome, watch.yardstick.compare_scores(score, control.score)
 
@@ -143,10 +146,13 @@ class Arena:
         measure_s: float,
         watch: Watch,
         feed: Feed,
+        warm_start: WarmStart | None = None,
     ) -> Outcome:
         """Run a configuration by itself, with nothing beside it."""
         self.dismiss()
-        request = dataclasses.replace(self._make_request(configuration, measure_s), feed=feed)
+        request = dataclasses.replace(
+            self._make_request(configuration, measure_s), feed=feed, warm_start=warm_start
+        )
         return self._runner.run(request, folder, self._heard.phase_entered, watch.windows)
 
     def meet(

@@ -57,7 +57,8 @@ class StudyFacts:
 
     ``source`` and ``phase``: what its step is. ``base``: the score of the first trial of the
     defaults, over which gains are turned back into scores. ``evidence`` and ``liveness``: what the
-    inspection has shown, and which knobs can hence act.
+    inspection has shown, and which knobs can hence act. ``imported``: what a warm parent would have
+    to import.
     """
 
     identity: Identity
@@ -72,6 +73,7 @@ class StudyFacts:
     objective: Objective
     base: float
     notices: tuple[Notice, ...] = ()
+    imported: tuple[str, ...] = ()
     evidence: Evidence = Evidence(scope=Scope.NOTHING)
     liveness: tuple[Liveness, ...] = ()
 
@@ -108,6 +110,7 @@ class TrialRecord:
     the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
     it; more than 1 is better. None where the trial does not count, as after a failure.
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
+    ``forked``: by a warm parent.
     ``last_lines``: of the script's output, where it failed. ``started``: local time.
     """
 
@@ -126,6 +129,7 @@ class TrialRecord:
     gain_high: float | None = None
     reference: float | None = None
     abandoned: bool = False
+    forked: bool = False
     pair: int | None = None
     notices: tuple[Notice, ...] = ()
     others_cores: float | None = None
@@ -174,6 +178,7 @@ def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     study.set_user_attr("folder", str(facts.folder))
     study.set_user_attr("seed", facts.seed)
     study.set_user_attr("notices", [dataclasses.asdict(notice) for notice in facts.notices])
+    study.set_user_attr("imported", list(facts.imported))
     study.set_user_attr("evidence", dataclasses.asdict(facts.evidence))
     study.set_user_attr("liveness", [dataclasses.asdict(one) for one in facts.liveness])
     study.set_user_attr(_MARK, SCHEMA)  # last: a study without it was not finished being made
@@ -205,6 +210,7 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
         objective=Objective(attributes["objective"]),
         base=attributes["base"],
         notices=tuple(Notice(**notice) for notice in attributes["notices"]),
+        imported=tuple(attributes.get("imported", ())),
         evidence=evidence_from(attributes["evidence"]),
         liveness=tuple(liveness_from(one) for one in attributes["liveness"]),
     )
@@ -293,6 +299,8 @@ def outcome_attributes(outcome: Outcome, measurement: Measurement) -> dict[str, 
         found["reference"] = comparison.reference
     if measurement.abandoned:
         found["abandoned"] = True
+    if facts.get("forked"):
+        found["forked"] = True
     if throughput is not None:
         found["throughput"] = throughput.value
         found["throughput_low"] = throughput.low
@@ -359,6 +367,7 @@ def read_record(trial: AnyTrial) -> TrialRecord | None:
         gain_high=attributes.get("gain_high"),
         reference=attributes.get("reference"),
         abandoned=attributes.get("abandoned", False),
+        forked=attributes.get("forked", False),
         pair=attributes.get("pair"),
         notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
         others_cores=attributes.get("others_cores"),

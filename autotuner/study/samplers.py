@@ -1,33 +1,51 @@
-"""Who proposes configurations: Optuna's samplers by name, or the grid in a random order."""
+"""Who proposes configurations: our sampler, one of Optuna's, or the grid in a random order."""
 
 import importlib.util
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from autotuner.errors import UserError
-from autotuner.knobs.knob import Configuration, KnobValue
+from autotuner.knobs.knob import Configuration
 from autotuner.spec.study_spec import SamplerName
+from autotuner.study.model_sampler import ModelSampler
+from autotuner.study.record import TrialRecord
 from autotuner.study.space import Space
 
 
-def make_sampler(name: SamplerName, *, seed: int, trials_so_far: int) -> BaseSampler:
+def make_sampler(
+    name: SamplerName,
+    space: Space,
+    records: Callable[[], Sequence[TrialRecord]],
+    *,
+    between: float,
+    seed: int,
+) -> BaseSampler:
     """Return a sampler.
 
     A resumed study must not draw the same random numbers again, so the seed depends on the number
     of trials as well.
 
+    Args:
+        name: which one.
+        space: what is searched.
+        records: returns the study's trials so far.
+        between: standard deviation of log gains from process to process.
+        seed: of what is drawn.
+
     Raises:
         UserError: if the sampler needs a package that is not installed.
     """
-    derived = (seed * 1_000_003 + trials_so_far) % 2**32
+    derived = (seed * 1_000_003 + len(records())) % 2**32
     match name:
+        case SamplerName.GP:
+            return ModelSampler(space, records, between=between, seed=derived)
         case SamplerName.RANDOM | SamplerName.GRID:
             return RandomSampler(seed=derived)
-        case SamplerName.GP:
+        case SamplerName.OPTUNA_GP:
             return _gp_sampler(derived)
         case SamplerName.TPE:
             return TPESampler(seed=derived, n_startup_trials=8)
@@ -35,15 +53,15 @@ def make_sampler(name: SamplerName, *, seed: int, trials_so_far: int) -> BaseSam
 
 def check_sampler(name: SamplerName) -> None:
     """Raise UserError if a sampler needs a package that is not installed."""
-    if name is SamplerName.GP:
+    if name is SamplerName.OPTUNA_GP:
         for package in ("scipy", "torch"):
             if importlib.util.find_spec(package) is None:
-                hint = "pip install torch scipy, or use --sampler tpe"
-                raise UserError(f"--sampler gp: needs the package {package}", hint=hint)
+                hint = "pip install torch scipy, or use --sampler gp, which needs neither"
+                raise UserError(f"--sampler optuna-gp: needs the package {package}", hint=hint)
 
 
 def _gp_sampler(seed: int) -> BaseSampler:
-    check_sampler(SamplerName.GP)
+    check_sampler(SamplerName.OPTUNA_GP)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.GPSampler(seed=seed)
@@ -58,11 +76,6 @@ def walk_grid(space: Space, *, seed: int) -> Iterator[Configuration]:
     Optuna's GridSampler and BruteForceSampler end a study by ``study.stop()``, which raises outside
     ``study.optimize``, and the first lists the whole product.
     """
-    axes = [(name, domain.values()) for name, domain in space.domains.items()]
     count = min(space.size, _MOST_POINTS)
     for index in random.Random(seed).sample(range(space.size), count):  # not for secrets
-        rest, configuration = index, dict[str, KnobValue]()
-        for name, values in axes:
-            rest, position = divmod(rest, len(values))
-            configuration[name] = values[position]
-        yield configuration
+        yield space.point(index)

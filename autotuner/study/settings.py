@@ -15,6 +15,7 @@ from autotuner.spec.study_spec import (
     StepSource,
     StudySpec,
     Timing,
+    Warm,
 )
 
 _ATTRIBUTE = "spec"
@@ -50,5 +51,6 @@ def spec_from(attributes: Mapping[str, Any]) -> StudySpec | None:
     fields["effort"] = None if fields["effort"] is None else Effort(fields["effort"])
     fields["objective"] = Objective(fields["objective"])
     fields["pairing"] = Pairing(fields["pairing"])
+    fields["warm"] = Warm(fields["warm"])
     fields["timing"] = Timing(**fields["timing"])
     return StudySpec(**fields)

@@ -33,6 +33,15 @@ class Space:
             size *= len(domain.values())
         return size
 
+    def point(self, index: int) -> Configuration:
+        """Return one of the ``size`` configurations, by a number from 0."""
+        found: dict[str, KnobValue] = {}
+        for name, domain in self.domains.items():
+            values = domain.values()
+            index, position = divmod(index, len(values))
+            found[name] = values[position]
+        return found
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return Optuna's distributions by knob."""
         return {name: distribution(domain) for name, domain in self.domains.items()}

@@ -8,6 +8,7 @@ keeps its unit and the machine's drift is out of it.
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from autotuner.knobs.knob import Build, Configuration, KnobValue
 from autotuner.knobs.liveness import Evidence, Scope, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import Objective, SamplerName, StepSource, StudySpec
+from autotuner.spec.study_spec import Objective, SamplerName, StepSource, StudySpec, Warm
 from autotuner.statistics.comparison import Comparison, Yardstick, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
@@ -70,9 +71,16 @@ from autotuner.study.record import (
     write_study_facts,
 )
 from autotuner.study.samplers import make_sampler, walk_grid
-from autotuner.study.space import make_space, suggest
+from autotuner.study.space import Space, make_space, suggest
 from autotuner.study.storage import make_durable
 from autotuner.study.stored import write_attributes
+from autotuner.study.warm_check import (
+    WarmCheck,
+    judge_warm,
+    read_warm_check,
+    start_timeout_s,
+    write_warm_check,
+)
 from autotuner.study.watch import Watch, limit_problem, unit_problem
 from autotuner.trial.folder import check_disk
 from autotuner.trial.inspection import inspect_script
@@ -87,6 +95,7 @@ _LIKELY_PAIRS = 5
 _PAIR_TRIALS = 2.2
 _MOST_RESERVE = 0.55
 _CONTROL_EVERY = 4
+_LEAST_FOR_WARM = 10
 _SIDES = 2  # of a duel, one after the other until both are warm
 
 
@@ -95,7 +104,8 @@ class Setting:
     """Everything a tuner works with.
 
     ``artifacts``: where trials' files are kept, if they are. ``spent_s``: what earlier sittings of
-    the same run, which were cut off, have used of its budget.
+    the same run, which were cut off, have used of its budget. ``space``: what is searched, where it
+    is not the whole domains of the knobs: a replay knows a part of them only.
     """
 
     study: optuna.Study
@@ -109,6 +119,7 @@ class Setting:
     listener: Listener
     artifacts: ArtifactStore | None = None
     spent_s: float = 0.0
+    space: Space | None = None
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -125,6 +136,7 @@ class Tuner:
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
         self._evidence = Evidence(scope=Scope.NOTHING)
+        self._warm = WarmCheck(used=False, why="")
         folder = setting.folder / "residents"
         self._arena = Arena(setting.runner, self._request, folder, setting.listener)
         if self._noise is not None:
@@ -216,6 +228,7 @@ class Tuner:
         self.run_defaults()
         if self._trials_left() > 0:
             self.check_noise()
+            self.check_warm()
             if self._plan.diagnoses:
                 self.diagnose()
         space = self.facts.space
@@ -316,6 +329,42 @@ class Tuner:
                 f"which knobs can act is not known, as a short run failed: {outcome.reason}"
             )
 
+    def check_warm(self) -> None:
+        """See, once, whether trials of the search can be forked by a warm parent."""
+        found = read_warm_check(self._study.user_attrs)
+        if found is None:
+            found = self._try_warm()
+            write_warm_check(self._study, found)
+            if found.why:
+                self.remark(f"warm start {'on' if found.used else 'off'}: {found.why}")
+        self._warm = found
+
+    def _try_warm(self) -> WarmCheck:
+        spec = self.spec
+        default = _latest_control(self.records())
+        attributes = self._frozen(default.number).user_attrs
+        modules = self.facts.imported
+        if spec.warm is Warm.OFF or not modules:
+            return WarmCheck(used=False, why="")
+        timeout_s = start_timeout_s(
+            attributes.get("first_step_s", 0.0), spec.timing.start_timeout_s
+        )
+        usable = WarmCheck(used=True, why="", modules=modules, start_timeout_s=timeout_s)
+        if spec.warm is Warm.ON:
+            return dataclasses.replace(usable, why="it was asked for")
+        if spec.budget_s is None and self._trials_left() < _LEAST_FOR_WARM:
+            return WarmCheck(used=False, why="")  # the check would cost more than it saves
+        started = [r for r in self.records() if r.role is Role.CONTROL and r.gain is not None]
+        self._warm = usable
+        forked = [
+            record
+            for _ in range(max(1, len(started)))
+            if (record := self.run_trial(Role.CONTROL, {})).gain is not None and record.forked
+        ]
+        threads = [self._frozen(r.number).user_attrs.get("threads", {}) for r in (default, *forked)]
+        logs = [[math.log(r.gain) for r in rs if r.gain] for rs in (started, forked)]
+        return judge_warm(logs[0], logs[1], self.noise.between, threads, usable)
+
     def diagnose(self) -> Diagnosis:
         """Find out, once, what holds a step of the defaults up."""
         found = read_diagnosis(self._study)
@@ -350,6 +399,14 @@ class Tuner:
         done = any(notice.kind == f"fed_{feed.value}" for notice in outcome.notices)
         return comparison if done and outcome.status is Status.MEASURED else None
 
+    def _keep_warm(self) -> None:
+        """Note down and say if no more processes are forked from here on."""
+        why = self._setting.runner.why_cold
+        if self._warm.used and why:
+            self._warm = dataclasses.replace(self._warm, used=False, why=why)
+            write_warm_check(self._study, self._warm)
+            self.remark(f"warm start off from here on: {why}")
+
     def _keep_method(self) -> None:
         """Let a study that is gone on with know that duels have been given up."""
         if self._noise is not None and self._noise.method is not self._arena.method:
@@ -366,8 +423,10 @@ class Tuner:
         """
         self._study.sampler = make_sampler(
             self._setting.spec.sampler,
+            self.facts.space,
+            self.records,
+            between=0.0 if self._noise is None else self._noise.between,
             seed=self.facts.seed,
-            trials_so_far=len(self._study.get_trials(deepcopy=False)),
         )
         limit = self._setting.spec.trials or self._plan.trials
         enumerates = (
@@ -604,8 +663,11 @@ class Tuner:
             self._plan.measure_s,
             watch,
             _latest_control(records),
+            # who wins is settled by processes that were started
+            warm_start=None if role is Role.RACE else self._warm.warm_start,
         )
         self._keep_method()
+        self._keep_warm()
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
@@ -640,7 +702,7 @@ class Tuner:
         gain = measurement.gain
         if outcome.status is Status.MEASURED and gain is not None:
             self._study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
-        elif self.spec.sampler is SamplerName.GP and (penalty := self._penalty()):
+        elif self.spec.sampler is SamplerName.OPTUNA_GP and (penalty := self._penalty()):
             self._study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
@@ -727,7 +789,7 @@ class Tuner:
             identity=identify(spec, setting.machine, setting.build),
             machine=setting.machine,
             build=build,
-            space=make_space(names, machine=setting.machine, build=build),
+            space=setting.space or make_space(names, machine=setting.machine, build=build),
             unit=throughput.unit,
             source=outcome.source or StepSource.AUTO.value,
             phase=outcome.step_phase or "",
@@ -735,6 +797,7 @@ class Tuner:
             seed=spec.seed,
             objective=spec.objective,
             base=score,
+            imported=tuple(outcome.facts.get("imported", ())),
             evidence=self._evidence,
             liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import selectors
 import subprocess
 import sys
@@ -12,15 +13,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psutil
 
-from autotuner.trial.warden import become_subreaper
+from autotuner.trial.prctl import become_subreaper
 
-_WARDEN = Path(__file__).resolve().parent / "warden.py"
+_WARDEN = Path(__file__).resolve().parent / "child" / "warden.py"
 _READ_BYTES = 65_536
 _ORPHANS_S = 5.0
+_END_S = 10.0
 _MARK = "AUTOTUNE_TRIAL_MARK"
 
 
@@ -44,22 +46,55 @@ class _Lines:
         return lines
 
 
-class Pipes:
-    """The pipes of a child: its events to us, and our orders to it."""
+class Wires:
+    """The pipes between us, a warden and its child.
+
+    ``events``: the child's messages. ``orders``: ours to it. ``status``: the warden's messages.
+    ``lifeline``: our orders to the warden, and the sign that we live.
+    """
 
     def __init__(self) -> None:
         self.events_read, self.events_write = os.pipe()
         self.orders_read, self.orders_write = os.pipe()
+        self.status_read, self.status_write = os.pipe()
+        self.lifeline_read, self.lifeline_write = os.pipe()
 
     @property
     def childs(self) -> tuple[int, int]:
-        """The child's ends: for its events, and for the orders."""
+        """The child's ends: for its events, and for orders to it."""
         return self.events_write, self.orders_read
 
     @property
-    def ours(self) -> tuple[int, int]:
-        """The parent's ends."""
-        return self.events_read, self.orders_write
+    def wardens(self) -> tuple[int, int]:
+        """The warden's ends: for its status, and of the lifeline."""
+        return self.status_write, self.lifeline_read
+
+    @property
+    def theirs(self) -> tuple[int, ...]:
+        """The child's ends, then the warden's."""
+        return (*self.childs, *self.wardens)
+
+    def close_theirs(self) -> None:
+        """Close their ends here."""
+        for descriptor in self.theirs:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close everything: nobody has the other ends."""
+        self.close_theirs()
+        ours = (self.events_read, self.orders_write, self.status_read, self.lifeline_write)
+        for descriptor in ours:
+            os.close(descriptor)
+
+
+class WardenHandle(Protocol):
+    """What can be done to a warden besides writing to it."""
+
+    def kill(self) -> None:
+        """Kill it: it does not end."""
+
+    def bury(self, *, clean: bool) -> None:
+        """Wait for its end; unless that was ``clean``, kill what it has left behind."""
 
 
 class WardedProcess:
@@ -68,58 +103,18 @@ class WardedProcess:
     ``receive`` returns what the child (``events``) and the warden (``status``) say.
     """
 
-    def __init__(
-        self,
-        argv: Sequence[str],
-        *,
-        pipes: Pipes,
-        environment: dict[str, str],
-        working_directory: Path,
-        log: Path,
-        grace_s: float,
-        memory_floor_bytes: int,
-    ) -> None:
-        self._mark = uuid.uuid4().hex
-        become_subreaper()  # if the warden itself is killed, what it left comes to us
-        self._orders = pipes.orders_write
-        status_read, status_write = os.pipe()
-        lifeline_read, self._lifeline = os.pipe()
-        inherited = [lifeline_read, status_write, *pipes.childs]
-        numbers = [str(lifeline_read), str(status_write), ",".join(map(str, pipes.childs))]
-        settings = [str(grace_s), str(memory_floor_bytes)]
-        command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
-        # the child's environment is not for the warden, which needs our own, and is not for argv
-        # or a file either, as it may hold secrets: it goes in by standard input
-        child_environment = json.dumps({**environment, _MARK: self._mark}).encode()
-        try:
-            log.unlink(missing_ok=True)
-            with log.open("ab") as output:  # for appending: the warden may shorten it
-                self._warden = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, _MARK: self._mark},
-                    cwd=working_directory,
-                    pass_fds=inherited,
-                    start_new_session=True,
-                )
-        except BaseException:
-            for descriptor in (*pipes.ours, status_read, self._lifeline):
-                os.close(descriptor)
-            raise
-        finally:
-            for descriptor in inherited:
-                os.close(descriptor)
-        assert self._warden.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._warden.stdin as pipe:
-            pipe.write(child_environment)
-        self._events = _Lines(pipes.events_read)
-        self._status = _Lines(status_read)
+    def __init__(self, wires: Wires, warden: WardenHandle) -> None:
+        wires.close_theirs()  # they have them
+        self._warden = warden
+        self._orders = wires.orders_write
+        self._lifeline = wires.lifeline_write
+        self._events = _Lines(wires.events_read)
+        self._status = _Lines(wires.status_read)
+        self._exited = False
         self._waiting: deque[dict[str, Any]] = deque()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(pipes.events_read, selectors.EVENT_READ, self._events)
-        self._selector.register(status_read, selectors.EVENT_READ, self._status)
+        self._selector.register(wires.events_read, selectors.EVENT_READ, self._events)
+        self._selector.register(wires.status_read, selectors.EVENT_READ, self._status)
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +148,7 @@ class WardedProcess:
         for line in lines.read():
             message = _parse(line)
             if lines is self._status and message["event"] == "exited":
+                self._exited = True
                 yield from self._read_rest()
             yield message
         if lines.at_end:
@@ -185,23 +181,103 @@ class WardedProcess:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, order)
 
+    def _wait_for_the_end(self) -> bool:
+        """Wait until the warden says no more; return False if that takes too long."""
+        deadline = time.monotonic() + _END_S
+        while not self._status.at_end:
+            left_s = max(0.0, deadline - time.monotonic())
+            if not select.select([self._status.descriptor], [], [], left_s)[0]:
+                return False
+            for line in self._status.read():
+                self._exited = self._exited or _parse(line)["event"] == "exited"
+        return True
+
     def close(self) -> None:
         """Kill what is left and wait until it is gone."""
         if self._lifeline < 0:
             return
         os.close(self._lifeline)
         self._lifeline = -1
-        try:
-            self._warden.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        if not self._wait_for_the_end():
             self._warden.kill()
-            self._warden.wait()
-        if self._warden.returncode != 0:  # it was killed: do its work
-            _kill_marked(self._mark)
+        self._warden.bury(clean=self._exited)
         self._selector.close()
         os.close(self._orders)
         os.close(self._events.descriptor)
         os.close(self._status.descriptor)
+
+
+class StartedWarden:
+    """A warden that we have started, and that has started its child."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+        self._process = process
+        self._mark = mark
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._process.kill()
+
+    def bury(self, *, clean: bool) -> None:
+        """Collect it; if it was killed, do its work."""
+        self._process.wait()
+        if not clean:
+            _kill_marked(self._mark)
+
+
+def start_warded(
+    argv: Sequence[str],
+    *,
+    wires: Wires,
+    environment: dict[str, str],
+    working_directory: Path,
+    log: Path,
+    grace_s: float,
+    memory_floor_bytes: int,
+    more_descriptors: Sequence[int] = (),
+) -> WardedProcess:
+    """Start a child under a warden.
+
+    Args:
+        argv: of the child, which inherits its ends of the wires.
+        wires: new ones; their other ends are closed here.
+        environment: of the child, whole.
+        working_directory: of the child.
+        log: a file for what it prints; an old one is replaced.
+        grace_s: how long it may take to end when it is asked to.
+        memory_floor_bytes: it is killed when less is available.
+        more_descriptors: that the child inherits, too.
+    """
+    mark = uuid.uuid4().hex
+    become_subreaper()  # if the warden itself is killed, what it left comes to us
+    inherited = [*wires.childs, *more_descriptors]
+    status, lifeline = wires.wardens
+    numbers = [str(lifeline), str(status), ",".join(map(str, inherited))]
+    settings = [str(grace_s), str(memory_floor_bytes)]
+    command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
+    # the child's environment is not for the warden, which needs our own, and is not for argv
+    # or a file either, as it may hold secrets: it goes in by standard input
+    child_environment = json.dumps({**environment, _MARK: mark}).encode()
+    try:
+        log.unlink(missing_ok=True)
+        with log.open("ab") as output:  # for appending: the warden may shorten it
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, _MARK: mark},
+                cwd=working_directory,
+                pass_fds=[*inherited, status, lifeline],
+                start_new_session=True,
+            )
+    except BaseException:
+        wires.close()
+        raise
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(child_environment)
+    return WardedProcess(wires, StartedWarden(process, mark))
 
 
 def _kill_marked(mark: str) -> None:

@@ -41,13 +41,26 @@ class Numerics:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Ask for a process that is forked by one in which modules have been imported.
+
+    ``modules``: their names. ``start_timeout_s``: if its first step has not ended by then, it is
+    taken to hang because of the fork.
+    """
+
+    modules: tuple[str, ...]
+    start_timeout_s: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRequest:
     """One run of a script under one configuration.
 
     ``configuration`` holds only what is to be set: a knob that is absent stays as TensorFlow or the
     script has it, so the empty one is the default. ``environment`` is what the study adds for the
     script's own use. With ``numerics`` nothing is measured: see :class:`Numerics`. ``inspect``:
-    tell what the script offers to the knobs (child/inspection.py).
+    tell what the script offers to the knobs (child/inspection.py). ``warm_start``: how it starts,
+    if not by itself.
     """
 
     kind: Kind = Kind.TRIAL
@@ -63,6 +76,7 @@ class TrialRequest:
     numerics: Numerics | None = None
     inspect: bool = False
     feed: Feed = Feed.REAL
+    warm_start: WarmStart | None = None
 
 
 def script_of(spec: StudySpec) -> Path:

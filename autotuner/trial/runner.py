@@ -8,7 +8,8 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import psutil
 
@@ -17,9 +18,11 @@ from autotuner.trial.judgement import judge
 from autotuner.trial.outcome import Outcome, Phase, Status, Turn, Window
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.running import PhaseListener, RunningTrial, ignore_phase
+from autotuner.trial.warm import WarmParents
 
 EnoughWindows = Callable[[Sequence[Window]], bool]
 _UNLIMITED_S = 1e9
+_FAULTS_OF_A_FORK = (Status.CRASHED, Status.TIMED_OUT)
 
 
 def never(seen: Sequence[Any]) -> bool:
@@ -44,6 +47,10 @@ class Resident(Protocol):
 
 class Runner(Protocol):
     """Whatever can answer requests with outcomes."""
+
+    @property
+    def why_cold(self) -> str:
+        """Why no more processes are forked by warm parents, once that is so."""
 
     def run(
         self,
@@ -127,9 +134,26 @@ class ProcessRunner:
         self, base_environment: Mapping[str, str], *, memory_floor_bytes: int | None = None
     ) -> None:
         self._base = dict(base_environment)
+        self._warm_parents = WarmParents(self._base)
         self._memory_floor = (
             default_memory_floor() if memory_floor_bytes is None else memory_floor_bytes
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._warm_parents.close()
+
+    @property
+    def why_cold(self) -> str:
+        """Why no more processes are forked by warm parents, once that is so."""
+        return self._warm_parents.why_not
 
     def run(
         self,
@@ -149,6 +173,13 @@ class ProcessRunner:
         Raises:
             UserError: if the folder can't be written or the interpreter can't be started.
         """
+        return self._cold_if_need_be(
+            request, lambda asked: self._run(asked, folder, on_phase, enough)
+        )
+
+    def _run(
+        self, request: TrialRequest, folder: Path, on_phase: PhaseListener, enough: EnoughWindows
+    ) -> Outcome:
         with self._start(request, folder, on_phase) as trial:
             asked_at = 0
 
@@ -190,6 +221,19 @@ class ProcessRunner:
         The trial warms up alone first. Raises like :meth:`run`.
         """
         assert isinstance(resident, ProcessResident)
+        return self._cold_if_need_be(
+            request, lambda asked: self._duel(resident, asked, folder, plan, on_phase, enough)
+        )
+
+    def _duel(
+        self,
+        resident: ProcessResident,
+        request: TrialRequest,
+        folder: Path,
+        plan: DuelPlan,
+        on_phase: PhaseListener,
+        enough: Enough,
+    ) -> Outcome:
         with self._start(_endless(request), folder, on_phase) as trial:
             result = None
             trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
@@ -202,6 +246,23 @@ class ProcessRunner:
                 trial.run_to_end()
         outcome = judge(trial)
         return outcome if result is None else _with_rounds(outcome, result, resident.over)
+
+    def _cold_if_need_be(
+        self, request: TrialRequest, attempt: Callable[[TrialRequest], Outcome]
+    ) -> Outcome:
+        """Repeat a forked process that fails by one that is started: the fork may be the reason.
+
+        If it was, there are no more forks.
+        """
+        outcome = attempt(request)
+        if not outcome.facts.get("forked") or outcome.status not in _FAULTS_OF_A_FORK:
+            return outcome
+        again = attempt(dataclasses.replace(request, warm_start=None))
+        if again.status is Status.MEASURED:
+            self._warm_parents.give_up(
+                f"a forked process failed where a started one did not: {outcome.reason}"
+            )
+        return again
 
     def _start(
         self,
@@ -216,6 +277,7 @@ class ProcessRunner:
             base_environment=self._base,
             memory_floor_bytes=memory_floor_bytes or self._memory_floor,
             on_phase=on_phase,
+            warm_parents=self._warm_parents,
         )
 
 

@@ -17,8 +17,9 @@ from autotuner.spec.study_spec import Timing
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, prepare_folder
 from autotuner.trial.outcome import Notice, Phase, Window
-from autotuner.trial.process import Pipes, WardedProcess
+from autotuner.trial.process import WardedProcess, Wires, start_warded
 from autotuner.trial.request import TrialRequest
+from autotuner.trial.warm import WarmParents
 
 PhaseListener = Callable[[Phase], None]
 _SIGNAL_S = 5.0
@@ -169,6 +170,7 @@ class RunningTrial:
         base_environment: Mapping[str, str],
         memory_floor_bytes: int,
         on_phase: PhaseListener,
+        warm_parents: WarmParents | None = None,
     ) -> None:
         self.request = request
         self.folder = folder.absolute()
@@ -179,26 +181,39 @@ class RunningTrial:
         self._kills_before = count_oom_kills()
         self._on_phase = on_phase
         self._allowed = time_allowed(request.timing)
+        self._memory_floor = memory_floor_bytes
         self._entered = self.started
         self._cleanup = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             self._record = stack.enter_context(
                 (self.folder / "events.jsonl").open("w", encoding="utf-8")
             )
-            pipes = Pipes()
-            self._process = stack.enter_context(
-                WardedProcess(
-                    child_argv(self.folder, request, *pipes.childs),
-                    pipes=pipes,
-                    environment=build_environment(request, base_environment),
-                    working_directory=request.working_directory,
-                    log=self.folder / "output.log",
-                    grace_s=request.timing.grace_s,
-                    memory_floor_bytes=memory_floor_bytes,
-                )
-            )
+            environment = build_environment(request, base_environment)
+            self._process = stack.enter_context(self._launch(environment, warm_parents))
             on_phase(Phase.START)  # in here: Ctrl-C may well come while it is heard
             self._cleanup = stack.pop_all()
+
+    def _launch(
+        self, environment: dict[str, str], warm_parents: WarmParents | None
+    ) -> WardedProcess:
+        """Have the process forked by a warm parent where that is asked for, else start it."""
+        request, wires = self.request, Wires()
+        if request.warm_start is not None and warm_parents is not None:
+            forked = warm_parents.launch(
+                request, request.warm_start, self.folder, wires, environment, self._memory_floor
+            )
+            if forked is not None:
+                self._allowed[Phase.START] = request.warm_start.start_timeout_s
+                return forked
+        return start_warded(
+            child_argv(self.folder, request, *wires.childs),
+            wires=wires,
+            environment=environment,
+            working_directory=request.working_directory,
+            log=self.folder / "output.log",
+            grace_s=request.timing.grace_s,
+            memory_floor_bytes=self._memory_floor,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -70,8 +70,8 @@ def folder(tmp_path: Path) -> Path:
         ("run plain.py", "a script is given by --model", "--model plain.py"),
         ("run --study none", "there are no studies here", "where the study was made"),
         (
-            "run --model plain.py --sampler gp",
-            "--sampler gp: needs the package",
+            "run --model plain.py --sampler optuna-gp",
+            "--sampler optuna-gp: needs the package",
             "pip install torch",
         ),
         ("run --model plain.py --storage sqlite:///no/where/x.db", "can't be written", None),

@@ -191,7 +191,7 @@ def of_role(tuner: Tuner, *roles: Role) -> list[TrialRecord]:
     return [record for record in tuner.records() if record.role in roles]
 
 
-@pytest.mark.parametrize("sampler", list(SamplerName)[:3])
+@pytest.mark.parametrize("sampler", list(SamplerName)[:4])
 def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerName) -> None:
     """Default first, then the recipe, then the sampler; at the end fresh pairs."""
     bench.on_disk = True

@@ -16,6 +16,7 @@ _PACKAGES = (
     "tf-nightly",
     "tensorflow",
 )
+_FOR_WARM_PARENTS = ("tensorflow", "keras", "tf_keras")
 OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
 
 
@@ -100,6 +101,7 @@ def process_facts() -> dict[str, Any]:
     scale = 1 if sys.platform == "darwin" else 1024
     return {
         "keras": keras_version(),
+        "imported": [name for name in _FOR_WARM_PARENTS if name in sys.modules],
         "thread_pools": thread_pools(),
         "openmp": openmp_runtime(),
         "peak_rss_bytes": usage.ru_maxrss * scale,

@@ -3,6 +3,7 @@
 Command line::
 
     PYTHON main.py REQUEST EVENTS_FD [ORDERS_FD]
+    PYTHON main.py --warm ...                     a parent of many such processes: see warm.py
 
 Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 
@@ -27,7 +28,7 @@ and standard error belong to the script.
 Events out: one JSON object per line on the file descriptor EVENTS_FD, each with ``event`` and ``t``
 (monotonic seconds), in this order:
 
-``hello``        ``python``, ``executable``, ``pid``.
+``hello``        ``python``, ``executable``, ``pid``, ``forked`` (by a warm parent).
 ``tensorflow``   after its import: ``tensorflow``, ``keras``, ``onednn`` (true or false).
 ``notice``       any time: ``kind``, ``where`` ("file:line"), ``text``: what the user should know;
                  kind "override": the script sets a knob itself, ``knob`` and ``value`` say which.
@@ -72,8 +73,18 @@ def _load_package() -> None:
     spec.loader.exec_module(module)
 
 
-if __name__ == "__main__":
+def _main(argv: "list[str]") -> None:
     _load_package()
-    importlib.import_module(PACKAGE + ".session").run(
-        sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None
-    )
+    if argv[0] == "--warm":
+        warm = importlib.import_module(PACKAGE + ".warm")
+        trial = warm.serve(int(argv[1]), int(argv[2]), argv[3].split(","))
+        if trial is None:
+            return
+    else:
+        trial = (argv[0], int(argv[1]), int(argv[2]) if len(argv) > 2 else None)
+    session = importlib.import_module(PACKAGE + ".session")
+    session.run(*trial, forked=argv[0] == "--warm")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -10,7 +10,7 @@ import traceback
 import types
 from typing import Any, Callable
 
-from . import facts, keras_settings, keras_steps, overrides, pipeline
+from . import blas, facts, keras_settings, keras_steps, overrides, pipeline
 from .callers import user_line
 from .events import EventPipe, OrderPipe
 from .feed import replace_elements
@@ -25,8 +25,17 @@ from .values import Seeds
 _SCHEMA = 1
 
 
-def run(request_path: str, events_descriptor: int, orders_descriptor: int | None) -> None:
-    """Carry out the request; ends the process with the exit code that the script would have."""
+def run(
+    request_path: str,
+    events_descriptor: int,
+    orders_descriptor: int | None,
+    *,
+    forked: bool = False,
+) -> None:
+    """Carry out the request; ends the process with the exit code that the script would have.
+
+    ``forked``: by a warm parent, instead of started.
+    """
     pipe = EventPipe(events_descriptor)
     with open(request_path, encoding="utf-8") as file:
         request = json.load(file)
@@ -37,6 +46,7 @@ def run(request_path: str, events_descriptor: int, orders_descriptor: int | None
         python=".".join(str(part) for part in sys.version_info[:3]),
         executable=sys.executable,
         pid=os.getpid(),
+        forked=forked,
     )
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # as on a terminal: a killed script's last words stay
@@ -97,15 +107,18 @@ class _Trial:
         hold = self._hold = overrides.hold_environment(
             script, self._request["environment"], self._pipe
         )
-        ImportHooks(
-            before={"numpy": hold, "tensorflow": hold},
-            after={
-                "numpy": self._numpy_imported,
-                "tensorflow": self._tensorflow_imported,
-                "keras": self._keras_imported,
-                "tf_keras": self._keras_imported,
-            },
-        ).install()
+        after = {
+            "numpy": self._numpy_imported,
+            "tensorflow": self._tensorflow_imported,
+            "keras": self._keras_imported,
+            "tf_keras": self._keras_imported,
+        }
+        ImportHooks(before={"numpy": hold, "tensorflow": hold}, after=after).install()
+        for name, hook in after.items():
+            if name in sys.modules:  # a warm parent has imported it
+                if name == "numpy":
+                    blas.make_as_imported(sys.modules[name])
+                hook(sys.modules[name])
         _offer_step(self._finder)
         start = time.monotonic()
         try:

@@ -1,12 +1,13 @@
-"""The warden: a small process between the parent and the child that lets nothing survive.
+"""The warden: a small process between the parent and a trial that lets nothing survive.
 
-Command line::
+Command line, for a trial that is started::
 
     PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S MEMORY_FLOOR -- CHILD_ARGV...
 
-It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open, becomes the reaper
-of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not
-escape), and waits:
+It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. A trial that is
+forked by a warm parent has a warden that was forked, too, see warm.py. The warden becomes the
+reaper of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does
+not escape), and waits:
 
 - the child ends: whatever it started is killed;
 - ``S`` arrives on the lifeline: SIGSTOP to the child and all its descendants; ``C``: SIGCONT;
@@ -21,9 +22,12 @@ lines: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic 
 ``cpu_s``: CPU time of the child and its descendants so far), ``continued`` (t: just after),
 ``low_memory`` (available, floor), ``exited`` (code, or signal).
 
-Runs in the parent's interpreter and environment. The child's environment comes as a JSON object on
-standard input; working directory, standard output and standard error are handed through.
+Standard library only, as it may run in the user's interpreter; what psutil would tell is read from
+/proc. The child's environment comes as a JSON object on standard input; working directory, standard
+output and standard error are handed through.
 """
+
+from __future__ import annotations
 
 import ctypes
 import json
@@ -33,9 +37,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
-
-import psutil
+from typing import Any, NamedTuple
 
 _POLL_S = 0.25
 _STDOUT = 1
@@ -45,9 +47,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def prctl(option: int, value: int) -> None:
-    """Call prctl(2); does nothing on systems other than Linux."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    """Call prctl(2)."""
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def die_with_parent() -> None:
@@ -60,49 +61,85 @@ def become_subreaper() -> None:
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+class Process(NamedTuple):
+    """A process as /proc shows it. ``cpu_s``: with that of children it has waited for."""
+
+    pid: int
+    parent: int
+    state: str
+    cpu_s: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is more than an entry that waits to be collected."""
+        return self.state not in ("Z", "X")
+
+
+def read_processes() -> list[Process]:
+    """Return all processes."""
+    found = []
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()  # a name may hold spaces
+        except OSError:
+            continue  # it has ended meanwhile
+        ticks = sum(int(field) for field in fields[11:15])
+        found.append(Process(int(name), int(fields[1]), fields[0], ticks * tick_s))
+    return found
+
+
+def descendants(root: int) -> list[Process]:
+    """Return all processes below one."""
+    below: dict[int, list[Process]] = {}
+    for process in read_processes():
+        below.setdefault(process.parent, []).append(process)
+    found = list(below.get(root, ()))
+    for process in found:  # grows meanwhile
+        found += below.get(process.pid, ())
+    return found
+
+
+def available_bytes() -> int:
+    """Return how much memory the machine can still give away."""
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return sys.maxsize
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
 def kill_descendants(wait_s: float = 2.0) -> None:
     """Kill everything below this process, until nothing new turns up, and reap what is ours."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        found = psutil.Process().children(recursive=True)
-        alive = [process for process in found if _is_alive(process)]
+        alive = [process for process in descendants(os.getpid()) if process.is_alive]
         for process in alive:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+            _send(process.pid, signal.SIGKILL)
         _reap_orphans()
         if not alive:
             return
         time.sleep(0.01)
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _reap_orphans(keep: int = 0) -> None:
     """Collect ended orphans, but not the child itself."""
-    for process in psutil.Process().children():
-        if process.pid != keep and not _is_alive(process):
+    for process in read_processes():
+        if process.parent == os.getpid() and process.pid != keep and not process.is_alive:
             try:
                 os.waitpid(process.pid, os.WNOHANG)
             except ChildProcessError:
                 continue
-
-
-def _cpu_s() -> float:
-    """Return the CPU time of the child, its descendants, and those they have waited for."""
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            total += sum(process.cpu_times()[:4])
-        except psutil.Error:
-            continue
-    return total
 
 
 class Warden:
@@ -118,7 +155,7 @@ class Warden:
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _hear)
 
     def _say(self, event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, **fields}) + "\n"
@@ -145,32 +182,40 @@ class Warden:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        self._say("started", pid=child.pid)
-        while child.poll() is None:
-            self._wait(child)
-        kill_descendants()
-        code = child.returncode
-        ended = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
-        self._say("exited", **ended)
+        code = self.watch(child.pid)
+        child.returncode = code  # it has been waited for
 
-    def _wait(self, child: "subprocess.Popen[bytes]") -> None:
+    def watch(self, pid: int) -> int:
+        """Watch a child of this process until nothing of it is left; return how it ended."""
+        self._say("started", pid=pid)
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            self._wait(pid)
+        kill_descendants()
+        code = os.waitstatus_to_exitcode(status)
+        self._say("exited", code=code if code >= 0 else None, signal=-code if code < 0 else None)
+        return code
+
+    def _wait(self, pid: int) -> None:
         watched = [self._wake] if self._kill_at is not None else [self._wake, self._lifeline]
         ready, _, _ = select.select(watched, [], [], _POLL_S)
         if self._wake in ready:
             os.read(self._wake, 4096)
-            _reap_orphans(keep=child.pid)
+            _reap_orphans(keep=pid)
         if self._lifeline in ready:
-            self._obey(os.read(self._lifeline, 1), child.pid)
+            self._obey(os.read(self._lifeline, 1), pid)
         if self._kill_at is not None:
             closed, _, _ = select.select([self._lifeline], [], [], 0)
             if closed or time.monotonic() >= self._kill_at:
-                self._kill_all(child.pid)
+                self._kill_all(pid)
         self._shorten_log()
-        available = psutil.virtual_memory().available
+        available = available_bytes()
         if available < self._memory_floor:
             self._say("low_memory", available=available, floor=self._memory_floor)
             self._memory_floor = 0
-            self._kill_all(child.pid)
+            self._kill_all(pid)
 
     def _shorten_log(self) -> None:
         """Drop the middle of a log that has got too long.
@@ -185,7 +230,7 @@ class Warden:
             return
         try:
             log = os.open(f"/proc/self/fd/{_STDOUT}", os.O_RDWR)
-        except OSError:  # not Linux
+        except OSError:
             return
         try:
             tail = os.pread(log, _TAIL, size - _TAIL)
@@ -198,29 +243,29 @@ class Warden:
             os.close(log)
 
     def _obey(self, order: bytes, pid: int) -> None:
-        match order:
-            case b"S":
-                before = time.monotonic()
-                self._signal_tree(pid, signal.SIGSTOP)
-                self._say("stopped", t=before, cpu_s=_cpu_s())
-            case b"C":
-                self._signal_tree(pid, signal.SIGCONT)
-                self._say("continued", t=time.monotonic())
-            case b"T":
-                self._signal_group(pid, signal.SIGTERM)
-                self._signal_tree(pid, signal.SIGCONT)  # a stopped process hears nothing else
-                self._kill_at = time.monotonic() + self._grace_s
-            case _:
-                self._kill_all(pid)
+        if order == b"S":
+            before = time.monotonic()
+            self._signal_tree(pid, signal.SIGSTOP)
+            cpu_s = sum(process.cpu_s for process in descendants(os.getpid()))
+            self._say("stopped", t=before, cpu_s=cpu_s)
+        elif order == b"C":
+            self._signal_tree(pid, signal.SIGCONT)
+            self._say("continued", t=time.monotonic())
+        elif order == b"T":
+            self._signal_group(pid, signal.SIGTERM)
+            self._signal_tree(pid, signal.SIGCONT)  # a stopped process hears nothing else
+            self._kill_at = time.monotonic() + self._grace_s
+        else:
+            self._kill_all(pid)
 
     def _signal_tree(self, pid: int, number: int) -> None:
         """Signal the child's group, and descendants that have left it."""
         self._signal_group(pid, number)
-        for process in psutil.Process().children(recursive=True):
+        for process in descendants(os.getpid()):
             try:
                 if os.getpgid(process.pid) != pid:
-                    process.send_signal(number)
-            except (psutil.Error, ProcessLookupError):
+                    _send(process.pid, number)
+            except (ProcessLookupError, PermissionError):
                 continue
 
     def _kill_all(self, pid: int) -> None:
@@ -235,13 +280,16 @@ class Warden:
             return
 
 
+def _hear(number: int, frame: Any) -> None:
+    """Let a signal wake us, and nothing more. Not SIG_IGN: a child inherits that."""
+
+
 def main(argv: list[str]) -> None:
-    """Run the warden."""
+    """Run the warden of a trial that is to be started."""
     lifeline, status, descriptors, grace_s, memory_floor, separator, *child = argv
     assert separator == "--"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # the parent decides; we go when its lifeline closes. Not SIG_IGN: a child inherits that
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _hear)  # the parent decides; we go when its lifeline closes
     warden = Warden(int(lifeline), int(status), float(grace_s), int(memory_floor))
     warden.run(child, [int(descriptor) for descriptor in descriptors.split(",")])
 

@@ -1,0 +1,155 @@
+"""What a configuration would gain, predicted from those that were tried.
+
+A Gaussian process over configurations (Rasmussen & Williams, Gaussian Processes for Machine
+Learning, 2006) whose covariance is a sum of parts: one of each knob, one of each pair of knobs,
+one of the configuration as a whole. Such additive processes (Duvenaud, Nickisch & Rasmussen 2011)
+learn a knob's effect from all trials that share its value, whatever else was set in them.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+from autotuner.knobs.knob import Configuration, Domain, KnobValue
+
+_Matrix = Any
+_OCTAVES = 2.0
+_EXACT = 1e-8
+# median and spread of what the logarithms of standard deviations and ratios are before any trial
+_KNOB = (np.log(0.04), 1.2)
+_PAIRED = (np.log(0.3), 0.7)
+_OWN = (np.log(0.015), 0.7)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observation:
+    """A configuration that was tried; ``variance``: of the error of its log gain."""
+
+    configuration: Configuration
+    log_gain: float
+    variance: float
+
+
+class KnobModel:
+    """A fitted model. The defaults gain nothing over themselves, which it knows.
+
+    Args:
+        domains: the knobs that are searched.
+        default: their values by default.
+        observations: what was tried, at least one.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, Domain],
+        default: Configuration,
+        observations: Sequence[Observation],
+    ) -> None:
+        self._tables = {name: _likeness(domain.values()) for name, domain in domains.items()}
+        self._positions = {
+            name: {value: k for k, value in enumerate(domain.values())}
+            for name, domain in domains.items()
+        }
+        self._default = default
+        known = [
+            Observation(configuration=default, log_gain=0.0, variance=_EXACT),
+            *observations,
+        ]
+        self._coded = self._code([one.configuration for one in known])
+        self._y = np.array([one.log_gain for one in known])
+        self._noise = np.array([one.variance for one in known])
+        self._likeness = self._alike(self._coded, self._coded)
+        self._same = _same(self._coded, self._coded)
+        self._parameters = self._fit()
+        self._factor = cho_factor(self._covariance(self._parameters), lower=True)
+        self._weights = cho_solve(self._factor, self._y)
+
+    def _code(self, configurations: Sequence[Configuration]) -> _Matrix:
+        """Return the positions of values in their domains, one row a configuration.
+
+        A default that lies outside of its domain, as under a CPU quota, counts as the last value.
+        """
+        rows = []
+        for one in configurations:
+            full = {**self._default, **one}
+            rows.append([at.get(full[name], len(at) - 1) for name, at in self._positions.items()])
+        return np.array(rows, dtype=int)
+
+    def _alike(self, a: _Matrix, b: _Matrix) -> list[_Matrix]:
+        """Return for each knob how alike the values of all pairs are, from 0 to 1."""
+        tables = self._tables.values()
+        return [table[np.ix_(a[:, j], b[:, j])] for j, table in enumerate(tables)]
+
+    def _fit(self) -> _Matrix:
+        """Return the logarithms of the parameters that are likeliest after the observations."""
+        prior = np.array([_KNOB] * len(self._tables) + [_PAIRED, _OWN])
+
+        def surprise(parameters: _Matrix) -> float:
+            factor = cho_factor(self._covariance(parameters), lower=True, check_finite=False)
+            fit = self._y @ cho_solve(factor, self._y, check_finite=False) / 2
+            away = (parameters - prior[:, 0]) / prior[:, 1]
+            return float(fit + np.log(np.diag(factor[0])).sum() + away @ away / 2)
+
+        found = minimize(
+            surprise, prior[:, 0], method="L-BFGS-B", options={"maxiter": 30, "ftol": 1e-4}
+        )
+        return found.x
+
+    def _covariance(self, parameters: _Matrix) -> _Matrix:
+        prior = _prior(parameters, self._likeness, self._same)
+        return prior + np.diag(self._noise + _EXACT)
+
+    def predict(self, configurations: Sequence[Configuration]) -> tuple[_Matrix, _Matrix]:
+        """Return the means and standard deviations of the log gains of configurations."""
+        coded = self._code(configurations)
+        cross = _prior(self._parameters, self._alike(coded, self._coded), _same(coded, self._coded))
+        mean = cross @ self._weights
+        # each part is as large as it can be where a configuration meets itself
+        d = len(self._tables)
+        ones = [np.ones(1)] * d
+        top = float(_prior(self._parameters, ones, np.ones(1))[0])
+        learnt = np.einsum("ij,ji->i", cross, cho_solve(self._factor, cross.T))
+        return mean, np.sqrt(np.maximum(top - learnt, 0.0))
+
+
+def _likeness(values: Sequence[KnobValue]) -> _Matrix:
+    """Return how alike a knob's values are: numbers by their ratio, names only themselves."""
+    count = len(values)
+    table = np.eye(count)
+    numbers = [int(value) if str(value).isdecimal() else None for value in values]
+    for i, a in enumerate(numbers):
+        for j, b in enumerate(numbers):
+            if a is not None and b is not None:
+                octaves = abs(np.log2((a + 0.5) / (b + 0.5)))
+                table[i, j] = np.exp(-octaves / _OCTAVES)
+    return table
+
+
+def _same(a: _Matrix, b: _Matrix) -> _Matrix:
+    return (a[:, None, :] == b[None, :, :]).all(axis=2).astype(float)
+
+
+def _prior(parameters: _Matrix, likeness: Sequence[_Matrix], same: _Matrix) -> _Matrix:
+    """Return the covariance of log gains before any trial.
+
+    The sum over pairs is half of the square of the sum less the sum of the squares.
+    """
+    *knobs, paired, own = np.exp(parameters)
+    scaled = [s * k for s, k in zip(knobs, likeness, strict=True)]
+    one = sum(s * part for s, part in zip(knobs, scaled, strict=True))
+    total = sum(scaled)
+    two = (total * total - sum(part * part for part in scaled)) / 2
+    return one + paired**2 * two + own**2 * same
+
+
+def expected_improvement(mean: _Matrix, deviation: _Matrix, best: float) -> _Matrix:
+    """Return by how much each candidate can be expected to beat ``best`` (Mockus 1978)."""
+    safe = np.maximum(deviation, 1e-12)
+    z = (mean - best) / safe
+    density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    return (mean - best) * ndtr(z) + safe * density
