@@ -22,7 +22,9 @@ from autotuner.study.record import (
     read_study_facts,
 )
 from autotuner.study.settings import read_spec
+from autotuner.study.sittings import time_spent_s
 from autotuner.study.stored import AnyTrial
+from autotuner.study.warm_check import WarmCheck, read_warm_check
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of
 
@@ -31,7 +33,7 @@ _TRIED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.RACE)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Everything about a study that is worth saying."""
+    """Everything about a study that is worth saying. ``wall_s``: what it has taken by the clock."""
 
     export: Export
     spec: StudySpec
@@ -39,6 +41,8 @@ class Contents:
     noise: Noise | None
     diagnosis: Diagnosis | None
     effects: tuple[KnobEffect, ...]
+    warm_check: WarmCheck | None = None
+    wall_s: float = 0.0
 
     @property
     def facts(self) -> StudyFacts:
@@ -79,6 +83,8 @@ def gather(
         noise=read_noise(study),
         diagnosis=read_diagnosis(study),
         effects=tuple(knob_effects(_log_gains(records, facts), facts.space.default)),
+        warm_check=read_warm_check(study.user_attrs),
+        wall_s=time_spent_s(trials),
     )
 
 

@@ -25,9 +25,11 @@ from autotuner.report.wording import (
     role_text,
     trial_text,
 )
+from autotuner.spec.duration import format_duration
 from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.comparison import corrected
-from autotuner.study.record import Role, TrialRecord
+from autotuner.study.record import REFERENCE, Role, TrialRecord
+from autotuner.trial.outcome import STAGES
 from autotuner.verdict.decision import Candidate
 from autotuner.verdict.sentences import further_sentences, ratio_text
 from autotuner.verdict.sequential import rule_of
@@ -89,6 +91,7 @@ def sections(contents: Contents) -> list[Section]:
         _knobs(contents),
         _bottleneck(contents),
         _noise(contents, shown("drift")),
+        _time(contents),
         _trials(contents),
         _machine(contents),
         _repeat(contents),
@@ -243,6 +246,35 @@ def _noise(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
     said = (drift_text(contents.records), disturbance_text(contents.records, noise))
     lines += [line for line in said if line is not None]
     return Section(name="noise", title="Noise and drift", lines=tuple(lines), pictures=drawn)
+
+
+def _time(contents: Contents) -> Section | None:
+    """Return what the run's wall time went into."""
+    if not any(record.stages_s for record in contents.records) or not contents.wall_s:
+        return None
+    shares = {
+        name: sum(record.stages_s.get(name, 0.0) for record in contents.records)
+        for name in (*STAGES, REFERENCE)
+    }
+    rest_s = max(0.0, contents.wall_s - sum(shares.values()))
+    spent = [
+        *((text, shares[name]) for name, text in STAGES.items()),
+        ("starting the defaults' processes that trials meet", shares[REFERENCE]),
+        ("failed trials, proposing, storing, and all else", rest_s),
+    ]
+    counted = (shares["warmup"] + shares["measure"]) / contents.wall_s
+    lines = [f"Warm-up and measuring: {percent(counted)} of {format_duration(contents.wall_s)}."]
+    check = contents.warm_check
+    if check is not None and check.why:
+        lines.append(f"Warm start {'on' if check.used else 'off'}: {check.why}.")
+    rows = tuple(
+        (_text(text), _number(seconds), _number(seconds, percent(seconds / contents.wall_s)))
+        for text, seconds in spent
+    )
+    grid = Grid(columns=("what", "seconds", "share"), rows=rows, numeric=("seconds", "share"))
+    return Section(
+        name="time", title="Where the time went", lines=tuple(lines), grid=grid, bulky=True
+    )
 
 
 def _interval(record: TrialRecord) -> str:

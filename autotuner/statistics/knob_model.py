@@ -65,9 +65,21 @@ class KnobModel:
         self._noise = np.array([one.variance for one in known])
         self._likeness = self._alike(self._coded, self._coded)
         self._same = _same(self._coded, self._coded)
-        self._parameters = self._fit()
-        self._factor = cho_factor(self._covariance(self._parameters), lower=True)
+        self._use(self._fit())
+
+    def _use(self, parameters: _Matrix) -> None:
+        self._parameters = parameters
+        self._factor = cho_factor(self._covariance(parameters), lower=True)
         self._weights = cho_solve(self._factor, self._y)
+
+    def expect_interactions(self, paired: float) -> None:
+        """Take pairs of knobs to matter at least so much, as a part of what single knobs do.
+
+        A few trials that happen to add up make the fit too sure that knobs do not interact.
+        """
+        parameters = self._parameters.copy()
+        parameters[-2] = max(parameters[-2], np.log(paired))
+        self._use(parameters)
 
     def _code(self, configurations: Sequence[Configuration]) -> _Matrix:
         """Return the positions of values in their domains, one row a configuration.

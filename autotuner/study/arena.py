@@ -53,12 +53,19 @@ class Arena:
     """
 
     def __init__(
-        self, runner: Runner, make_request: MakeRequest, folder: Path, heard: Heard
+        self,
+        runner: Runner,
+        make_request: MakeRequest,
+        folder: Path,
+        heard: Heard,
+        monotonic: Callable[[], float],
     ) -> None:
         self._runner = runner
         self._make_request = make_request
         self._folder = folder
         self._heard = heard
+        self._monotonic = monotonic
+        self._starting_s = 0.0
         self._stack = contextlib.ExitStack()
         self._resident: Resident | None = None
         self.method = Method.SEQUENTIAL
@@ -107,6 +114,11 @@ class Arena:
         self.method, self.why = Method.SEQUENTIAL, why
         self.dismiss()
         self._heard.remark(f"no duels with this script from here on: {why}")
+
+    def take_starting_s(self) -> float:
+        """Return what it has taken to start residents since this was last asked, in seconds."""
+        taken, self._starting_s = self._starting_s, 0.0
+        return taken
 
     def dismiss(self) -> None:
         """End the resident, if there is one; the next duel starts a fresh one."""
@@ -195,8 +207,10 @@ class Arena:
         self.dismiss()
         known = len(list(self._folder.glob("[0-9]*"))) if self._folder.is_dir() else 0
         folder = self._folder / f"{known + 1:04d}"
+        before = self._monotonic()
         context = self._runner.resident(self._make_request({}, measure_s), folder)
         resident = self._stack.enter_context(context)
+        self._starting_s += self._monotonic() - before
         if resident.failure is not None:
             reason = resident.failure.reason
             self.dismiss()
@@ -249,4 +263,7 @@ def duel_pair(
             return resident.failure, None
         met = runner.duel(resident, second, folders[1], plan, on_phase, enough)
         turns = [one.reference for one in met.rounds]
-        return in_turns(resident.close(), turns, met.cost.others_cores), met
+        own = in_turns(resident.close(), turns, met.cost.others_cores)
+    # the duel is in the other side's time already, and so is what this one has waited before it
+    cost = dataclasses.replace(own.cost, stages={**own.cost.stages, "measure": 0.0})
+    return dataclasses.replace(own, cost=cost), met

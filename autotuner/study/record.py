@@ -36,6 +36,7 @@ from autotuner.trial.outcome import Notice, Outcome, Status
 
 SCHEMA = 3
 _MARK = "autotune_schema"
+REFERENCE = "reference"
 
 
 class Role(enum.StrEnum):
@@ -111,7 +112,9 @@ class TrialRecord:
     it; more than 1 is better. None where the trial does not count, as after a failure.
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
     ``forked``: by a warm parent.
-    ``last_lines``: of the script's output, where it failed. ``started``: local time.
+    ``last_lines``: of the script's output, where it failed. ``stages_s``: what its wall time went
+    into, see :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the
+    other side of its duel, where it did. ``started``: local time.
     """
 
     number: int
@@ -135,6 +138,7 @@ class TrialRecord:
     others_cores: float | None = None
     figures: Figures = Figures()
     last_lines: tuple[str, ...] = ()
+    stages_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     started: datetime | None = None
 
     def key(self, default: Configuration) -> str:
@@ -271,8 +275,16 @@ class Measurement:
         return None if self.comparison is None else self.comparison.gain
 
 
-def outcome_attributes(outcome: Outcome, measurement: Measurement) -> dict[str, Any]:
-    """Return what a trial keeps of how it ended, as user attributes."""
+def outcome_attributes(
+    outcome: Outcome, measurement: Measurement, reference_s: float = 0.0
+) -> dict[str, Any]:
+    """Return what a trial keeps of how it ended, as user attributes.
+
+    Args:
+        outcome: how it ended.
+        measurement: what that comes to.
+        reference_s: what it took to start the other side of its duel.
+    """
     throughput, comparison, facts = measurement.throughput, measurement.comparison, outcome.facts
     found: dict[str, Any] = {
         "status": outcome.status.value,
@@ -281,6 +293,9 @@ def outcome_attributes(outcome: Outcome, measurement: Measurement) -> dict[str, 
         "elapsed_s": round(outcome.elapsed_s, 3),
         **_flat_cost(outcome),
     }
+    if outcome.cost.stages:
+        stages = {**outcome.cost.stages, **({REFERENCE: reference_s} if reference_s else {})}
+        found["stages_s"] = {name: round(seconds, 3) for name, seconds in stages.items()}
     if outcome.notices:
         found["notices"] = [dataclasses.asdict(notice) for notice in outcome.notices]
     if facts.get("peak_rss_bytes"):
@@ -373,6 +388,7 @@ def read_record(trial: AnyTrial) -> TrialRecord | None:
         others_cores=attributes.get("others_cores"),
         figures=Figures(**{name: attributes.get(name) for name in _FIGURES}),
         last_lines=tuple(attributes.get("last_lines", ())),
+        stages_s=attributes.get("stages_s", {}),
         started=trial.datetime_start,
     )
 

@@ -138,7 +138,9 @@ class Tuner:
         self._evidence = Evidence(scope=Scope.NOTHING)
         self._warm = WarmCheck(used=False, why="")
         folder = setting.folder / "residents"
-        self._arena = Arena(setting.runner, self._request, folder, setting.listener)
+        self._arena = Arena(
+            setting.runner, self._request, folder, setting.listener, setting.monotonic
+        )
         if self._noise is not None:
             self._arena.restore(self._noise)
 
@@ -717,7 +719,8 @@ class Tuner:
         self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement
     ) -> None:
         """Keep how a trial ended, before Optuna is told its value."""
-        attributes = outcome_attributes(outcome, measurement)
+        reference_s = self._arena.take_starting_s()
+        attributes = outcome_attributes(outcome, measurement, reference_s)
         write_attributes(self._setting.storage, trial, attributes)
         if measurement.throughput is not None:
             for number, rate in enumerate(window_rates(outcome, measurement.throughput.unit)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from autotuner.spec.study_spec import Timing
 from autotuner.trial.folder import last_lines
-from autotuner.trial.outcome import Cost, Outcome, Phase, Status
+from autotuner.trial.outcome import STAGES, Cost, Outcome, Phase, Status
 from autotuner.trial.request import Kind
 from autotuner.trial.running import Progress, RunningTrial, time_allowed
 
@@ -49,7 +49,7 @@ def judge(trial: RunningTrial) -> Outcome:
             step_phase=done.get("phase"),
             complete=done.get("complete", False),
             warm=done.get("warm", False),
-            cost=_cost(progress, done),
+            cost=_cost(trial, done),
         )
     status, reason = _failure(
         progress, trial.timed_out, oom_killed=trial.oom_killed, timing=trial.request.timing
@@ -57,7 +57,8 @@ def judge(trial: RunningTrial) -> Outcome:
     return dataclasses.replace(result, status=status, reason=reason)
 
 
-def _cost(progress: Progress, done: Mapping[str, Any]) -> Cost:
+def _cost(trial: RunningTrial, done: Mapping[str, Any]) -> Cost:
+    progress = trial.progress
     usage = done.get("usage") or {}
     wall_s, own_s, all_s = (usage.get(k) for k in ("wall_s", "own_cpu_s", "machine_cpu_s"))
     meter = done.get("meter", "")
@@ -74,7 +75,32 @@ def _cost(progress: Progress, done: Mapping[str, Any]) -> Cost:
         involuntary_switches=_whole(usage.get("involuntary_switches")),
         first_step_s=first - start if first is not None and start is not None else None,
         warmup_s=warm - first if warm is not None and first is not None else None,
+        stages=_stages(trial, done, first, warm),
     )
+
+
+def _stages(
+    trial: RunningTrial, done: Mapping[str, Any], first: float | None, warm: float | None
+) -> dict[str, float]:
+    """Return what a trial's wall time went into; a stage that it did not get to took none.
+
+    Parent and child read the same clock (CLOCK_MONOTONIC).
+    """
+    progress = trial.progress
+    ends = (
+        progress.hello.get("t"),
+        progress.build.get("t"),
+        first,
+        warm,
+        done["t"],
+        time.monotonic(),
+    )
+    found, before = {}, trial.started
+    for name, end in zip(STAGES, ends, strict=True):
+        reached = before if end is None else max(before, end)
+        found[name] = reached - before
+        before = reached
+    return found
 
 
 def _whole(value: float | None) -> int | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ class Notice:
     value: str | None = None
 
 
+STAGES = {
+    "start": "starting or forking the process",
+    "import": "importing TensorFlow",
+    "build": "the script up to the end of its first step: data, model, tracing",
+    "warmup": "warm-up",
+    "measure": "measuring, in duels both sides",
+    "end": "leaving the script, ending the process",
+}
+"""What a trial's wall time goes into, in order."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a measurement took besides time. None: not known on this system.
@@ -86,6 +98,7 @@ class Cost:
     ``cores_used``: CPU seconds of the script and its workers per second. ``others_cores``: the same
     of everything else on the machine, which should be near 0. ``first_step_s``: from the child's
     start to the end of its first step; ``warmup_s``: from there to where measuring began.
+    ``stages``: what its wall time went into, in seconds, by the names in :data:`STAGES`.
     """
 
     cores_used: float | None = None
@@ -94,6 +107,7 @@ class Cost:
     involuntary_switches: int | None = None
     first_step_s: float | None = None
     warmup_s: float | None = None
+    stages: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,182 @@
+"""The model of the knobs: what it learns, what it does not know, and what a sampler makes of it."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+
+from autotuner.knobs.knob import Choice, Configuration, Domain, IntRange
+from autotuner.statistics.knob_model import KnobModel, Observation, expected_improvement
+from autotuner.study.model_sampler import ModelSampler, observe
+from autotuner.study.record import Role, TrialRecord
+from autotuner.study.space import Space
+from autotuner.trial.outcome import Status
+
+DOMAINS: dict[str, Domain] = {
+    "intra_op": IntRange(1, 4),
+    "inter_op": IntRange(1, 4),
+    "map_parallelism": Choice(("as_written", "sequential", "2", "4", "8", "AUTOTUNE")),
+    "prefetch_depth": Choice(("as_written", "0", "1", "4", "AUTOTUNE")),
+    "onednn": Choice(("0", "1")),
+}
+DEFAULT: Configuration = {
+    "intra_op": 4,
+    "inter_op": 4,
+    "map_parallelism": "as_written",
+    "prefetch_depth": "as_written",
+    "onednn": "1",
+}
+SPACE = Space(domains=DOMAINS, default=DEFAULT, recipe=DEFAULT)
+POINTS = [
+    dict(zip(DOMAINS, values, strict=True))
+    for values in product(*(domain.values() for domain in DOMAINS.values()))
+]
+
+
+def truth(point: Configuration) -> float:
+    """Log gain: two knobs that add up, and a pair that goes together."""
+    gain = {1: 0.15, 2: 0.05}.get(int(point["intra_op"]), 0.0)
+    gain += {"8": 0.2, "AUTOTUNE": 0.15, "4": 0.1}.get(str(point["map_parallelism"]), 0.0)
+    if point["onednn"] == "0":
+        gain += 0.1 if point["intra_op"] == 1 else -0.2
+    return gain
+
+
+def seen(points: Sequence[Configuration], noise: float, seed: int) -> list[Observation]:
+    generator = random.Random(seed)
+    return [
+        Observation(
+            configuration=point,
+            log_gain=truth(point) + generator.gauss(0, noise),
+            variance=noise**2,
+        )
+        for point in points
+    ]
+
+
+def test_the_defaults_gain_nothing() -> None:
+    """It is no measurement that the defaults are as fast as themselves."""
+    model = KnobModel(DOMAINS, DEFAULT, seen(random.Random(1).sample(POINTS, 5), 0.02, 1))
+    mean, deviation = model.predict([DEFAULT])
+    assert abs(mean[0]) < 0.001
+    assert deviation[0] < 0.001
+
+
+def test_it_predicts_what_it_has_not_seen() -> None:
+    """From a tenth of the space it knows the rest to a few per cent, and how well it does."""
+    generator = random.Random(2)
+    tried = generator.sample(POINTS, len(POINTS) // 10)
+    model = KnobModel(DOMAINS, DEFAULT, seen(tried, 0.02, 2))
+    mean, deviation = model.predict(POINTS)
+    errors = mean - np.array([truth(point) for point in POINTS])
+    assert float(np.sqrt(np.mean(errors**2))) < 0.03
+    assert 0.8 < float(np.mean(np.abs(errors) < 2 * deviation)) <= 1.0
+
+
+def test_a_value_outside_of_its_domain_is_the_last_one() -> None:
+    """Under a CPU quota the default has more threads than may be searched."""
+    model = KnobModel(DOMAINS, {**DEFAULT, "intra_op": 16}, seen(POINTS[:3], 0.02, 3))
+    assert np.isfinite(model.predict(POINTS)[0]).all()
+
+
+def test_expected_improvement() -> None:
+    """As the integral says: of a normal deviate over a threshold."""
+    draws = np.random.default_rng(4).normal(0.1, 0.2, 200_000)
+    known = expected_improvement(np.array([0.1]), np.array([0.2]), 0.3)[0]
+    assert known == pytest.approx(np.maximum(draws - 0.3, 0).mean(), rel=0.02)
+    sure = expected_improvement(np.array([0.5, 0.1]), np.array([0.0, 0.0]), 0.3)
+    assert sure.tolist() == pytest.approx([0.2, 0.0])
+
+
+def record(number: int, point: Configuration, gain: float | None, **fields: object) -> TrialRecord:
+    from optuna.trial import TrialState
+
+    status = Status.CRASHED if gain is None else Status.MEASURED
+    return TrialRecord(
+        number=number,
+        role=Role.SEARCH,
+        configuration=point,
+        state=TrialState.PRUNED if gain is None else TrialState.COMPLETE,
+        status=status,
+        reason="",
+        throughput=None,
+        folder="",
+        elapsed_s=1.0,
+        gain=gain,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def test_observations_pool_repeats_and_keep_away_from_failures() -> None:
+    """Repeats count by how well they are known; the defaults are left out; a crash is far below."""
+    fast = {**DEFAULT, "intra_op": 1}
+    crash = {**DEFAULT, "inter_op": 1}
+    records = [
+        record(0, {}, 1.0),
+        record(1, fast, 1.1, gain_low=1.09, gain_high=1.11),
+        record(2, fast, 1.3, gain_low=0.9, gain_high=1.9),
+        record(3, crash, None),
+    ]
+    pooled, failed = observe(records, DEFAULT, between=0.01)
+    assert pooled.configuration == fast
+    assert math.log(1.1) < pooled.log_gain < math.log(1.12)
+    assert pooled.variance < 0.01**2 + 0.01**2
+    assert failed.configuration == crash
+    assert failed.log_gain < pooled.log_gain - 0.2
+
+
+def search(
+    space: Space, value: Callable[[Configuration], float | None], trials: int
+) -> TrialRecord:
+    records: list[TrialRecord] = [record(0, {}, 1.0)]
+    sampler = ModelSampler(space, lambda: records, between=0.01, seed=5)
+    noise = random.Random(6)
+    for number in range(1, trials + 1):
+        point = sampler.propose()
+        assert space.holds(point)
+        gain = value(point)
+        measured = None if gain is None else math.exp(gain + noise.gauss(0, 0.01))
+        records.append(record(number, point, measured))
+    return max(records, key=lambda one: one.gain or 0.0)
+
+
+def test_the_sampler_finds_the_best_of_a_small_space() -> None:
+    """25 of 960 points are enough for two knobs that add up and a pair."""
+    best = search(SPACE, truth, 25)
+    assert truth({**DEFAULT, **best.configuration}) == max(map(truth, POINTS))
+
+
+def test_the_sampler_searches_a_space_that_is_too_large_to_list() -> None:
+    """Candidates are then drawn, and varied from the leaders."""
+    more: dict[str, Domain] = {
+        name: Choice(tuple(str(2**k) for k in range(8)))
+        for name in ("data_threads", "interleave_parallelism")
+    }
+    space = Space(
+        domains={**DOMAINS, **more},
+        default={**DEFAULT, **dict.fromkeys(more, "1")},
+        recipe=DEFAULT,
+    )
+    assert space.size > 50_000
+    best = search(space, truth, 30)
+    assert truth({**space.default, **best.configuration}) >= max(map(truth, POINTS)) - 0.02
+
+
+def test_the_sampler_leaves_what_crashes() -> None:
+    """A region that fails is visited a few times at most, though it borders on the best."""
+
+    def crashing(point: Configuration) -> float | None:
+        return None if point["onednn"] == "0" else truth(point)
+
+    records: list[TrialRecord] = [record(0, {}, 1.0)]
+    sampler = ModelSampler(SPACE, lambda: records, between=0.01, seed=7)
+    crashes = 0
+    for number in range(1, 31):
+        point = sampler.propose()
+        gain = crashing(point)
+        crashes += gain is None
+        records.append(record(number, point, None if gain is None else math.exp(gain)))
+    assert crashes <= 5
