@@ -1,4 +1,4 @@
-"""Whether trials may be forked: decided by what forked and started processes of the defaults did."""
+"""Whether trials may be forked: by what forked and started processes of the defaults did."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_judgement(
     used: bool,
     why: str,
 ) -> None:
-    """Used only where neither speed nor threads differ; the interval says how well that is known."""
+    """Used only where neither speed nor threads differ; the interval says how sure that is."""
     found = judge_warm(started, forked, between, pools, CANDIDATE)
     assert found.used is used
     assert why in found.why
