@@ -92,7 +92,7 @@ def run_lines(lines: list[str], folder: Path, **variables: str) -> None:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-@pytest.mark.long
+@pytest.mark.alone  # what it compares is given up while other tests use the CPU
 def test_the_first_study(tmp_path: Path) -> None:
     """The README's own script, on real TensorFlow, through every command there is for a study."""
     lines, _ = sections()
