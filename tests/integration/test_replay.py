@@ -108,7 +108,7 @@ def test_the_truth_is_estimated(surface: Surface) -> None:
         if key in surface.truth
     }
     root_mean_square = math.sqrt(sum(e * e for e in errors.values()) / len(errors))
-    assert root_mean_square < PROCESS
+    assert root_mean_square < math.sqrt(2) * PROCESS  # of a duel, in which two processes meet
     inside = sum(abs(e) < 2 * surface.error[key] + 0.01 for key, e in errors.items())
     assert inside > 0.85 * len(errors)
     assert 0.5 * PROCESS < surface.spread.process < 2 * PROCESS
