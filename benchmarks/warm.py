@@ -141,7 +141,8 @@ def bench_forks(python: Path, forks: int, folder: Path) -> None:
         f"\n{forks} forks in a row: {failed} failed or hung{f' ({why})' if why else ''}, {wrong} "
         f"with other threads than asked for\n  the parent after the second and the last: "
         f"descriptors {first[0]} and {last[0]}, threads {first[1]} and {last[1]}, "
-        f"RSS {first[2]} and {last[2]} MiB\n  a forked process shares {median(shared):.0%} of its memory (PSS against RSS)"
+        f"RSS {first[2]} and {last[2]} MiB\n  a forked process shares {median(shared):.0%} of its "
+        f"memory (PSS against RSS)"
     )
 
 
