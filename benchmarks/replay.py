@@ -261,10 +261,15 @@ def _drift(
 
 
 class ReplayRunner(SimulatedRunner):
-    """Answers from a surface. ``seed``: of everything that is drawn."""
+    """Answers from a surface.
 
-    def __init__(self, surface: Surface, seed: int) -> None:
+    ``seed``: of everything that is drawn. ``saved_s``: what a forked process takes less than a
+    started one, in seconds (benchmarks/warm.py); 0: there are no warm parents.
+    """
+
+    def __init__(self, surface: Surface, seed: int, *, saved_s: float = 0.0) -> None:
         self._surface = surface
+        self._saved_s = saved_s
         self._draw = random.Random(f"{surface.provenance.name} {seed}")
         self._by_key: dict[str, list[Duel]] = {}
         for duel in surface.duels:
@@ -293,6 +298,7 @@ class ReplayRunner(SimulatedRunner):
             inspection=_BY_KERAS,
             step_s=surface.provenance.step_s,
             windows=25,  # 5 s
+            imported=("tensorflow", "keras") if saved_s else (),
             seed=seed,
         )
 
@@ -313,7 +319,9 @@ class ReplayRunner(SimulatedRunner):
     def _takes(self, request: TrialRequest) -> float:
         """Return what a process takes besides its measurement, in seconds."""
         known = self._by_key.get(self._surface.key(request.configuration))
-        return self._draw.choice(known).ready_s if known else 10.0
+        started_s = self._draw.choice(known).ready_s if known else 10.0
+        saved_s = self._saved_s if request.warm_start is not None else 0.0
+        return max(0.5, started_s - saved_s)
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
         """Return how both sides' turns deviate: as in a recorded duel, from some turn on."""

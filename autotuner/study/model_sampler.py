@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.statistics.knob_model import KnobModel, Observation, expected_improvement
-from autotuner.study.record import TrialRecord, configuration_key
+from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.study.space import Space
 
 _MOST_LISTED = 4096
@@ -26,9 +26,12 @@ _LEADERS = 5
 _MOST_OBSERVATIONS = 200
 _LEAST_ERROR = 0.003
 _FAILED_BY = 0.3
+_ELSEWHERE = 0.05  # how much a gain may differ in another study
 # what every second proposal takes pairs of knobs to do: a search that believes in single knobs
 # alone got stuck in 4 of 10 runs on a surface where oneDNN off pays with one thread only
 _STRONG = 2.0
+_PATIENCE = 4
+_WORTH_A_TRIAL = 0.003
 
 
 class ModelSampler(BaseSampler):
@@ -54,6 +57,7 @@ class ModelSampler(BaseSampler):
         self._between = between
         self._random = random.Random(seed)
         self._independent = RandomSampler(seed=seed)
+        self._hopes: list[float] = []
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -95,7 +99,14 @@ class ModelSampler(BaseSampler):
         candidates = list(self._candidates(leaders))
         mean, deviation = model.predict(candidates)
         hoped = expected_improvement(mean, deviation, max(0.0, float(means.max())))
+        self._hopes.append(float(hoped.max()))
         return candidates[int(np.argmax(hoped))]
+
+    @property
+    def has_hope(self) -> bool:
+        """Whether one of the last few proposals promised more than is worth a trial."""
+        latest = self._hopes[-_PATIENCE:]
+        return len(latest) < _PATIENCE or max(latest) >= _WORTH_A_TRIAL
 
     def _candidates(self, leaders: Sequence[Configuration]) -> Iterator[Configuration]:
         """Yield every configuration of a small space; of a large one some, and the leaders' kin."""
@@ -175,9 +186,26 @@ def observe(
     return found
 
 
+def estimates(records: Sequence[TrialRecord], space: Space, between: float) -> dict[str, float]:
+    """Return what the model takes for the log gains of all configurations that were measured.
+
+    The luckiest trial is rarely the best configuration: a gain that nothing else speaks for is
+    brought in towards what the trials with the same values show.
+    """
+    observations = observe(records, space.default, between)
+    if not observations:
+        return {}
+    model = KnobModel(space.domains, space.default, observations)
+    tried = {record.key(space.default): record for record in records if record.gain is not None}
+    points = [{**space.default, **record.configuration} for record in tried.values()]
+    means, _ = model.predict(points)
+    return dict(zip(tried, means.tolist(), strict=True))
+
+
 def _variance(record: TrialRecord, between: float) -> float:
     """Return the variance of the error of a trial's log gain."""
     inside = 0.0
     if record.gain_low is not None and record.gain_high is not None and record.gain_low > 0:
         inside = math.log(record.gain_high / record.gain_low) / (2 * 1.96)
-    return max(_LEAST_ERROR, between) ** 2 + inside**2
+    elsewhere = _ELSEWHERE if record.role is Role.IMPORTED else 0.0
+    return max(_LEAST_ERROR, between) ** 2 + inside**2 + elsewhere**2

@@ -18,6 +18,7 @@ from typing import Self
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -46,6 +47,7 @@ from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.identity import identify, is_alive, owner, owner_name
 from autotuner.study.importing import best_imported
 from autotuner.study.listening import Listener
+from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.noise import (
     Method,
     Noise,
@@ -423,7 +425,7 @@ class Tuner:
         A space with no more points than trials is walked through instead: a sampler would repeat
         some and miss others.
         """
-        self._study.sampler = make_sampler(
+        sampler = self._study.sampler = make_sampler(
             self._setting.spec.sampler,
             self.facts.space,
             self.records,
@@ -446,6 +448,9 @@ class Tuner:
                 if point is None:
                     break
                 self.run_trial(Role.SEARCH, point)
+            elif self.spec.trials is None and not _has_hope(sampler):
+                self.remark("the search ends here: further trials can hardly be expected to gain")
+                break
             else:
                 self._run_proposed()
 
@@ -805,6 +810,10 @@ class Tuner:
             liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),
         )
+
+
+def _has_hope(sampler: BaseSampler) -> bool:
+    return not isinstance(sampler, ModelSampler) or sampler.has_hope
 
 
 def _incumbent(records: Sequence[TrialRecord]) -> float | None:

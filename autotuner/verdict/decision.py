@@ -7,7 +7,7 @@ speed-up comes only from final pairs, which are new processes again.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from optuna.trial import TrialState
 
@@ -135,13 +135,17 @@ def _pooled(
 
 
 def _finalist(
-    records: Sequence[TrialRecord], groups: _Groups, default: Configuration
+    records: Sequence[TrialRecord],
+    groups: _Groups,
+    default: Configuration,
+    estimate: Callable[[], Mapping[str, float]],
 ) -> Candidate | None:
     """Return who goes, or went, into the final.
 
     Once final pairs have been run it stays the same. Before that: the winner of the race, by the
     race's processes alone; those who have run most of its rounds come first, as they were kept.
-    Races and finals before the last trial of the search are past.
+    Races and finals before the last trial of the search are past. Before the race: the best by the
+    model's estimate, or by its own trials where there is none.
     """
     since = since_search(records)
     finals = [r for r in since if r.role is Role.FINAL and r.configuration]
@@ -162,7 +166,12 @@ def _finalist(
         return _pooled(winner.configuration, groups) or winner
     tried = (_pooled(full, groups) for full in _all(records, default))
     others = [c for c in tried if c is not None and c.configuration != default]
-    return max(others, key=lambda c: c.gain, default=None)
+    known = estimate() if len(others) > 1 else {}
+
+    def likely(candidate: Candidate) -> float:
+        return known.get(configuration_key(candidate.configuration), math.log(candidate.gain))
+
+    return max(others, key=likely, default=None)
 
 
 def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
@@ -201,13 +210,18 @@ def decide(
     numerics: Numerics | None = None,
     strict: bool = False,
     exported_anyway: bool = False,
+    estimate: Callable[[], Mapping[str, float]] = dict,
 ) -> Decision | None:
-    """Return the decision on all records so far; None if the default was not measured."""
+    """Return the decision on all records so far; None if the default was not measured.
+
+    ``estimate`` returns log gains by configuration key, as a model takes them to be; it is asked
+    only where neither race nor final has settled who is best.
+    """
     groups = _by_key(records, default)
     base = _pooled(default, groups)
     if base is None:
         return None
-    best = _finalist(records, groups, default) or base
+    best = _finalist(records, groups, default, estimate) or base
     since = since_search(records)
     pairs = final_pairs(since, best.configuration, default, noise)
     rule = dataclasses.replace(rule, finals=count_finals(records))

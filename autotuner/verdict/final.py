@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import optuna
 
+from autotuner.study.model_sampler import estimates
 from autotuner.study.record import StudyFacts, TrialRecord, noise_from, read_records
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner, own_configuration
@@ -40,6 +41,7 @@ def decision_of(
         numerics=None if stored is None else Numerics(**stored),
         strict=spec.strict_numerics,
         exported_anyway=export_anyway,
+        estimate=lambda: estimates(records, facts.space, 0.0 if noise is None else noise.between),
     )
 
 

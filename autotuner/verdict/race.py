@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, variance
 
 from autotuner.knobs.knob import Configuration
+from autotuner.study.model_sampler import estimates
 from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.study.tuner import Tuner
 from autotuner.verdict.decision import Candidate, candidates, since_search
@@ -15,14 +16,26 @@ _LEAST_SPREAD = 0.005
 
 
 def shortlist(
-    records: Sequence[TrialRecord], *, default: Configuration, recipe: Configuration, size: int
+    records: Sequence[TrialRecord],
+    *,
+    default: Configuration,
+    recipe: Configuration,
+    size: int,
+    estimated: Mapping[str, float],
 ) -> list[Candidate]:
-    """Return who takes part: the best few by their estimates in the search, and the recipe.
+    """Return who takes part: the best few by their estimates, and the recipe.
 
     The recipe only if it is not far behind: it is what a user would deploy without us.
+
+    Args:
+        records: all trials.
+        default: TensorFlow's own configuration, which does not take part.
+        recipe: the vendor's.
+        size: how many are the best few.
+        estimated: log gains by configuration key; for others their own trials stand.
     """
     found = [c for c in candidates(records, default) if c.configuration != default]
-    found.sort(key=lambda c: -c.gain)
+    found.sort(key=lambda c: -estimated.get(configuration_key(c.configuration), math.log(c.gain)))
     chosen = found[:size]
     by_recipe = [c for c in found[size:] if c.configuration == recipe]
     if by_recipe and chosen and by_recipe[0].gain >= 0.97 * chosen[-1].gain:
@@ -62,7 +75,11 @@ def run_race(tuner: Tuner) -> None:
     """Run the rounds that are missing, each in a new random order."""
     space, plan = tuner.facts.space, tuner.spec.plan
     chosen = shortlist(
-        tuner.records(), default=space.default, recipe=space.recipe, size=plan.shortlist
+        tuner.records(),
+        default=space.default,
+        recipe=space.recipe,
+        size=plan.shortlist,
+        estimated=estimates(tuner.records(), space, tuner.noise.between),
     )
     if len(chosen) < 2 or plan.most_pairs == 0:
         return
