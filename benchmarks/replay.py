@@ -34,6 +34,7 @@ from benchmarks.simulated import SimulatedRunner
 from benchmarks.surface import FOLDER, Duel, Provenance, read_duels, read_provenance
 
 _DEFAULT_SPEED = 100.0
+_OUTLIER = 4.0
 _BY_KERAS = {"sites": [{"op": "iterate by keras", "where": "recorded"}], "loops": []}
 
 
@@ -73,7 +74,8 @@ class Surface:
     """What a recording says. Logarithms of gains over the defaults, by configuration key.
 
     ``truth``: of every configuration that was measured; ``error``: its standard error.
-    ``deviations``: of processes from the truth. ``failed``: how configurations fail. ``drift``:
+    ``deviations``: of processes from the truth; ``outliers``: how many were left out. ``failed``:
+    how configurations fail. ``drift``:
     when (recorded seconds), and the logarithm of how fast the defaults were then.
     """
 
@@ -84,6 +86,7 @@ class Surface:
     error: Mapping[str, float]
     spread: Spread
     deviations: Sequence[float]
+    outliers: int
     failed: Mapping[str, Status]
     drift: tuple[Sequence[float], Sequence[float]]
 
@@ -116,9 +119,10 @@ class Surface:
         )
 
     def key(self, configuration: Configuration) -> str:
-        """Return the key of what a configuration comes to."""
+        """Return the key of what a configuration comes to on the recorded axes."""
         usual = self.provenance.default
-        return configuration_key(effective({**usual, **configuration}, usual))
+        known = {name: value for name, value in configuration.items() if name in usual}
+        return configuration_key(effective({**usual, **known}, usual))
 
     def regret(self, configuration: Configuration) -> float:
         """Return what part of the best configuration's speed is missed: 0.02 is 2 %."""
@@ -144,12 +148,20 @@ def load_surface(name: str, folder: Path = FOLDER) -> Surface:
         for key, duel in zip(keys, duels, strict=True)
         if duel.status is Status.MEASURED and (gain := log_gain(duel)) is not None
     ]
-    known = sorted({key for key, _, _ in measured})
-    spread = fit_spread(measured, points)
-    mean, error, of_resident = estimate(measured, points, known, spread)
+    spread, outliers = fit_spread(measured, points), 0
+    while True:
+        known = sorted({key for key, _, _ in measured})
+        mean, error, of_resident = estimate(measured, points, known, spread)
+        left = [g - mean[known.index(k)] + of_resident[r] for k, r, g in measured]
+        worst = max(range(len(left)), key=lambda k: abs(left[k]))
+        if abs(left[worst]) <= _OUTLIER * spread.process:
+            break
+        # a process that something has disturbed would move its configuration and all its kin
+        del measured[worst]
+        outliers += 1
+        spread = fit_spread(measured, points)
     at_default = mean[known.index(configuration_key(usual))]
     truth = {key: mean[at] - at_default for at, key in enumerate(known)}
-    left = [g - mean[known.index(k)] + of_resident[r] for k, r, g in measured]
     scale = spread.process / max(1e-9, float(np.std(left)))
     failed = {
         key: duel.status
@@ -164,6 +176,7 @@ def load_surface(name: str, folder: Path = FOLDER) -> Surface:
         error=dict(zip(known, error, strict=True)),
         spread=spread,
         deviations=[scale * value for value in left],
+        outliers=outliers,
         failed=failed,
         drift=_drift(duels, of_resident),
     )

@@ -181,7 +181,9 @@ def nelder_mead(trials: ByHand) -> Iterator[None]:
             done.append(0.0 if value is None else -value)
             return done[-1]
 
-        minimize(loss, start, method="Nelder-Mead", options={"xatol": 0.05, "fatol": 0.1})
+        simplex = [start, *(_moved(start, k) for k in range(len(start)))]
+        options: Any = {"xatol": 0.05, "fatol": 0.1, "initial_simplex": simplex}
+        minimize(loss, start, method="Nelder-Mead", options=options)
 
     while True:
         start = [trials.random.random() for _ in axes]
@@ -194,6 +196,11 @@ def nelder_mead(trials: ByHand) -> Iterator[None]:
             else:
                 yield
                 break
+
+
+def _moved(start: Sequence[float], k: int) -> list[float]:
+    """Return a corner of the first simplex: half of an axis away, so that it is another value."""
+    return [x if at != k else (x + 0.5) % 1.0 for at, x in enumerate(start)]
 
 
 def hill_climbing(trials: ByHand) -> Iterator[None]:
@@ -415,8 +422,8 @@ def print_surface(surface: Surface) -> None:
     spread, best = surface.spread, surface.truth[surface.best]
     print(
         f"\n{surface.provenance.name}: {len(surface.points)} configurations, {len(surface.duels)} "
-        f"duels; the best is {math.exp(best):.2f} times the defaults, the recipe "
-        f"{math.exp(surface.truth[surface.key(surface.space.recipe)]):.2f}; "
+        f"duels, {surface.outliers} left out; the best is {math.exp(best):.2f} times the defaults, "
+        f"the recipe {math.exp(surface.truth[surface.key(surface.space.recipe)]):.2f}; "
         f"standard deviation from process to process {spread.process:.1%}, standard error of the "
         f"best {surface.error[surface.best]:.1%}\n"
     )

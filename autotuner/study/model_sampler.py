@@ -27,9 +27,9 @@ _MOST_OBSERVATIONS = 200
 _LEAST_ERROR = 0.003
 _FAILED_BY = 0.3
 _ELSEWHERE = 0.05  # how much a gain may differ in another study
-# what every second proposal takes pairs of knobs to do: a search that believes in single knobs
-# alone got stuck in 4 of 10 runs on a surface where oneDNN off pays with one thread only
-_STRONG = 2.0
+# what pairs of knobs do at least, as a part of what single ones do, for every second proposal: a
+# search that believes in single knobs alone gets stuck (docs/search.md)
+_STRONG = 1.0
 _PATIENCE = 4
 _WORTH_A_TRIAL = 0.003
 

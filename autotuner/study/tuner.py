@@ -172,6 +172,11 @@ class Tuner:
         return self._noise
 
     @property
+    def between(self) -> float:
+        """Standard deviation of log gains from process to process; 0 while it is not known."""
+        return 0.0 if self._noise is None else self._noise.between
+
+    @property
     def spec(self) -> StudySpec:
         """What the study was asked to do."""
         return self._setting.spec
@@ -429,7 +434,7 @@ class Tuner:
             self._setting.spec.sampler,
             self.facts.space,
             self.records,
-            between=0.0 if self._noise is None else self._noise.between,
+            between=self.between,
             seed=self.facts.seed,
         )
         limit = self._setting.spec.trials or self._plan.trials
@@ -662,7 +667,7 @@ class Tuner:
             yardstick=self.facts.yardstick,
             # what is raced or a control has to be known well, however slow it is
             incumbent=_incumbent(records) if role is Role.SEARCH else None,
-            between=0.0 if self._noise is None else self._noise.between,
+            between=self.between,
         )
         outcome, comparison = self._arena.against_defaults(
             configuration,

@@ -180,6 +180,14 @@ def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     return records[at[-1] + 1 :] if at else records
 
 
+def up_to_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
+    """Return the records up to the last trial of the search that ended.
+
+    Who is raced follows from these alone, so that a race that is gone on with is the same race.
+    """
+    return records[: len(records) - len(since_search(records))]
+
+
 def count_finals(records: Sequence[TrialRecord]) -> int:
     """Return how many finals there have been, each after some more search; at least 1."""
     count, in_final = 0, False

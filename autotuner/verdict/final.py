@@ -9,7 +9,7 @@ from autotuner.study.model_sampler import estimates
 from autotuner.study.record import StudyFacts, TrialRecord, noise_from, read_records
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner, own_configuration
-from autotuner.verdict.decision import Decision, decide
+from autotuner.verdict.decision import Decision, decide, up_to_search
 from autotuner.verdict.numerics import Numerics, check_numerics
 from autotuner.verdict.sequential import FIRST_LOOK, rule_of
 
@@ -41,7 +41,9 @@ def decision_of(
         numerics=None if stored is None else Numerics(**stored),
         strict=spec.strict_numerics,
         exported_anyway=export_anyway,
-        estimate=lambda: estimates(records, facts.space, 0.0 if noise is None else noise.between),
+        estimate=lambda: estimates(
+            up_to_search(records), facts.space, 0.0 if noise is None else noise.between
+        ),
     )
 
 

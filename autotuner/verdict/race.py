@@ -9,7 +9,7 @@ from autotuner.knobs.knob import Configuration
 from autotuner.study.model_sampler import estimates
 from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.study.tuner import Tuner
-from autotuner.verdict.decision import Candidate, candidates, since_search
+from autotuner.verdict.decision import Candidate, candidates, since_search, up_to_search
 
 _CLEARLY = 2.0
 _LEAST_SPREAD = 0.005
@@ -79,7 +79,7 @@ def run_race(tuner: Tuner) -> None:
         default=space.default,
         recipe=space.recipe,
         size=plan.shortlist,
-        estimated=estimates(tuner.records(), space, tuner.noise.between),
+        estimated=estimates(up_to_search(tuner.records()), space, tuner.between),
     )
     if len(chosen) < 2 or plan.most_pairs == 0:
         return
@@ -99,7 +99,7 @@ def run_race(tuner: Tuner) -> None:
         gains = race_gains(tuner.records(), space.default)
         logs = {key: gains[key] for key in running if key in gains}
         if logs and number > 0:
-            kept = survivors(logs, tuner.noise.between)
+            kept = survivors(logs, tuner.between)
             running = {key: value for key, value in running.items() if key in kept}
         if len(running) < 2:
             return

@@ -34,7 +34,7 @@ def run(runner: ProcessRunner, script: Path, folder: Path, **fields: object) -> 
 
 def test_forked_trials_are_like_started_ones(tmp_path: Path) -> None:
     """Every kind of step is found, with the same notices; what cannot be forked is started."""
-    kinds = ("fit_arrays", "fit_dataset", "predict_loop", "function_loop", "own_threads", "cached")
+    kinds = ("fit_dataset", "predict_loop", "function_loop", "own_threads")
     with ProcessRunner(os.environ) as runner:
         for kind in kinds:
             both = [
@@ -79,9 +79,8 @@ def test_numpy_is_as_if_just_imported(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import numpy, os, tensorflow as tf\nfrom autotuner import step\n"
-        "before = len(os.listdir('/proc/self/task'))\n"
         "numpy.ones((600, 600)) @ numpy.ones((600, 600))\n"
-        "print(numpy.random.rand(), len(os.listdir('/proc/self/task')))\n"
+        "print('drew', numpy.random.rand(), len(os.listdir('/proc/self/task')))\n"
         "while True:\n    tf.constant(1.0) + 1\n    step()\n"
     )
     said: list[list[str]] = []
@@ -90,7 +89,8 @@ def test_numpy_is_as_if_just_imported(tmp_path: Path) -> None:
             outcome = run(runner, script, tmp_path, warm_start=warm)
             assert outcome.status is Status.MEASURED, outcome.reason
             assert outcome.facts["forked"] is (warm is not None), runner.why_cold
-            said.append(outcome.log.read_text().split())
+            lines = outcome.log.read_text().splitlines()
+            said.append(next(line.split()[1:] for line in lines if line.startswith("drew ")))
     assert len({draw for draw, _ in said}) == 3
     assert len({threads for _, threads in said}) == 1
 
@@ -109,16 +109,27 @@ def test_a_module_that_runs_an_op_is_not_forked(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_study_with_warm_start(tmp_path: Path) -> None:
     """The search is forked; the defaults, the noise check, race and final are not."""
-    script = SCRIPTS / "fit_arrays.py"
-    options = ["--trials", "5", "--warm", "on", "--effort", "fast", "--measure-time", "0.3s"]
-    done = autotune("run", "--model", str(script), *options, "--pairs", "2", cwd=tmp_path)
+    script = SCRIPTS / "function_loop.py"
+    options = [
+        "--trials",
+        "5",
+        "--warm",
+        "on",
+        "--sequential",
+        "--effort",
+        "fast",
+        "--measure-time",
+        "0.3s",
+    ]
+    done = autotune("run", "--model", str(script), *options, "--pairs", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warm start on" in done.stderr
-    report = autotune("report", "fit_arrays", "--format", "json", cwd=tmp_path)
+    report = autotune("report", "function_loop", "--format", "md", cwd=tmp_path)
     assert "Where the time went" in report.stdout
     forked = {}
-    for folder in (tmp_path / ".autotune/fit_arrays/trials").glob("[0-9]*"):
-        hello = json.loads((folder / "events.jsonl").read_text().splitlines()[0])
+    for folder in (tmp_path / ".autotune/function_loop/trials").glob("[0-9]*"):
+        events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+        hello = next(event for event in events if event["event"] == "hello")
         forked[int(folder.name)] = hello["forked"]
     assert forked[0] is False
     assert forked[max(forked)] is False

@@ -47,6 +47,7 @@ class Trial(NamedTuple):
 
 def serve(orders: int, events: int, modules: list[str]) -> Trial | None:
     """Import, then fork for each order. Returns in a trial's process, and at the end (None)."""
+    _close_all_but(orders, events)
     pipe = EventPipe(events)  # a forked copy closes it
     asked = socket.socket(fileno=orders)
     asked.set_inheritable(False)
@@ -67,6 +68,16 @@ def serve(orders: int, events: int, modules: list[str]) -> Trial | None:
         trial = _fork(json.loads(message), descriptors, pipe, asked)
         if trial is not None:
             return trial
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close descriptors that trials would inherit for nothing."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:  # the listing's own
+                continue
 
 
 def _reap(number: int, frame: Any) -> None:
