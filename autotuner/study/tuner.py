@@ -361,7 +361,8 @@ class Tuner:
         usable = WarmCheck(used=True, why="", modules=modules, start_timeout_s=timeout_s)
         if spec.warm is Warm.ON:
             return dataclasses.replace(usable, why="it was asked for")
-        if spec.budget_s is None and self._trials_left() < _LEAST_FOR_WARM:
+        expected = self._trials_left() if spec.budget_s is None else self._plan.trials
+        if expected < _LEAST_FOR_WARM:
             return WarmCheck(used=False, why="")  # the check would cost more than it saves
         started = [r for r in self.records() if r.role is Role.CONTROL and r.gain is not None]
         self._warm = usable
