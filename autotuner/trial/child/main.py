@@ -50,7 +50,8 @@ Orders in: a byte on ORDERS_FD, read whenever a window closes, ends the measurem
 be stopped and continued (SIGSTOP, SIGCONT) at any time; its windows then span the stop.
 
 Exactly one ``done`` or ``error`` ends the stream; without one the child died. After ``done`` the
-script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends.
+script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends, without
+the time that Python takes to free everything.
 """
 
 import importlib.util
