@@ -66,7 +66,7 @@ bench-calibration: $(READY) ## Make the table of error rates in docs/trust.md (a
 	$(BIN)/python -m benchmarks.calibration
 
 bench-search: $(READY) ## Make the tables in docs/search.md from the recorded surfaces
-	$(BIN)/python -m benchmarks.search
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
 
 bench-warm: $(READY) ## Measure forked trials against started ones (half an hour)
 	$(BIN)/python -m benchmarks.warm
