@@ -26,7 +26,7 @@ from autotuner.knobs.catalogue import default_configuration, recipe_configuratio
 from autotuner.knobs.knob import Build, Configuration, KnobValue
 from autotuner.machine import inspect_machine
 from autotuner.machine_lock import hold_machine
-from autotuner.spec.study_spec import Objective, StepSource, Timing
+from autotuner.spec.study_spec import Objective, StepSource
 from autotuner.spec.workloads import load_workload
 from autotuner.statistics.comparison import Comparison, compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
@@ -36,9 +36,10 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Status, Turn
 from autotuner.trial.probe import probe
-from autotuner.trial.request import Feed, TrialRequest, arguments_of, script_of
+from autotuner.trial.request import Feed, TrialRequest
 from autotuner.trial.runner import ProcessRunner, Resident
 from benchmarks.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
+from benchmarks.warm import request_of
 
 _BLOCK = 8
 _DISTURBING_CORES = 0.3
@@ -104,14 +105,7 @@ class Recorder:
         self._runner = ProcessRunner(dict(os.environ))
         plan = SURFACES[name]
         spec = load_workload(plan.workload)
-        self._request = TrialRequest(
-            script=script_of(spec),
-            arguments=arguments_of(spec),
-            python=python,
-            working_directory=Path.cwd(),
-            environment=spec.environment,
-            timing=Timing(measure_s=_MEASURE_S),
-        )
+        self._request = request_of(plan.workload, python, _MEASURE_S)
         FOLDER.mkdir(exist_ok=True)
         if not self.path.exists():
             build = probe(spec, python=python, folder=folder / "probe", runner=self._runner)

@@ -48,7 +48,7 @@ while True:
 """
 
 
-def request_of(workload: str, python: Path) -> TrialRequest:
+def request_of(workload: str, python: Path, measure_s: float) -> TrialRequest:
     """Return a trial of a workload's defaults."""
     spec = load_workload(workload)
     return TrialRequest(
@@ -57,7 +57,7 @@ def request_of(workload: str, python: Path) -> TrialRequest:
         python=python,
         working_directory=Path.cwd(),
         environment=spec.environment,
-        timing=Timing(measure_s=_MEASURE_S),
+        timing=Timing(measure_s=measure_s),
     )
 
 
@@ -79,7 +79,7 @@ def _besides(outcome: Outcome) -> float:
 
 def bench_workload(workload: str, python: Path, pairs: int, folder: Path) -> None:
     """Print what forked trials of a workload take and do, over started ones."""
-    request = request_of(workload, python)
+    request = request_of(workload, python, _MEASURE_S)
     plan = DuelPlan(measure_s=_MEASURE_S)
     stages: dict[bool, list[Outcome]] = {True: [], False: []}
     gains: list[float] = []

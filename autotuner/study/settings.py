@@ -51,6 +51,6 @@ def spec_from(attributes: Mapping[str, Any]) -> StudySpec | None:
     fields["effort"] = None if fields["effort"] is None else Effort(fields["effort"])
     fields["objective"] = Objective(fields["objective"])
     fields["pairing"] = Pairing(fields["pairing"])
-    fields["warm"] = Warm(fields["warm"])
+    fields["warm"] = Warm(fields.get("warm", Warm.AUTO))  # older studies do not say
     fields["timing"] = Timing(**fields["timing"])
     return StudySpec(**fields)

@@ -149,7 +149,6 @@ class WarmParents:
         self._base = base_environment
         self._parents: OrderedDict[str, _WarmParent] = OrderedDict()
         self._made = 0
-        self._failures = 0
         self.why_not = ""
 
     def launch(
