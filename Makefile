@@ -8,7 +8,7 @@ INTEL_PYTHON ?= $(shell command -v python3.11)
 INTEL := .cache/intel-tensorflow
 INTEL_READY := $(INTEL)/.ready
 
-.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration bench-search bench-warm build lock clean
+.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration bench-search bench-warm bench-by-hand build lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -65,11 +65,14 @@ bench-duels: $(READY) ## Measure duels against pairs one after the other (half a
 bench-calibration: $(READY) ## Make the table of error rates in docs/trust.md (a quarter of an hour)
 	$(BIN)/python -m benchmarks.calibration
 
-bench-search: $(READY) ## Make the tables in docs/search.md from the recorded surfaces
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
+bench-search: $(READY) ## Make docs/search-results.md from the recorded surfaces (a quarter of an hour)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.search --output docs
 
 bench-warm: $(READY) ## Measure forked trials against started ones (half an hour)
 	$(BIN)/python -m benchmarks.warm
+
+bench-by-hand: $(READY) ## Tune against the usual script of twenty lines, five times (an hour)
+	$(BIN)/python -m benchmarks.against_by_hand
 
 build: $(READY) ## Build the wheel and try it in a clean environment outside the tree
 	rm -rf dist

@@ -22,11 +22,10 @@ from autotuner.spec.study_spec import Objective, StepSource, Timing
 from autotuner.spec.workloads import list_workloads
 from autotuner.statistics.comparison import compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
-from autotuner.study.arena import duel_pair
 from autotuner.trial.duel import DuelPlan
-from autotuner.trial.outcome import Outcome, Phase, Status
+from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.runner import ProcessRunner, never
+from autotuner.trial.runner import ProcessRunner
 
 WORKERS = Path(__file__).parents[1] / "tests/end_to_end/scripts/worker_processes.py"
 
@@ -44,10 +43,6 @@ class Pairs:
         return stdev(self.logs) ** 2 * mean(self.seconds)
 
 
-def ignore(phase: Phase) -> None:
-    """Hear nothing."""
-
-
 def step_of(runner: ProcessRunner, request: TrialRequest, folder: Path) -> tuple[Outcome, Unit]:
     """Run the script once, to learn what a step is."""
     outcome = runner.run(request, folder)
@@ -62,7 +57,7 @@ def by_duel(
 ) -> float:
     """Return the log ratio of two fresh processes that duel."""
     folders = (folder / "first", folder / "second")
-    _, second = duel_pair(runner, request, request, folders, plan, ignore, never)
+    _, second = runner.pair((request, request), folders, plan)
     assert second is not None
     assert second.status is Status.MEASURED, second.reason
     found = compare_rounds(second.rounds, second.closing, Objective.THROUGHPUT, unit)

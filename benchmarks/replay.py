@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -30,11 +31,13 @@ from autotuner.study.record import configuration_key
 from autotuner.study.space import Space
 from autotuner.trial.outcome import Round, Status, Turn
 from autotuner.trial.request import Feed, TrialRequest
+from autotuner.trial.warm import MOST_PARENTS, settings_at_import
 from benchmarks.simulated import SimulatedRunner
 from benchmarks.surface import FOLDER, Duel, Provenance, read_duels, read_provenance
 
 _DEFAULT_SPEED = 100.0
 _OUTLIER = 4.0
+_LEAST_FORKED_S = 0.3
 _BY_KERAS = {"sites": [{"op": "iterate by keras", "where": "recorded"}], "loops": []}
 
 
@@ -274,15 +277,11 @@ def _drift(
 
 
 class ReplayRunner(SimulatedRunner):
-    """Answers from a surface.
+    """Answers from a surface. ``seed``: of everything that is drawn."""
 
-    ``seed``: of everything that is drawn. ``saved_s``: what a forked process takes less than a
-    started one, in seconds (benchmarks/warm.py); 0: there are no warm parents.
-    """
-
-    def __init__(self, surface: Surface, seed: int, *, saved_s: float = 0.0) -> None:
+    def __init__(self, surface: Surface, seed: int) -> None:
         self._surface = surface
-        self._saved_s = saved_s
+        self._parents: OrderedDict[str, None] = OrderedDict()
         self._draw = random.Random(f"{surface.provenance.name} {seed}")
         self._by_key: dict[str, list[Duel]] = {}
         for duel in surface.duels:
@@ -311,7 +310,7 @@ class ReplayRunner(SimulatedRunner):
             inspection=_BY_KERAS,
             step_s=surface.provenance.step_s,
             windows=25,  # 5 s
-            imported=("tensorflow", "keras") if saved_s else (),
+            imported=("tensorflow", "keras"),
             seed=seed,
         )
 
@@ -330,11 +329,25 @@ class ReplayRunner(SimulatedRunner):
         return math.exp(float(np.interp((now + self._offset) % times[-1], times, levels)))
 
     def _takes(self, request: TrialRequest) -> float:
-        """Return what a process takes besides its measurement, in seconds."""
+        """Return what a process takes besides its measurement, in seconds.
+
+        The first that a warm parent forks waits for that one's imports: no faster than started.
+        """
         known = self._by_key.get(self._surface.key(request.configuration))
         started_s = self._draw.choice(known).ready_s if known else 10.0
-        saved_s = self._saved_s if request.warm_start is not None else 0.0
-        return max(0.5, started_s - saved_s)
+        if request.warm_start is None or not self._has_parent(request.configuration):
+            return started_s
+        return max(_LEAST_FORKED_S, started_s - self._surface.provenance.saved_s)
+
+    def _has_parent(self, configuration: Configuration) -> bool:
+        """Whether a warm parent could fork this at once; from now on one can."""
+        key = configuration_key(settings_at_import(configuration))
+        known = key in self._parents
+        self._parents[key] = None
+        self._parents.move_to_end(key)
+        if len(self._parents) > MOST_PARENTS:
+            self._parents.popitem(last=False)
+        return known
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
         """Return how both sides' turns deviate: as in a recorded duel, from some turn on."""

@@ -12,7 +12,7 @@ from autotuner.knobs.knob import Configuration
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Round, Status, Turn, Window
 from autotuner.trial.request import Feed, TrialRequest
-from autotuner.trial.runner import Resident
+from autotuner.trial.runner import Resident, in_turns
 from autotuner.trial.running import ignore_phase
 
 Speed = Callable[[Configuration], float | Status]
@@ -277,6 +277,22 @@ class SimulatedRunner:
         return self._outcome(
             request, folder, windows, rounds=tuple(rounds), reference_ended=resident.over
         )
+
+    def pair(
+        self,
+        requests: tuple[TrialRequest, TrialRequest],
+        folders: tuple[Path, Path],
+        plan: DuelPlan,
+        on_phase: Callable[[Phase], None] = ignore_phase,
+        enough: Callable[[Sequence[Round]], bool] = lambda rounds: False,
+    ) -> tuple[Outcome, Outcome | None]:
+        """Let two requests meet."""
+        with self.resident(requests[0], folders[0], on_phase) as resident:
+            if resident.failure is not None:
+                return resident.failure, None
+            met = self.duel(resident, requests[1], folders[1], plan, on_phase, enough)
+            turns = [one.reference for one in met.rounds]
+            return in_turns(resident.close(), turns, met.cost.others_cores), met
 
 
 def _fed_notices(feed: Feed) -> tuple[Notice, ...]:

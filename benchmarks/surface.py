@@ -28,7 +28,8 @@ class Provenance:
     ``axes``: values by knob, whose product is the grid. ``default`` and ``recipe``: on this
     machine, written out. ``unit``: what is counted per second. ``step_s``: median length of a step
     of the defaults; ``slice_s``: length of a turn. ``diagnosis``: what holds a step up, as the tool
-    finds it (study/diagnosis.py), and how long that took. ``seed``: of the order.
+    finds it (study/diagnosis.py), and how long that took. ``saved_s``: what a trial takes less if
+    it is forked by a warm parent. ``seed``: of the order.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Provenance:
     measure_s: float
     diagnosis: Mapping[str, Any]
     diagnosis_s: float
+    saved_s: float
     seed: int
     begun: str
     commit: str

@@ -34,7 +34,7 @@ from autotuner.trial.runner import ProcessRunner
 
 WORKLOADS = ("mlp_train", "cnn_train", "image_input")
 _MEASURE_S = 1.5
-_WARM = WarmStart(modules=("tensorflow", "keras"), start_timeout_s=60)
+WARM = WarmStart(modules=("tensorflow", "keras"), start_timeout_s=60)
 _SCRIPT = """
 import os
 import tensorflow as tf
@@ -73,7 +73,8 @@ def _measured(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _besides(outcome: Outcome) -> float:
+def besides(outcome: Outcome) -> float:
+    """Return what a trial took besides its warm-up and its measurement, in seconds."""
     return sum(s for name, s in outcome.cost.stages.items() if name not in ("measure", "warmup"))
 
 
@@ -88,7 +89,7 @@ def bench_workload(workload: str, python: Path, pairs: int, folder: Path) -> Non
             with runner.resident(request, folder / "resident") as resident:
                 logs: dict[bool, float] = {}
                 for warm in (True, False) if number % 2 else (False, True):
-                    asked = dataclasses.replace(request, warm_start=_WARM if warm else None)
+                    asked = dataclasses.replace(request, warm_start=WARM if warm else None)
                     outcome = _measured(runner.duel(resident, asked, folder / f"{warm}", plan))
                     assert bool(outcome.facts["forked"]) is warm, runner.why_cold
                     found = compare_rounds(
@@ -99,7 +100,7 @@ def bench_workload(workload: str, python: Path, pairs: int, folder: Path) -> Non
                     if number or not warm:  # the first fork has the parent's import in it
                         stages[warm].append(outcome)
                 gains.append(logs[True] - logs[False])
-    took = {warm: median(map(_besides, outcomes)) for warm, outcomes in stages.items()}
+    took = {warm: median(map(besides, outcomes)) for warm, outcomes in stages.items()}
     print(f"\n{workload}: forked over started")
     print(f"  throughput {interval(gains)}")
     print(
@@ -119,7 +120,7 @@ def bench_forks(python: Path, forks: int, folder: Path) -> None:
     script.write_text(_SCRIPT)
     quick = Timing(window_s=0.02, warmup_min_s=0.02, warmup_max_s=0.1, measure_s=0.05)
     request = TrialRequest(
-        script=script, python=python, working_directory=folder, timing=quick, warm_start=_WARM
+        script=script, python=python, working_directory=folder, timing=quick, warm_start=WARM
     )
     wrong, failed, parent_states, shared = 0, 0, [], []
     with ProcessRunner(dict(os.environ)) as runner:

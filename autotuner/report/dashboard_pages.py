@@ -20,7 +20,7 @@ from autotuner.trial.outcome import Phase
 from autotuner.verdict.sentences import brief
 
 _CHUNK = 2045
-_GROWTH, _LEAST = 1.1, 5
+REFRESHED_AT, _LEAST = 1.1, 5
 _VERSION = "dashboard:note_ver"
 
 
@@ -81,7 +81,7 @@ class DashboardPages:
         contents = gather(self._study)
         if contents is None:
             return
-        self._refresh_at = max(_GROWTH * len(contents.records), len(contents.records) + _LEAST)
+        self._refresh_at = max(REFRESHED_AT * len(contents.records), len(contents.records) + _LEAST)
         trials = len(self._study.get_trials(deepcopy=False))
         write_summary(self._study, brief(contents.decision), trials)
         if not self._known:  # once: there may be very many

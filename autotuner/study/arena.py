@@ -21,8 +21,7 @@ from autotuner.study.watch import Watch
 from autotuner.trial.duel import DuelPlan, Enough
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import Feed, TrialRequest, WarmStart
-from autotuner.trial.runner import Resident, Runner, in_turns, never
-from autotuner.trial.running import PhaseListener
+from autotuner.trial.runner import Resident, Runner
 
 _ATTEMPTS = 2
 _SLICE_S, _SLICE_STEPS, _LONGEST_SLICE_S = 0.3, 4, 2.0
@@ -185,9 +184,7 @@ class Arena:
         heard = self._heard.phase_entered
         if self.method is Method.DUEL:
             plan = self._plan(measure_s)
-            first, second = duel_pair(
-                self._runner, requests[0], requests[1], folders, plan, heard, never
-            )
+            first, second = self._runner.pair((requests[0], requests[1]), folders, plan, heard)
             comparison = None if second is None else yardstick.compare_duel(second)
             too_brief = comparison is None and second is not None and _measured(first, second)
             if not too_brief:
@@ -242,28 +239,3 @@ class Arena:
 
 def _measured(*outcomes: Outcome) -> bool:
     return all(outcome.status is Status.MEASURED for outcome in outcomes)
-
-
-def duel_pair(
-    runner: Runner,
-    first: TrialRequest,
-    second: TrialRequest,
-    folders: tuple[Path, Path],
-    plan: DuelPlan,
-    on_phase: PhaseListener,
-    enough: Enough,
-) -> tuple[Outcome, Outcome | None]:
-    """Let two fresh processes meet, the first as the reference of the second.
-
-    Returns:
-        Outcomes of both; the second is None if the first did not get warm.
-    """
-    with runner.resident(first, folders[0], on_phase) as resident:
-        if resident.failure is not None:
-            return resident.failure, None
-        met = runner.duel(resident, second, folders[1], plan, on_phase, enough)
-        turns = [one.reference for one in met.rounds]
-        own = in_turns(resident.close(), turns, met.cost.others_cores)
-    # the duel is in the other side's time already, and so is what this one has waited before it
-    cost = dataclasses.replace(own.cost, stages={**own.cost.stages, "measure": 0.0})
-    return dataclasses.replace(own, cost=cost), met

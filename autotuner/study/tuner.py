@@ -75,7 +75,7 @@ from autotuner.study.record import (
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import Space, make_space, suggest
 from autotuner.study.storage import make_durable
-from autotuner.study.stored import write_attributes
+from autotuner.study.stored import write_attributes, write_values
 from autotuner.study.warm_check import (
     WarmCheck,
     judge_warm,
@@ -93,7 +93,7 @@ from autotuner.trial.running import time_allowed
 
 _SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LIKELY_PAIRS = 5
+_LIKELY_PAIRS = 6
 _PAIR_TRIALS = 2.2
 _MOST_RESERVE = 0.55
 _CONTROL_EVERY = 4
@@ -596,19 +596,25 @@ class Tuner:
         if budget_s is None:
             return True
         race = self._plan.shortlist * self._plan.race_rounds
-        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._mean_trial_s()
+        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._started_trial_s()
         reserve_s = min(reserve_s, _MOST_RESERVE * budget_s)
-        return self.elapsed_s() + self._mean_trial_s() + reserve_s <= budget_s
+        return self.elapsed_s() + self._next_trial_s() + reserve_s <= budget_s
 
-    def has_time_for_pair(self) -> bool:
-        """Tell whether one more final pair fits into the budget."""
+    def has_time_for_pairs(self, count: int = 1) -> bool:
+        """Tell whether so many more final pairs fit into the budget."""
         budget_s = self.spec.budget_s
-        pair_s = _PAIR_TRIALS * self._mean_trial_s()
-        return budget_s is None or self.elapsed_s() + pair_s <= budget_s
+        pairs_s = count * _PAIR_TRIALS * self._started_trial_s()
+        return budget_s is None or self.elapsed_s() + pairs_s <= budget_s
 
-    def _mean_trial_s(self) -> float:
-        lengths = [r.elapsed_s for r in self.records() if r.elapsed_s and r.role is not Role.FINAL]
-        return sum(lengths) / len(lengths) if lengths else 0.0
+    def _started_trial_s(self) -> float:
+        """Return how long a trial lasts whose process is started: those of race and final are."""
+        records = [r for r in self.records() if r.role is not Role.FINAL and not r.forked]
+        return _mean_length_s(records)
+
+    def _next_trial_s(self) -> float:
+        """Return how long one more trial of the search lasts."""
+        forked = [r for r in self.records() if r.forked] if self._warm.used else []
+        return _mean_length_s(forked) or self._started_trial_s()
 
     def part_done(self) -> float:
         """Return which part of everything is done, by trials or time, the further one."""
@@ -734,8 +740,8 @@ class Tuner:
         attributes = outcome_attributes(outcome, measurement, reference_s)
         write_attributes(self._setting.storage, trial, attributes)
         if measurement.throughput is not None:
-            for number, rate in enumerate(window_rates(outcome, measurement.throughput.unit)):
-                trial.report(rate, number)
+            rates = window_rates(outcome, measurement.throughput.unit)
+            write_values(self._setting.storage, trial, rates)
 
     def _keep_files(self, trial: optuna.Trial, outcome: Outcome) -> None:
         store = self._setting.artifacts
@@ -816,6 +822,11 @@ class Tuner:
             liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),
         )
+
+
+def _mean_length_s(records: Sequence[TrialRecord]) -> float:
+    lengths = [record.elapsed_s for record in records if record.elapsed_s]
+    return sum(lengths) / len(lengths) if lengths else 0.0
 
 
 def _has_hope(sampler: BaseSampler) -> bool:

@@ -73,7 +73,7 @@ def _cost(trial: RunningTrial, done: Mapping[str, Any]) -> Cost:
         others_cores=others,
         voluntary_switches=_whole(usage.get("voluntary_switches")),
         involuntary_switches=_whole(usage.get("involuntary_switches")),
-        first_step_s=first - start if first is not None and start is not None else None,
+        first_step_s=None if first is None or start is None else first - start - trial.held_s,
         warmup_s=warm - first if warm is not None and first is not None else None,
         stages=_stages(trial, done, first, warm),
     )

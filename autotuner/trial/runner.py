@@ -77,6 +77,20 @@ class Runner(Protocol):
     ) -> Outcome:
         """Run one trial in turns with a resident and return how it ended."""
 
+    def pair(
+        self,
+        requests: tuple[TrialRequest, TrialRequest],
+        folders: tuple[Path, Path],
+        plan: DuelPlan,
+        on_phase: PhaseListener = ...,
+        enough: Enough = ...,
+    ) -> tuple[Outcome, Outcome | None]:
+        """Let two fresh processes meet, the first as the reference of the second.
+
+        Returns:
+            Outcomes of both; the second is None if the first did not get warm.
+        """
+
 
 def default_memory_floor() -> int:
     """Return the available memory in bytes below which a trial is stopped: 2 % of the machine's."""
@@ -235,17 +249,41 @@ class ProcessRunner:
         enough: Enough,
     ) -> Outcome:
         with self._start(_endless(request), folder, on_phase) as trial:
-            result = None
-            trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
-            if not trial.over:
-                trial.stop()
-                result = run_duel(resident.trial, trial, plan, enough)
-                trial.renew_deadline()
-                _finish(trial)
-            else:
-                trial.run_to_end()
-        outcome = judge(trial)
-        return outcome if result is None else _with_rounds(outcome, result, resident.over)
+            return _meet(resident, trial, plan, enough)
+
+    def pair(
+        self,
+        requests: tuple[TrialRequest, TrialRequest],
+        folders: tuple[Path, Path],
+        plan: DuelPlan,
+        on_phase: PhaseListener = ignore_phase,
+        enough: Enough = never,
+    ) -> tuple[Outcome, Outcome | None]:
+        """Let two fresh processes meet, the first as the reference of the second.
+
+        Both import TensorFlow at the same time, as nothing is measured then; the second is stopped
+        after that until the first is warm. Raises like :meth:`run`.
+
+        Returns:
+            Outcomes of both; the second is None if the first did not get warm.
+        """
+        first, second = (_endless(request) for request in requests)
+        floor = self._memory_floor // 2
+        with (
+            self._start(first, folders[0], on_phase, floor) as reference,
+            self._start(second, folders[1], on_phase) as candidate,
+        ):
+            candidate.hold_after_import()
+            resident = ProcessResident(reference)
+            if resident.failure is not None:
+                return resident.failure, None
+            candidate.release()
+            met = _meet(resident, candidate, plan, enough)
+            turns = [one.reference for one in met.rounds]
+            own = in_turns(resident.close(), turns, met.cost.others_cores)
+        # the duel is in the other side's time already, and so is what this one has waited before it
+        cost = dataclasses.replace(own.cost, stages={**own.cost.stages, "measure": 0.0})
+        return dataclasses.replace(own, cost=cost), met
 
     def _cold_if_need_be(
         self, request: TrialRequest, attempt: Callable[[TrialRequest], Outcome]
@@ -279,6 +317,23 @@ class ProcessRunner:
             on_phase=on_phase,
             warm_parents=self._warm_parents,
         )
+
+
+def _meet(
+    resident: ProcessResident, trial: RunningTrial, plan: DuelPlan, enough: Enough
+) -> Outcome:
+    """Let a process get warm, run its duel, end it, and return how it ended."""
+    result = None
+    trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
+    if not trial.over:
+        trial.stop()
+        result = run_duel(resident.trial, trial, plan, enough)
+        trial.renew_deadline()
+        _finish(trial)
+    else:
+        trial.run_to_end()
+    outcome = judge(trial)
+    return outcome if result is None else _with_rounds(outcome, result, resident.over)
 
 
 def _endless(request: TrialRequest) -> TrialRequest:

@@ -23,6 +23,7 @@ from autotuner.trial.warm import WarmParents
 
 PhaseListener = Callable[[Phase], None]
 _SIGNAL_S = 5.0
+_IMPORT_S = 60.0
 
 
 class Mark(NamedTuple):
@@ -160,7 +161,10 @@ def _marks(message: Mapping[str, Any]) -> list[Mark]:
 
 
 class RunningTrial:
-    """One trial's process. Leaving the context kills what is left of it."""
+    """One trial's process. Leaving the context kills what is left of it.
+
+    ``started``: when its own time began; ``held_s``: how long it was stopped after its import.
+    """
 
     def __init__(
         self,
@@ -178,6 +182,7 @@ class RunningTrial:
         self.progress = Progress()
         self.timed_out: Phase | None = None
         self.started = time.monotonic()
+        self.held_s = 0.0
         self._kills_before = count_oom_kills()
         self._on_phase = on_phase
         self._allowed = time_allowed(request.timing)
@@ -294,6 +299,27 @@ class RunningTrial:
         if was_stopped is not None:
             self._entered += time.monotonic() - was_stopped["t"]
         return time.monotonic()
+
+    def hold_after_import(self) -> None:
+        """Let it import TensorFlow, then stop it until :meth:`release`.
+
+        One that does without is stopped after its first step.
+        """
+
+        def is_ready() -> bool:
+            known = self.progress
+            return self.over or bool(known.build) or known.phase is not Phase.START
+
+        self.follow(is_ready, end_s=time.monotonic() + _IMPORT_S)
+        if not self.over:
+            self.stop()
+
+    def release(self) -> None:
+        """Continue it after a hold; only what comes now is its own time."""
+        stopped = self.progress.stopped
+        if stopped is not None:
+            self.started = self.go_on()
+            self.held_s = self.started - stopped["t"]
 
     def _wait_for(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + _SIGNAL_S

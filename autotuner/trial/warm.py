@@ -23,7 +23,7 @@ from autotuner.trial.environment import build_environment
 from autotuner.trial.process import WardedProcess, Wires, start_warded
 from autotuner.trial.request import CHILD_MAIN, TrialRequest, WarmStart
 
-_MOST = 4
+MOST_PARENTS = 4
 _LEAST_MEMORY_BYTES = 2 * 2**30
 _IMPORT_S = 120.0
 _FORK_S = 10.0
@@ -188,7 +188,7 @@ class WarmParents:
     def _make_room(self) -> None:
         """End the one that has not been used for longest, if there are many or memory is short."""
         short = psutil.virtual_memory().available < _LEAST_MEMORY_BYTES
-        while self._parents and (short or len(self._parents) >= _MOST):
+        while self._parents and (short or len(self._parents) >= MOST_PARENTS):
             self._parents.popitem(last=False)[1].close()
             short = psutil.virtual_memory().available < _LEAST_MEMORY_BYTES
 

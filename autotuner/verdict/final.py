@@ -79,4 +79,6 @@ def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
     if counted < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
         return True
     decided = decision.finding is not None and decision.finding.decided
-    return not decided and counted < most and tuner.has_time_for_pair()
+    # they count in twos, one of each order: a pair that stays alone would tell nothing
+    to_count = 1 if decision.starts_first else 2
+    return not decided and counted < most and tuner.has_time_for_pairs(to_count)

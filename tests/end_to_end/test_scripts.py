@@ -1,14 +1,19 @@
 """Unmodified scripts of every kind on real TensorFlow: each is measured, in the right step."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from autotuner.spec.study_spec import StepSource
 from autotuner.statistics.throughput import step_percentiles_ms
+from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status
-from tests.conftest import RunScript
+from autotuner.trial.request import TrialRequest
+from autotuner.trial.runner import ProcessRunner
+from tests.conftest import QUICK, RunScript
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
@@ -179,3 +184,30 @@ def test_finally_blocks_run(
     assert outcome.exit_code == 0
     assert (tmp_path / "marker").read_text() == "ran"
     assert (tmp_path / "marker.atexit").read_text() == "ran"
+
+
+def test_a_pair_imports_together(tmp_path: Path) -> None:
+    """Both processes import at once; the second then stands until the first is warm."""
+    both = TrialRequest(
+        script=SCRIPTS / "function_loop.py",
+        python=Path(sys.executable),
+        working_directory=tmp_path,
+        timing=QUICK,
+    )
+    folders = (tmp_path / "first", tmp_path / "second")
+    plan = DuelPlan(slice_s=0.12, measure_s=0.6)
+    first, second = ProcessRunner(os.environ).pair((both, both), folders, plan)
+    assert second is not None
+    assert [measured(one).source for one in (first, second)] == ["function", "function"]
+    assert len(second.rounds) >= plan.least_rounds
+    at: list[dict[str, float]] = []
+    for folder in folders:
+        events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        times = [(e.get("stage", e["event"]), e["t"]) for e in events if "t" in e]
+        at.append(dict(reversed(times)))  # of each the first
+    assert at[1]["hello"] < at[0]["tensorflow"]
+    assert at[0]["measure"] < at[1]["warmup"]
+    # what the second has waited is the first one's time
+    assert second.cost.stages["start"] == second.cost.stages["import"] == 0
+    assert second.cost.first_step_s is not None
+    assert second.cost.first_step_s < at[1]["warmup"] - at[1]["hello"]

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import psutil
 STUB = Path(__file__).parent / "stub"
 SCRIPT = """\
 import time
+import weakref
 from autotuner import step
 print("hello")
 while True:
@@ -35,6 +37,7 @@ QUICK = [
 ]
 Event = dict[str, Any]
 _PATIENCE_S = 90
+_MOST_SAID = 1 << 20
 
 
 class Sitting:
@@ -46,23 +49,22 @@ class Sitting:
         self.events: list[Event] = []
         self._arrived: queue.Queue[Event | None] = queue.Queue()
         # not in the folder, whose disk may be full
-        descriptor, name = tempfile.mkstemp(prefix="autotune-test-")
-        self._said = Path(name)
-        with open(descriptor, "wb") as said:  # noqa: PTH123
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "autotuner", "run", *arguments, "--json"],
-                cwd=folder,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(STUB),
-                    "AUTOTUNE_LOCK": str(folder / "lock"),
-                    "MARK": mark,
-                    **environment,
-                },
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-            )
+        self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "autotuner", "run", *arguments, "--json"],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(STUB),
+                "AUTOTUNE_LOCK": str(folder / "lock"),
+                "MARK": mark,
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
+        weakref.finalize(self, self._said.close)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -103,7 +105,8 @@ class Sitting:
     @property
     def said(self) -> str:
         """What it wrote to standard error."""
-        return self._said.read_text()
+        # read where it is: a position is shared with the process that writes
+        return os.pread(self._said.fileno(), _MOST_SAID, 0).decode()
 
     def family(self) -> list[psutil.Process]:
         """Return the wardens and children that live now."""

@@ -28,7 +28,7 @@ from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.opening import load_study
 from autotuner.study.record import Role, read_records
-from autotuner.study.stored import count_trials, read_trials, write_attributes
+from autotuner.study.stored import count_trials, read_trials, write_attributes, write_values
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.served import Served
@@ -187,10 +187,18 @@ def test_attributes_are_written_as_optuna_writes_them(bench: Bench) -> None:
     wanted = {"changed": 2, "new": [1, {"a": "ä"}], "none": None, "number": 0.1}
     write_attributes(bench.storage, trial, wanted)
     assert study.get_trials()[0].user_attrs == wanted
+    trial.report(7.0, 1)
+    write_values(bench.storage, trial, [1.5, 2.5, 3.5])
+    write_values(bench.storage, trial, [])
+    assert study.get_trials()[0].intermediate_values == {0: 1.5, 1: 2.5, 2: 3.5}
     study.tell(trial, 1.0)
     with pytest.raises(UpdateFinishedTrialError):
         write_attributes(bench.storage, trial, {"changed": 3, "late": 1})
-    assert load_study(bench.storage, "attributes").get_trials()[0].user_attrs == wanted
+    with pytest.raises(UpdateFinishedTrialError):
+        write_values(bench.storage, trial, [4.5])
+    stored = load_study(bench.storage, "attributes").get_trials()[0]
+    assert stored.user_attrs == wanted
+    assert stored.intermediate_values == {0: 1.5, 1: 2.5, 2: 3.5}
     optuna.delete_study(study_name="attributes", storage=bench.storage)
 
 

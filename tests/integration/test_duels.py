@@ -254,3 +254,18 @@ with runner.resident(both, folder / "r") as resident:
         parent.send_signal(number)
         parent.wait(20)
     assert left_of(mark) == []
+
+
+@pytest.mark.parametrize("fails", ["first", "second"])
+def test_a_pair_of_which_one_fails(tmp_path: Path, mark: str, fails: str) -> None:
+    """Its outcome says why; nothing is left of the other, which may be stopped."""
+    good = request(tmp_path, SLEEPS, "0.005", name="good.py")
+    bad = request(tmp_path, "raise OSError('address in use')", name="bad.py")
+    order = (bad, good) if fails == "first" else (good, bad)
+    folders = (tmp_path / "first", tmp_path / "second")
+    first, second = ProcessRunner(os.environ).pair(order, folders, PLAN)
+    failed = first if fails == "first" else second
+    assert failed is not None
+    assert "address in use" in failed.reason
+    assert second is None or first.status is Status.MEASURED
+    assert [pid for pid in living_with(mark) if pid != os.getpid()] == []

@@ -146,6 +146,7 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
         trials = read_trials(storage, study)
         assert read_records(trials) == read_records(study.get_trials())
         assert count_trials(storage)["s"] == len(trials)
+        assert any(len(trial.intermediate_values) > 1 for trial in study.get_trials())
         contents = gather(study, trials)
     bench.close()
     assert contents is not None

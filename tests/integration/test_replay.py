@@ -4,15 +4,20 @@ import dataclasses
 import math
 import random
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.spec.study_spec import SamplerName
 from autotuner.trial.outcome import Status
+from autotuner.trial.request import TrialRequest, WarmStart
 from benchmarks.calibration import BUILD, MACHINE
+from benchmarks.course import course
 from benchmarks.replay import ReplayRunner, Surface, load_surface
-from benchmarks.search import BY_HAND, ByHand, course, trace_by_hand, trace_ours
+from benchmarks.search import trace_by_hand, trace_ours
+from benchmarks.search_page import Results, as_text, write_page
+from benchmarks.strategies import BY_HAND, ByHand
 from benchmarks.surface import Duel, Provenance, as_line
 
 AXES: dict[str, list[KnobValue]] = {
@@ -66,6 +71,7 @@ def surface(tmp_path_factory: pytest.TempPathFactory) -> Surface:
             "sentence": "input-bound",
         },
         diagnosis_s=10.0,
+        saved_s=2.0,
         seed=1,
         begun="2026-11-25T00:00:00+00:00",
         commit="none",
@@ -159,8 +165,48 @@ def test_every_strategy_recommends_something(surface: Surface, name: str) -> Non
 def test_the_whole_tool_runs_on_a_replay(surface: Surface, sampler: SamplerName) -> None:
     """Noise check, search, race and final, within a virtual budget; it ends near the best."""
     traces = [trace_ours(surface, seed, 8, sampler) for seed in (1, 2)]
-    found = course(surface, traces, (2, 8))
+    found = course(surface, traces, 8)
     assert all(trace.claims for trace in traces)
     assert max(found.final) < 0.12
     assert found.false_claims == 0
     assert all(moment.minutes < 12 for trace in traces for moment in trace.moments)
+
+
+def test_the_clock_knows_of_forks(surface: Surface) -> None:
+    """What a warm parent forks takes less, but not the first one, which waits for its imports."""
+    runner = ReplayRunner(surface, 1)
+    warm = WarmStart(modules=("tensorflow",), start_timeout_s=60)
+
+    def takes(onednn: str, start: WarmStart | None) -> float:
+        before = runner.now
+        request = TrialRequest(
+            script=Path("x"),
+            python=Path("x"),
+            working_directory=Path(),
+            configuration={**DEFAULT, "onednn": onednn},
+            warm_start=start,
+        )
+        outcome = runner.run(request, Path("x"))
+        return runner.now - before - sum(window.duration_s for window in outcome.windows)
+
+    assert takes("1", None) == pytest.approx(5.0)
+    assert [takes("1", warm) for _ in range(3)] == pytest.approx([5.0, 3.0, 3.0])
+    assert [takes("0", warm) for _ in range(2)] == pytest.approx([5.0, 3.0])  # read at the import
+
+
+def test_the_page_of_results(surface: Surface, tmp_path: Path) -> None:
+    """It has a table and a picture of each surface, and says whether the goals are met."""
+    found = {
+        "autotune": course(surface, [trace_ours(surface, 1, 6, SamplerName.GP)], 6),
+        "random": course(surface, [trace_by_hand("random", surface, 1, 6)], 6),
+    }
+    results = Results(surface=surface, courses=found, seeds=1)
+    write_page([results], tmp_path)
+    page = (tmp_path / "search-results.md").read_text()
+    assert "## made_up" in page
+    assert as_text(results) in page
+    assert "| autotune |" in page
+    assert "10% of the grid): " in page
+    picture = tmp_path / "pictures" / "search-made_up.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "(pictures/search-made_up.png)" in page

@@ -1,0 +1,128 @@
+"""Whole runs of the tool, and what they recommend measured again, in fresh processes."""
+
+import dataclasses
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from scipy.special import stdtrit
+
+from autotuner.export.exported import read_exported
+from autotuner.knobs.catalogue import KNOBS, default_configuration
+from autotuner.knobs.knob import Configuration
+from autotuner.machine import inspect_machine
+from autotuner.machine_lock import hold_machine
+from autotuner.spec.study_spec import Objective
+from autotuner.spec.workloads import load_workload
+from autotuner.statistics.comparison import compare_rounds
+from autotuner.statistics.throughput import Unit
+from autotuner.study.record import configuration_key
+from autotuner.trial.duel import DuelPlan
+from autotuner.trial.outcome import Status
+from autotuner.trial.probe import probe
+from autotuner.trial.runner import ProcessRunner
+from benchmarks.warm import request_of
+
+TREE = Path(__file__).resolve().parent.parent
+_MEASURE_S = 2.0
+_BLOCK = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run of the tool: what it recommends, and how long it took, in seconds."""
+
+    configuration: Configuration
+    took_s: float
+
+
+def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = TREE) -> Run:
+    """Run ``autotune run`` from a source tree, in a new folder, and print the end of its output."""
+    folder.mkdir()
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "autotuner", "run", "--workload", workload, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    took_s = time.monotonic() - began
+    print("  " + "\n  ".join(done.stdout.splitlines()[-8:]), flush=True)
+    found = next(folder.rglob("best.json"))
+    exported = read_exported(found, inspect_machine())
+    return Run(configuration=exported.configuration, took_s=took_s)
+
+
+def written_out(configuration: Configuration, workload: str, folder: Path) -> Configuration:
+    """Return a configuration with a value for every knob, so that equal ones have equal keys."""
+    runner = ProcessRunner(dict(os.environ))
+    python = Path(sys.executable)
+    build = probe(load_workload(workload), python=python, folder=folder / "probe", runner=runner)
+    default = default_configuration(tuple(KNOBS), machine=inspect_machine(), build=build)
+    return {**default, **configuration}
+
+
+def measure_again(
+    configurations: Sequence[Configuration], workload: str, processes: int, folder: Path
+) -> Mapping[str, list[float]]:
+    """Return log gains over the defaults by configuration key, of so many processes each.
+
+    Each meets a resident process of the defaults, in a random order; all are started, not forked.
+    """
+    request = request_of(workload, Path(sys.executable), _MEASURE_S)
+    plan = DuelPlan(measure_s=_MEASURE_S)
+    wanted = {configuration_key(one): one for one in configurations}
+    found: dict[str, list[float]] = {key: [] for key in wanted}
+    queue = [key for key in wanted for _ in range(processes)]
+    random.Random(0).shuffle(queue)
+    with (
+        ProcessRunner(dict(os.environ)) as runner,
+        hold_machine("measure again", wait=False, say=print),
+    ):
+        while queue:
+            with runner.resident(request, folder / "resident") as resident:
+                for key in queue[:_BLOCK]:
+                    asked = dataclasses.replace(request, configuration=wanted[key])
+                    outcome = runner.duel(resident, asked, folder / "trial", plan)
+                    assert outcome.status is Status.MEASURED, outcome.reason
+                    gain = compare_rounds(
+                        outcome.rounds, outcome.closing, Objective.THROUGHPUT, Unit.STEPS
+                    )
+                    if gain is None:
+                        break  # the resident has come to its end: again, with another
+                    found[key].append(math.log(gain.gain))
+                    queue.remove(key)
+    return found
+
+
+def as_ratio(logs: Sequence[float]) -> str:
+    """Return a mean ratio with its 95 % interval."""
+    half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
+    centre, low, high = (math.exp(mean(logs) + d) for d in (0.0, -half, half))
+    return f"{centre:.3f} ({low:.3f}-{high:.3f})"
+
+
+def as_difference(first: Sequence[float], second: Sequence[float]) -> str:
+    """Return the ratio of two means with its 95 % interval (Welch's)."""
+    a, b = (stdev(one) ** 2 / len(one) for one in (first, second))
+    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(a + b)
+    centre, low, high = (math.exp(mean(first) - mean(second) + d) for d in (0.0, -half, half))
+    return f"{centre:.3f} ({low:.3f}-{high:.3f})"
+
+
+def compared(
+    logs: Mapping[str, list[float]], first: Configuration, second: Configuration
+) -> tuple[str, str, str]:
+    """Return both configurations' ratios over the defaults, and the first's over the second's."""
+    one, other = (configuration_key(side) for side in (first, second))
+    between = "the same" if one == other else as_difference(logs[one], logs[other])
+    return as_ratio(logs[one]), as_ratio(logs[other]), between
