@@ -30,6 +30,8 @@ from autotuner.machine import Machine
 from autotuner.report.progress import PlainProgress
 from autotuner.spec.study_spec import Effort, Pairing, SamplerName, StudySpec
 from autotuner.study.opening import create_study
+from autotuner.study.preparation import run_first_trials
+from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
@@ -200,8 +202,8 @@ def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
         monotonic=runner.monotonic,
     )
     with Tuner(setting) as tuner:
-        tuner.run_first_trials()
-        tuner.search()
+        run_first_trials(tuner)
+        run_search(tuner)
         run_race(tuner)
         run_final(tuner, study)
         decision = decision_of(study, tuner.facts)

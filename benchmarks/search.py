@@ -24,7 +24,9 @@ import optuna
 from autotuner.report.progress import PlainProgress
 from autotuner.spec.study_spec import SamplerName, StudySpec
 from autotuner.study.opening import create_study
+from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, TrialRecord
+from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
@@ -108,8 +110,8 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
             monotonic=runner.monotonic,
         )
         with Tuner(setting) as tuner:
-            tuner.run_first_trials()
-            tuner.search()
+            run_first_trials(tuner)
+            run_search(tuner)
             run_race(tuner)
             run_final(tuner, study)
             decision = decision_of(study, tuner.facts)

@@ -33,6 +33,7 @@ from autotuner.spec.study_spec import SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
 from autotuner.study.listening import Listeners
 from autotuner.study.opening import create_study, load_study
+from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.settings import write_spec
 from autotuner.study.storage import default_url, open_storage
@@ -147,14 +148,14 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
         monotonic=runner.monotonic,
     )
     with Tuner(setting) as tuner:
-        tuner.run_first_trials()
+        run_first_trials(tuner)
         for _ in range(5):
             tuner.run_trial(Role.SEARCH, {"onednn": "0"})
         _fill(study, storage, size)
         for record in tuner.records():  # each trial has a note, as the run would have left it
             _note(pages, record)
         pages.refresh()
-        trials = [_timed(tuner._run_proposed) for _ in range(_TRIALS)]
+        trials = [_timed(tuner.run_proposed) for _ in range(_TRIALS)]
     contents = gather(study)
     assert contents is not None
     refresh_s = _timed(pages.refresh)

@@ -27,6 +27,7 @@ from autotuner.report.doctor import (
 from autotuner.spec.study_spec import Effort, StudySpec
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.opening import create_study
+from autotuner.study.preparation import check_noise, find_bottleneck
 from autotuner.study.storage import passing_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.inspection import inspect_build
@@ -119,8 +120,8 @@ def _examine_script(
         )
         with Tuner(setting) as tuner:
             tuner.run_defaults()
-            tuner.check_noise()
-            return tuner.facts.build, tuner.facts.evidence, tuner.diagnose()
+            check_noise(tuner)
+            return tuner.facts.build, tuner.facts.evidence, find_bottleneck(tuner)
 
 
 def _show(findings: Findings, *, with_script: bool) -> None:

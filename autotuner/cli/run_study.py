@@ -34,8 +34,10 @@ from autotuner.study.identity import claim_folder, identify
 from autotuner.study.importing import Source, check_source, import_trials
 from autotuner.study.listening import Listeners
 from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
+from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import read_study_facts
 from autotuner.study.samplers import check_sampler
+from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, open_storage, shown_url
@@ -229,10 +231,10 @@ def _tune(
     if swept:
         display.say(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
     try:
-        tuner.run_first_trials()
+        run_first_trials(tuner)
         if source is not None:
             display.say(import_trials(study, tuner.facts, source))
-        tuner.search()
+        run_search(tuner)
         run_race(tuner)
         run_final(tuner, study)
     except ScriptFailedError:

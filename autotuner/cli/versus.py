@@ -24,6 +24,7 @@ from autotuner.machine_lock import hold_machine
 from autotuner.report.progress import JsonProgress, Progress
 from autotuner.spec.study_spec import Objective, StudySpec
 from autotuner.study.opening import create_study
+from autotuner.study.preparation import check_noise
 from autotuner.study.storage import passing_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.probe import probe
@@ -105,8 +106,8 @@ def _meet(
             listener=display,
         )
         with Tuner(setting) as tuner:
-            tuner.run_first_trials()
-            tuner.check_noise()
+            tuner.run_defaults()
+            check_noise(tuner)
             finding, problem = run_versus(
                 tuner,
                 sides[0].configuration,

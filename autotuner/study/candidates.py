@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Domain, IntRange, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.study.diagnosis import Bottleneck
+from autotuner.study.record import StudyFacts
 from autotuner.study.space import Space
 
 _MOST, _ALL = "the largest number", "the largest value"
@@ -67,3 +69,16 @@ def _value(name: str, wanted: KnobValue, space: Space) -> KnobValue | None:
         numbers = [option for option in domain.options if option.isdecimal()]
         return max(numbers, key=int, default=None)
     return wanted if wanted in domain else None
+
+
+def own_configuration(facts: StudyFacts) -> Configuration | None:
+    """Return what the script itself sets by code or environment, if that is in the space."""
+    own: dict[str, KnobValue] = {}
+    by_variable = {knob.variable: name for name, knob in KNOBS.items()}
+    for notice in facts.notices:
+        name = by_variable.get(notice.knob or "", notice.knob)
+        if notice.kind == "override" and name in facts.space.domains and notice.value:
+            is_number = isinstance(facts.space.default[name], int) and notice.value.isdecimal()
+            own[name] = int(notice.value) if is_number else notice.value
+    full = {**facts.space.default, **own}
+    return full if own and facts.space.holds(full) else None

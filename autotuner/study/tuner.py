@@ -8,7 +8,6 @@ keeps its unit and the machine's drift is out of it.
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,19 +17,17 @@ from typing import Self
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from autotuner.conditions import find_causes, read_counters
 from autotuner.errors import ScriptFailedError
 from autotuner.knobs.catalogue import KNOBS, default_configuration
-from autotuner.knobs.knob import Build, Configuration, KnobValue
+from autotuner.knobs.knob import Build, Configuration
 from autotuner.knobs.liveness import Evidence, Scope, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
 from autotuner.machine import Machine
-from autotuner.spec.study_spec import Objective, SamplerName, StepSource, StudySpec, Warm
-from autotuner.statistics.comparison import Comparison, Yardstick, corrected
+from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec
+from autotuner.statistics.comparison import Comparison, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
     Throughput,
@@ -42,62 +39,41 @@ from autotuner.statistics.throughput import (
 )
 from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
-from autotuner.study.candidates import first_candidates
-from autotuner.study.diagnosis import Diagnosis, diagnose
+from autotuner.study.budget import SEARCH_ROLES, Budget
 from autotuner.study.identity import identify, is_alive, owner, owner_name
-from autotuner.study.importing import best_imported
 from autotuner.study.listening import Listener
-from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.noise import (
-    Method,
     Noise,
-    inside_spread,
-    spread_of_processes,
-    spread_of_scores,
 )
 from autotuner.study.record import (
     Measurement,
     Role,
     StudyFacts,
     TrialRecord,
-    configuration_key,
     outcome_attributes,
-    read_diagnosis,
     read_noise,
     read_record,
     read_records,
     read_study_facts,
     start_attributes,
-    write_diagnosis,
     write_noise,
     write_study_facts,
 )
-from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.space import Space, make_space, suggest
 from autotuner.study.storage import make_durable
 from autotuner.study.stored import write_attributes, write_values
 from autotuner.study.warm_check import (
     WarmCheck,
-    judge_warm,
-    read_warm_check,
-    start_timeout_s,
     write_warm_check,
 )
 from autotuner.study.watch import Watch, limit_problem, unit_problem
 from autotuner.trial.folder import check_disk
 from autotuner.trial.inspection import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
-from autotuner.trial.request import Feed, Numerics, TrialRequest, arguments_of, script_of
+from autotuner.trial.request import Numerics, TrialRequest, arguments_of, script_of
 from autotuner.trial.runner import Runner
 from autotuner.trial.running import time_allowed
 
-_SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LIKELY_PAIRS = 6
-_PAIR_TRIALS = 2.2
-_MOST_RESERVE = 0.55
-_CONTROL_EVERY = 4
-_LEAST_FOR_WARM = 10
 _SIDES = 2  # of a duel, one after the other until both are warm
 
 
@@ -126,25 +102,30 @@ class Setting:
 
 
 class Tuner:
-    """Runs the trials of one study. Leaving the context ends the resident process."""
+    """Runs the trials of one study. Leaving the context ends the resident process.
+
+    ``study``: Optuna's. ``arena``: where configurations meet. ``budget``: what is left to spend.
+    ``warm``: how trials of the search start. ``listener``: hears how the study gets on.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._study = setting.study
-        self._started = setting.monotonic()
+        self.study = setting.study
+        self.listener = setting.listener
+        self.budget = Budget(setting.spec, self.records, setting.monotonic, setting.spent_s)
         self._facts = read_study_facts(setting.study)
         self._read: list[TrialRecord] = []
         self._settled = 0
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
         self._evidence = Evidence(scope=Scope.NOTHING)
-        self._warm = WarmCheck(used=False, why="")
+        self.warm = WarmCheck(used=False, why="")
         folder = setting.folder / "residents"
-        self._arena = Arena(
+        self.arena = Arena(
             setting.runner, self._request, folder, setting.listener, setting.monotonic
         )
         if self._noise is not None:
-            self._arena.restore(self._noise)
+            self.arena.restore(self._noise)
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +136,7 @@ class Tuner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._arena.dismiss()
+        self.arena.dismiss()
 
     @property
     def facts(self) -> StudyFacts:
@@ -188,11 +169,11 @@ class Tuner:
 
     def remark(self, text: str) -> None:
         """Tell the user something."""
-        self._setting.listener.remark(text)
+        self.listener.remark(text)
 
     def records(self) -> list[TrialRecord]:
         """Return all trials so far."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self.study.get_trials(deepcopy=False)
         # what is finished does not change any more, and there may be thousands: read once
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
             self._read += read_records(trials[self._settled : self._settled + 1])
@@ -203,7 +184,7 @@ class Tuner:
         """Fail trials that a dead process has left running; return how many there were."""
         swept = 0
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
-        for trial in self._study.get_trials(deepcopy=False, states=unfinished):
+        for trial in self.study.get_trials(deepcopy=False, states=unfinished):
             owned_by = trial.user_attrs.get("owner", "")
             if not is_alive(owned_by):
                 self._fail(trial.number, f"its autotune died: {owner_name(owned_by)}")
@@ -212,46 +193,20 @@ class Tuner:
 
     def _fail(self, number: int, reason: str) -> None:
         storage = self._setting.storage
-        study_id = storage.get_study_id_from_name(self._study.study_name)
+        study_id = storage.get_study_id_from_name(self.study.study_name)
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
         storage.set_trial_user_attr(trial_id, "reason", reason)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _record(self, number: int) -> TrialRecord:
-        record = read_record(self._frozen(number))
+        record = read_record(self.frozen(number))
         if record is None:
             raise RuntimeError(f"trial {number} lost its role")
         return record
 
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
-
-    def run_first_trials(self) -> None:
-        """Run TensorFlow's defaults, the noise check, the recipe, and what the script sets itself.
-
-        Only what is missing. A small number of trials leaves the later ones out.
-
-        Raises:
-            ScriptFailedError: if the script does not run with TensorFlow's defaults.
-        """
-        self.run_defaults()
-        if self._trials_left() > 0:
-            self.check_noise()
-            self.check_warm()
-            if self._plan.diagnoses:
-                self.diagnose()
-        space = self.facts.space
-        tried = {configuration_key(space.default)}
-        first = [(Role.RECIPE, space.recipe)]
-        if own := own_configuration(self.facts):
-            first.append((Role.SCRIPT, own))
-        done = {record.role for record in self.records() if record.state in _ENDED}
-        for role, configuration in first:
-            key = configuration_key(configuration)
-            wanted = key not in tried and role not in done
-            if wanted and self._trials_left() > 0 and self._has_time():
-                self.run_trial(role, configuration)
-            tried.add(key)
+    def frozen(self, number: int) -> FrozenTrial:
+        """Return a trial as Optuna has it."""
+        return self.study.get_trials(deepcopy=False)[number]
 
     def run_defaults(self) -> None:
         """Run the inspection and TensorFlow's defaults, if that is missing.
@@ -264,61 +219,7 @@ class Tuner:
             self._run_default()
         elif not any(r.role is Role.DEFAULT and r.gain is not None for r in self.records()):
             self._run_default()  # killed between the default's run and its telling
-        self._setting.listener.facts_known(self.facts)
-
-    def check_noise(self) -> None:
-        """Run the defaults in further processes, once: how much do they differ, and why?"""
-        if self._noise is None:
-            self._noise = self._measure_noise()
-            write_noise(self._study, self._noise)
-        self._setting.listener.noise_known(self._noise)
-
-    def _measure_noise(self) -> Noise:
-        default = _latest_control(self.records())
-        attributes = self._frozen(default.number).user_attrs
-        self._arena.choose_method(
-            self.spec.pairing,
-            self.facts,
-            step_s=attributes.get("step_ms_p50", 0.0) / 1000,
-            peak_bytes=attributes.get("peak_rss_mib", 0.0) * 2**20,
-            memory_bytes=self._setting.machine.memory_bytes,
-        )
-        before = read_counters()
-        controls = []
-        for _ in range(self._plan.processes - 1):
-            record = self.run_trial(Role.CONTROL, {})
-            if record.gain is None and self._arena.method is Method.DUEL:
-                self._arena.give_up_duels(
-                    f"the defaults failed when they were stopped and continued: {record.reason}"
-                )
-                record = self.run_trial(Role.CONTROL, {})
-            controls.append(record)
-        counted = [r for r in controls if r.gain is not None]
-        gains = [record.gain for record in counted if record.gain is not None]
-        comparisons = [
-            Comparison(gain=1.0, low=r.gain_low, high=r.gain_high, rounds=0, reference=1.0)
-            for r in counted
-        ]
-        scores = [r.score for r in (default, *counted) if r.score is not None]
-        others = [r.others_cores for r in counted if r.others_cores is not None]
-        causes = find_causes(
-            self._setting.machine,
-            before,
-            read_counters(),
-            others_cores=max(others) if others else None,
-        )
-        in_duels = self._arena.method is Method.DUEL
-        return Noise(
-            method=self._arena.method,
-            why=self._arena.why,
-            processes=1 + len(counted) + in_duels,
-            between=spread_of_processes(gains, inside_spread(comparisons)),
-            raw=spread_of_scores(scores),
-            inside=inside_spread(comparisons),
-            slice_s=self._arena.slice_s,
-            others_cores=sorted(others)[len(others) // 2] if others else 0.0,
-            causes=tuple(causes),
-        )
+        self.listener.facts_known(self.facts)
 
     def _inspect(self) -> None:
         """Run the script for a moment to see which knobs can act on it."""
@@ -338,164 +239,41 @@ class Tuner:
                 f"which knobs can act is not known, as a short run failed: {outcome.reason}"
             )
 
-    def check_warm(self) -> None:
-        """See, once, whether trials of the search can be forked by a warm parent."""
-        found = read_warm_check(self._study.user_attrs)
-        if found is None:
-            found = self._try_warm()
-            write_warm_check(self._study, found)
-            if found.why:
-                self.remark(f"warm start {'on' if found.used else 'off'}: {found.why}")
-        self._warm = found
+    @property
+    def knows_noise(self) -> bool:
+        """Whether the noise check has been made."""
+        return self._noise is not None
 
-    def _try_warm(self) -> WarmCheck:
-        spec = self.spec
-        default = _latest_control(self.records())
-        attributes = self._frozen(default.number).user_attrs
-        modules = self.facts.imported
-        if spec.warm is Warm.OFF or not modules:
-            return WarmCheck(used=False, why="")
-        timeout_s = start_timeout_s(
-            attributes.get("first_step_s", 0.0), spec.timing.start_timeout_s
-        )
-        usable = WarmCheck(used=True, why="", modules=modules, start_timeout_s=timeout_s)
-        if spec.warm is Warm.ON:
-            return dataclasses.replace(usable, why="it was asked for")
-        expected = self._trials_left() if spec.budget_s is None else self._plan.trials
-        if expected < _LEAST_FOR_WARM:
-            return WarmCheck(used=False, why="")  # the check would cost more than it saves
-        started = [r for r in self.records() if r.role is Role.CONTROL and r.gain is not None]
-        self._warm = usable
-        forked = [
-            record
-            for _ in range(max(1, len(started)))
-            if (record := self.run_trial(Role.CONTROL, {})).gain is not None and record.forked
-        ]
-        threads = [self._frozen(r.number).user_attrs.get("threads", {}) for r in (default, *forked)]
-        logs = [[math.log(r.gain) for r in rs if r.gain] for rs in (started, forked)]
-        return judge_warm(logs[0], logs[1], self.noise.between, threads, usable)
+    def keep_noise(self, noise: Noise) -> None:
+        """Keep what the noise check has found."""
+        self._noise = noise
+        write_noise(self.study, noise)
 
-    def diagnose(self) -> Diagnosis:
-        """Find out, once, what holds a step of the defaults up."""
-        found = read_diagnosis(self._study)
-        if found is None:
-            evidence = self.facts.evidence
-            fed = bool(evidence.at("iterate", "iterate by keras"))
-            cached = self._fed_with(Feed.CACHED) if fed else None
-            single = None if cached is None else self._fed_with(Feed.SINGLE)
-            found = diagnose(cached, single, evidence)
-            write_diagnosis(self._study, found)
-        self._setting.listener.diagnosis_known(found)
-        return found
-
-    def _fed_with(self, feed: Feed) -> Comparison | None:
-        """Return how fast the defaults' steps are with other elements; None if that fails."""
-        steps = Yardstick(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
-        folder = self._setting.folder / "diagnosis" / feed.value
-        watch = Watch(yardstick=steps, incumbent=None, between=self.noise.between)
-        comparison = None
-        if self._arena.method is Method.DUEL:
-            outcome, comparison = self._arena.against_defaults(
-                {}, folder, self._plan.measure_s, watch, _latest_control(self.records()), feed
-            )
-            self._keep_method()
-        if comparison is None or self._arena.method is not Method.DUEL:
-            # in steps: what the study knows of the defaults is in its own unit, and may be no rate
-            outcome, real = (
-                self._arena.alone({}, folder / f"alone-{one}", self._plan.measure_s, watch, one)
-                for one in (feed, Feed.REAL)
-            )
-            comparison = steps.compare_scores(steps.score(outcome), steps.score(real))
-        done = any(notice.kind == f"fed_{feed.value}" for notice in outcome.notices)
-        return comparison if done and outcome.status is Status.MEASURED else None
+    def keep_warm_check(self, check: WarmCheck) -> None:
+        """Keep how trials of the search start."""
+        self.warm = check
+        write_warm_check(self.study, check)
 
     def _keep_warm(self) -> None:
         """Note down and say if no more processes are forked from here on."""
         why = self._setting.runner.why_cold
-        if self._warm.used and why:
-            self._warm = dataclasses.replace(self._warm, used=False, why=why)
-            write_warm_check(self._study, self._warm)
+        if self.warm.used and why:
+            self.keep_warm_check(dataclasses.replace(self.warm, used=False, why=why))
             self.remark(f"warm start off from here on: {why}")
 
-    def _keep_method(self) -> None:
+    def keep_method(self) -> None:
         """Let a study that is gone on with know that duels have been given up."""
-        if self._noise is not None and self._noise.method is not self._arena.method:
-            self._noise = dataclasses.replace(
-                self._noise, method=self._arena.method, why=self._arena.why
-            )
-            write_noise(self._study, self._noise)
+        if self._noise is not None and self._noise.method is not self.arena.method:
+            arena = self.arena
+            self.keep_noise(dataclasses.replace(self._noise, method=arena.method, why=arena.why))
 
-    def search(self) -> None:
-        """Run the sampler's trials until the number of trials or the time is used up.
-
-        A space with no more points than trials is walked through instead: a sampler would repeat
-        some and miss others.
-        """
-        sampler = self._study.sampler = make_sampler(
-            self._setting.spec.sampler,
-            self.facts.space,
-            self.records,
-            between=self.between,
-            seed=self.facts.seed,
-        )
-        limit = self._setting.spec.trials or self._plan.trials
-        enumerates = (
-            self._setting.spec.sampler is SamplerName.GRID or self.facts.space.size <= limit
-        )
-        grid = walk_grid(self.facts.space, seed=self.facts.seed)
-        for configuration in [] if enumerates else self._first_candidates():
-            if self._trials_left() > 0 and self._has_time():
-                self._run_control_if_due()
-                self.run_trial(Role.SEARCH, configuration)
-        while self._trials_left() > 0 and self._has_time():
-            self._run_control_if_due()
-            if enumerates:
-                point = self._next_untried(grid)
-                if point is None:
-                    break
-                self.run_trial(Role.SEARCH, point)
-            elif self.spec.trials is None and not _has_hope(sampler):
-                self.remark("the search ends here: further trials can hardly be expected to gain")
-                break
-            else:
-                self._run_proposed()
-
-    def _run_control_if_due(self) -> None:
-        """Without duels, run the defaults now and then: the next trials are held against them."""
-        if self._arena.method is Method.DUEL:
-            return
-        ended = [r for r in self.records() if r.state in _ENDED]
-        at = max((i for i, r in enumerate(ended) if r.role in (Role.DEFAULT, Role.CONTROL)))
-        if len(ended) - 1 - at >= _CONTROL_EVERY:
-            self.run_trial(Role.CONTROL, {})
-
-    def _run_proposed(self) -> None:
-        trial = self._study.ask()
+    def run_proposed(self) -> None:
+        """Run one trial of what the sampler proposes."""
+        trial = self.study.ask()
         with self._failing_if_interrupted(trial):
             space = self.facts.space
             configuration = effective(suggest(trial, space), space.default)
             self._run(trial, Role.SEARCH, configuration)
-
-    def _tried(self) -> set[str]:
-        default = self.facts.space.default
-        return {
-            record.key(default)
-            for record in self.records()
-            if record.state in _ENDED and record.role is not Role.IMPORTED
-        }
-
-    def _first_candidates(self) -> list[Configuration]:
-        """Return what another study or the diagnosis suggests and has not been tried."""
-        diagnosis, tried = read_diagnosis(self._study), self._tried()
-        found = best_imported(self.records(), self.facts.space.default)
-        if diagnosis is not None:
-            found += first_candidates(diagnosis.bottleneck, self.facts.space)
-        return [one for one in found if configuration_key(one) not in tried]
-
-    def _next_untried(self, grid: Iterator[Configuration]) -> Configuration | None:
-        default, tried = self.facts.space.default, self._tried()
-        points = (effective(point, default) for point in grid)
-        return next((point for point in points if configuration_key(point) not in tried), None)
 
     def run_trial(self, role: Role, configuration: Configuration) -> TrialRecord:
         """Run one trial with a given configuration; the empty one is TensorFlow's defaults."""
@@ -508,8 +286,8 @@ class Tuner:
         full = {**self.facts.space.default, **configuration}
         learn = self.facts.space.holds(full)
         if learn:
-            self._study.enqueue_trial(full)
-        trial = self._study.ask()
+            self.study.enqueue_trial(full)
+        trial = self.study.ask()
         if learn:
             with self._failing_if_interrupted(trial):
                 suggest(trial, self.facts.space)
@@ -539,10 +317,10 @@ class Tuner:
                 self._start(trial, Role.FINAL, side, pair)
                 trials.append(trial)
             folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
-            first, second, comparison = self._arena.meet(
+            first, second, comparison = self.arena.meet(
                 order, folders, self._plan.final_measure_s, self.facts.yardstick
             )
-            self._keep_method()
+            self.keep_method()
             if comparison is not None and starts_first:
                 comparison = _flipped(comparison)
             sides = (first, second)
@@ -579,55 +357,6 @@ class Tuner:
         )
         return self._setting.runner.run(request, folder)
 
-    def _trials_left(self) -> int:
-        used = sum(r.role in _SEARCH_ROLES and r.state in _ENDED for r in self.records())
-        limit = self.spec.trials
-        if limit is None:
-            limit = self._plan.trials if self.spec.budget_s is None else used + 1
-        return limit - used
-
-    def elapsed_s(self) -> float:
-        """Return how much of the budget is used, in seconds."""
-        return self._setting.spent_s + self._setting.monotonic() - self._started
-
-    def _has_time(self) -> bool:
-        """Tell whether one more trial fits, with race and final after it."""
-        budget_s = self.spec.budget_s
-        if budget_s is None:
-            return True
-        race = self._plan.shortlist * self._plan.race_rounds
-        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._started_trial_s()
-        reserve_s = min(reserve_s, _MOST_RESERVE * budget_s)
-        return self.elapsed_s() + self._next_trial_s() + reserve_s <= budget_s
-
-    def has_time_for_pairs(self, count: int = 1) -> bool:
-        """Tell whether so many more final pairs fit into the budget."""
-        budget_s = self.spec.budget_s
-        pairs_s = count * _PAIR_TRIALS * self._started_trial_s()
-        return budget_s is None or self.elapsed_s() + pairs_s <= budget_s
-
-    def _started_trial_s(self) -> float:
-        """Return how long a trial lasts whose process is started: those of race and final are."""
-        records = [r for r in self.records() if r.role is not Role.FINAL and not r.forked]
-        return _mean_length_s(records)
-
-    def _next_trial_s(self) -> float:
-        """Return how long one more trial of the search lasts."""
-        forked = [r for r in self.records() if r.forked] if self._warm.used else []
-        return _mean_length_s(forked) or self._started_trial_s()
-
-    def part_done(self) -> float:
-        """Return which part of everything is done, by trials or time, the further one."""
-        parts = [0.0]
-        if self.spec.budget_s is not None:
-            parts.append(self.elapsed_s() / self.spec.budget_s)
-        if self.spec.budget_s is None or self.spec.trials is not None:
-            plan = self._plan
-            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * _LIKELY_PAIRS
-            ended = sum(record.state in _ENDED for record in self.records())
-            parts.append(ended / ((self.spec.trials or plan.trials) + others))
-        return min(1.0, max(parts))
-
     @contextmanager
     def _failing_if_interrupted(self, trial: optuna.Trial) -> Iterator[None]:
         try:
@@ -635,7 +364,7 @@ class Tuner:
         except StorageInternalError:
             raise  # what can't be written now is swept by the next run
         except BaseException as error:
-            if not self._frozen(trial.number).state.is_finished():
+            if not self.frozen(trial.number).state.is_finished():
                 self._fail(trial.number, f"interrupted ({type(error).__name__})")
             raise
 
@@ -665,7 +394,7 @@ class Tuner:
             role=role, configuration=configuration, owner=owned_by, pair=pair
         )
         write_attributes(self._setting.storage, trial, attributes)
-        self._setting.listener.trial_started(trial.number, role, configuration)
+        self.listener.trial_started(trial.number, role, configuration)
 
     def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
         self._start(trial, role, configuration)
@@ -676,16 +405,16 @@ class Tuner:
             incumbent=_incumbent(records) if role is Role.SEARCH else None,
             between=self.between,
         )
-        outcome, comparison = self._arena.against_defaults(
+        outcome, comparison = self.arena.against_defaults(
             configuration,
             self._trial_folder(trial),
             self._plan.measure_s,
             watch,
-            _latest_control(records),
+            latest_control(records),
             # who wins is settled by processes that were started
-            warm_start=None if role is Role.RACE else self._warm.warm_start,
+            warm_start=None if role is Role.RACE else self.warm.warm_start,
         )
-        self._keep_method()
+        self.keep_method()
         self._keep_warm()
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
@@ -720,23 +449,23 @@ class Tuner:
         self._keep_files(trial, outcome)
         gain = measurement.gain
         if outcome.status is Status.MEASURED and gain is not None:
-            self._study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
+            self.study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
         elif self.spec.sampler is SamplerName.OPTUNA_GP and (penalty := self._penalty()):
-            self._study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
+            self.study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED)
         make_durable(self._setting.storage)
         record = self._record(trial.number)
-        self._setting.listener.trial_ended(record)
-        self._setting.listener.progress(self.part_done())
+        self.listener.trial_ended(record)
+        self.listener.progress(self.budget.part_done())
         return record
 
     def _write_outcome(
         self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement
     ) -> None:
         """Keep how a trial ended, before Optuna is told its value."""
-        reference_s = self._arena.take_starting_s()
+        reference_s = self.arena.take_starting_s()
         attributes = outcome_attributes(outcome, measurement, reference_s)
         write_attributes(self._setting.storage, trial, attributes)
         if measurement.throughput is not None:
@@ -763,8 +492,8 @@ class Tuner:
         everything = default_configuration(
             tuple(KNOBS), machine=setting.machine, build=setting.build
         )
-        self._study.enqueue_trial(dict(everything))
-        trial = self._study.ask()
+        self.study.enqueue_trial(dict(everything))
+        trial = self.study.ask()
         with self._failing_if_interrupted(trial):
             self._start(trial, Role.DEFAULT, {})
             # twice as long as others: its course tells what kind of script it is
@@ -781,13 +510,13 @@ class Tuner:
                 check_disk(outcome.folder)
                 self._write_outcome(trial, outcome, Measurement())
                 self._keep_files(trial, outcome)
-                self._study.tell(trial, state=TrialState.FAIL)
+                self.study.tell(trial, state=TrialState.FAIL)
                 setting.listener.trial_ended(self._record(trial.number))
                 raise _script_failed(outcome)
             self._facts = self._facts_from(outcome, throughput, score)
             if self._facts.space.holds(self._facts.space.default):
                 suggest(trial, self._facts.space)
-            write_study_facts(self._study, self._facts)
+            write_study_facts(self.study, self._facts)
             itself = Comparison(gain=1.0, low=None, high=None, rounds=0, reference=score)
             measurement = Measurement(throughput=throughput, score=score, comparison=itself)
             self._tell(trial, outcome, measurement)
@@ -824,21 +553,13 @@ class Tuner:
         )
 
 
-def _mean_length_s(records: Sequence[TrialRecord]) -> float:
-    lengths = [record.elapsed_s for record in records if record.elapsed_s]
-    return sum(lengths) / len(lengths) if lengths else 0.0
-
-
-def _has_hope(sampler: BaseSampler) -> bool:
-    return not isinstance(sampler, ModelSampler) or sampler.has_hope
-
-
 def _incumbent(records: Sequence[TrialRecord]) -> float | None:
-    gains = [r.gain for r in records if r.gain is not None and r.role in _SEARCH_ROLES]
+    gains = [r.gain for r in records if r.gain is not None and r.role in SEARCH_ROLES]
     return max(gains, default=None)
 
 
-def _latest_control(records: Sequence[TrialRecord]) -> TrialRecord:
+def latest_control(records: Sequence[TrialRecord]) -> TrialRecord:
+    """Return the latest trial of the defaults."""
     roles = (Role.DEFAULT, Role.CONTROL)
     return next(r for r in reversed(records) if r.role in roles and r.score is not None)
 
@@ -877,16 +598,3 @@ def _script_failed(outcome: Outcome) -> ScriptFailedError:
         log=outcome.log,
         hint=hint,
     )
-
-
-def own_configuration(facts: StudyFacts) -> Configuration | None:
-    """Return what the script itself sets by code or environment, if that is in the space."""
-    own: dict[str, KnobValue] = {}
-    by_variable = {knob.variable: name for name, knob in KNOBS.items()}
-    for notice in facts.notices:
-        name = by_variable.get(notice.knob or "", notice.knob)
-        if notice.kind == "override" and name in facts.space.domains and notice.value:
-            is_number = isinstance(facts.space.default[name], int) and notice.value.isdecimal()
-            own[name] = int(notice.value) if is_number else notice.value
-    full = {**facts.space.default, **own}
-    return full if own and facts.space.holds(full) else None

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import optuna
 
+from autotuner.study.candidates import own_configuration
 from autotuner.study.model_sampler import estimates
 from autotuner.study.record import StudyFacts, TrialRecord, noise_from, read_records
 from autotuner.study.settings import spec_from
-from autotuner.study.tuner import Tuner, own_configuration
+from autotuner.study.tuner import Tuner
 from autotuner.verdict.decision import Decision, decide, up_to_search
 from autotuner.verdict.numerics import Numerics, check_numerics
 from autotuner.verdict.sequential import FIRST_LOOK, rule_of
@@ -81,4 +82,4 @@ def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
     decided = decision.finding is not None and decision.finding.decided
     # they count in twos, one of each order: a pair that stays alone would tell nothing
     to_count = 1 if decision.starts_first else 2
-    return not decided and counted < most and tuner.has_time_for_pairs(to_count)
+    return not decided and counted < most and tuner.budget.has_time_for_pairs(to_count)

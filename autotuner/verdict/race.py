@@ -92,7 +92,7 @@ def run_race(tuner: Tuner) -> None:
             done = len(race_gains(tuner.records(), space.default).get(key, ()))
             if done > number:
                 continue
-            if not tuner.has_time_for_pairs():
+            if not tuner.budget.has_time_for_pairs():
                 return
             if tuner.run_trial(Role.RACE, running[key]).gain is None:
                 del running[key]  # it failed this time: not to be recommended

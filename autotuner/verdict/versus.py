@@ -46,7 +46,7 @@ def run_versus(
         heard(finding)
         if finding.pairs >= rule.most_pairs or _is_decided(finding, threshold):
             return finding, ""
-        if not tuner.has_time_for_pairs():
+        if not tuner.budget.has_time_for_pairs():
             return finding, ""
     return find(pairs, rule), "other processes used the CPU all the time"
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
+from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.served import Served
@@ -164,7 +165,7 @@ def test_while_a_run_is_writing(bench: Bench, browser: Browser, tmp_path: Path) 
     writing = Bench(tmp_path)
     writing.on_disk = writing.with_pages = True
     tuner = writing.tuner(SimulatedRunner(crash_with_many), trials=8)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     server = Served(tmp_path)
     context = browser.new_context()
     try:

@@ -101,10 +101,10 @@ def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
     """Their facts in two columns; an asterisk where they differ."""
     tuner = bench.tuner(SimulatedRunner(threads_matter))
     copy = optuna.create_study(storage=bench.storage, study_name="t", direction="maximize")
-    for key, value in tuner._study.user_attrs.items():
+    for key, value in tuner.study.user_attrs.items():
         copy.set_user_attr(key, value)
     copy.set_user_attr("base", 50.0)
-    copy.add_trials(tuner._study.get_trials())
+    copy.add_trials(tuner.study.get_trials())
     said = run("compare-studies", "s", "t")
     assert re.search(r"^ +verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
     assert re.search(r"^\* +defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)

@@ -32,7 +32,9 @@ from autotuner.study.importing import check_source, import_trials
 from autotuner.study.listening import Listener, Listeners
 from autotuner.study.noise import Method, Noise
 from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
+from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
+from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, open_storage
@@ -173,15 +175,15 @@ def flat(configuration: Configuration) -> float:
 def run_all(tuner: Tuner) -> None:
     """Run a study to its end."""
     tuner.sweep()
-    tuner.run_first_trials()
-    tuner.search()
+    run_first_trials(tuner)
+    run_search(tuner)
     run_race(tuner)
-    run_final(tuner, tuner._study)
+    run_final(tuner, tuner.study)
 
 
 def decision(tuner: Tuner) -> Decision:
     """Return the decision on a study that has been run."""
-    found = decision_of(tuner._study, tuner.facts)
+    found = decision_of(tuner.study, tuner.facts)
     assert found is not None
     return found
 
@@ -253,8 +255,8 @@ def test_drift_is_out_of_the_gains(bench: Bench) -> None:
     """The machine gets slower by a factor of two: trials are held against what ran beside them."""
     runner = SimulatedRunner(flat, process=0.005, noise=0.01, drift=lambda now: 2 ** (-now / 400))
     tuner = bench.tuner(runner, trials=20)
-    tuner.run_first_trials()
-    tuner.search()
+    run_first_trials(tuner)
+    run_search(tuner)
     records = of_role(tuner, Role.SEARCH)
     assert all(r.gain == pytest.approx(1.0, abs=0.05) for r in records)
     raw = [r.throughput.value for r in records if r.throughput is not None]
@@ -288,7 +290,7 @@ def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
 def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str) -> None:
     """The fall-back is said, with its reason."""
     tuner = bench.tuner(SimulatedRunner(flat, **fields), trials=3)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     assert tuner.noise.method is Method.SEQUENTIAL
     assert why in tuner.noise.why + "".join(bench.listener.remarks)
     assert all(r.gain is not None for r in tuner.records())
@@ -341,8 +343,8 @@ def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
     hog = {"from": 1e9}
     runner = SimulatedRunner(threads_matter, others=lambda now: 1.5 if now > hog["from"] else 0.0)
     tuner = bench.tuner(runner, trials=12)
-    tuner.run_first_trials()
-    tuner.search()
+    run_first_trials(tuner)
+    run_search(tuner)
     run_race(tuner)
     hog["from"] = runner.now + 25  # in the first pairs, then it goes
     runner._others = lambda now: 1.5 if hog["from"] < now < hog["from"] + 60 else 0.0
@@ -491,7 +493,7 @@ def test_killed_while_the_default_was_told(bench: Bench) -> None:
     bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
     tuner = bench.tuner(runner, trials=3)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     storage = open_storage(default_url(bench.folder / ".autotune"), create=False)
     study_id = storage.get_study_id_from_name("s")
     other = create_study(storage, "copy", Objective.THROUGHPUT)
@@ -567,14 +569,14 @@ def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
 def test_data_knobs_only_for_scripts_with_a_pipeline(bench: Bench) -> None:
     """A script without a dataset of its own is not searched for map parallelism."""
     tuner = bench.tuner(SimulatedRunner(flat, inspection=NO_PIPELINE), trials=2)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     assert list(tuner.facts.space.domains) == ["intra_op", "inter_op", "onednn"]
 
 
 def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
     """What the inspection has seen decides, and is kept in the study."""
     tuner = bench.tuner(SimulatedRunner(flat, inspection=PIPELINE), trials=2)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     assert "map_parallelism" in tuner.facts.space.domains
     assert "interleave_parallelism" not in tuner.facts.space.domains
     again = bench.tuner(SimulatedRunner(flat), trials=2)
@@ -598,7 +600,7 @@ def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:
 def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
     """Another script under the same name would mix what can't be compared: it gets another name."""
     tuner = bench.tuner(SimulatedRunner(flat), trials=1)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     identity = tuner.facts.identity
     storage = bench.storage
     assert matching_name(storage, "s", identity, ()) == ("s", [])
@@ -623,13 +625,13 @@ def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
     runner = SimulatedRunner(threads_matter)
     optuna.delete_study(study_name="s", storage=bench.storage)
     tuner = bench.tuner(runner, trials=8, pairs=0)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     said = import_trials(bench.study, tuner.facts, source)
     count = sum(r.role in (Role.RECIPE, Role.SEARCH) and r.gain is not None for r in source.records)
     assert said.startswith(f"taken over from s: {count} trials")
     assert import_trials(bench.study, tuner.facts, source).startswith("taken over from s: 0 trials")
     before = len(runner.requests)
-    tuner.search()
+    run_search(tuner)
     best = max((r for r in source.records if r.role is Role.SEARCH), key=lambda r: r.gain or 0)
     assert runner.requests[before].configuration == best.configuration
     assert len(of_role(tuner, Role.IMPORTED)) == count
@@ -643,7 +645,7 @@ def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
 def test_trials_of_another_objective_are_not_taken_over(bench: Bench) -> None:
     """A latency says nothing about a throughput."""
     tuner = bench.tuner(SimulatedRunner(flat), trials=1)
-    tuner.run_first_trials()
+    run_first_trials(tuner)
     with pytest.raises(UserError, match="measured by throughput, this study by latency-p50"):
         check_source(bench.study, Objective.LATENCY_P50)
 
@@ -672,8 +674,8 @@ def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
         tuner = bench.tuner(SimulatedRunner(flat, trial_s=10), budget_s=600.0, pairs=0)
         tuner._setting = dataclasses.replace(tuner._setting, spent_s=spent_s)
         before = len(tuner.records())
-        tuner.run_first_trials()
-        tuner.search()
+        run_first_trials(tuner)
+        run_search(tuner)
         tried.append(len(tuner.records()) - before)
     assert tried[1] < tried[0] / 2
 
@@ -699,7 +701,7 @@ def test_names(bench: Bench) -> None:
     assert reusable_name(storage, "s") == "s"
     write_spec(create_study(storage, "s", Objective.THROUGHPUT), StudySpec(model=bench.script))
     assert reusable_name(storage, "s") == "s"
-    bench.tuner(SimulatedRunner(flat), trials=1).run_first_trials()
+    run_first_trials(bench.tuner(SimulatedRunner(flat), trials=1))
     assert reusable_name(storage, "s") == "s-2"
 
 

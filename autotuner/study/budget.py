@@ -1,0 +1,92 @@
+"""What a study may spend, trials or time, and what is left of it."""
+
+from collections.abc import Callable, Sequence
+
+from optuna.trial import TrialState
+
+from autotuner.spec.study_spec import StudySpec
+from autotuner.study.record import Role, TrialRecord
+
+SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+_LIKELY_PAIRS = 6
+_PAIR_TRIALS = 2.2
+_MOST_RESERVE = 0.55
+
+
+class Budget:
+    """Of one study.
+
+    Args:
+        spec: what may be spent.
+        records: returns the study's trials so far.
+        monotonic: returns the time now, in seconds.
+        spent_s: what earlier sittings of the same run, which were cut off, have used.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        records: Callable[[], Sequence[TrialRecord]],
+        monotonic: Callable[[], float],
+        spent_s: float,
+    ) -> None:
+        self._spec = spec
+        self._records = records
+        self._monotonic = monotonic
+        self._spent_s = spent_s
+        self._started = monotonic()
+
+    def trials_left(self) -> int:
+        """Return how many more trials of the search are wanted; 1 as long as only time counts."""
+        used = sum(r.role in SEARCH_ROLES and r.state in ENDED for r in self._records())
+        limit = self._spec.trials
+        if limit is None:
+            limit = self._spec.plan.trials if self._spec.budget_s is None else used + 1
+        return limit - used
+
+    def elapsed_s(self) -> float:
+        """Return how much time is used, in seconds."""
+        return self._spent_s + self._monotonic() - self._started
+
+    def has_time(self) -> bool:
+        """Tell whether one more trial fits, with race and final after it."""
+        budget_s, plan = self._spec.budget_s, self._spec.plan
+        if budget_s is None:
+            return True
+        race = plan.shortlist * plan.race_rounds
+        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._started_trial_s()
+        reserve_s = min(reserve_s, _MOST_RESERVE * budget_s)
+        return self.elapsed_s() + self._next_trial_s() + reserve_s <= budget_s
+
+    def has_time_for_pairs(self, count: int = 1) -> bool:
+        """Tell whether so many more final pairs fit."""
+        budget_s = self._spec.budget_s
+        pairs_s = count * _PAIR_TRIALS * self._started_trial_s()
+        return budget_s is None or self.elapsed_s() + pairs_s <= budget_s
+
+    def part_done(self) -> float:
+        """Return which part of everything is done, by trials or time, the further one."""
+        parts, plan = [0.0], self._spec.plan
+        if self._spec.budget_s is not None:
+            parts.append(self.elapsed_s() / self._spec.budget_s)
+        if self._spec.budget_s is None or self._spec.trials is not None:
+            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * _LIKELY_PAIRS
+            ended = sum(record.state in ENDED for record in self._records())
+            parts.append(ended / ((self._spec.trials or plan.trials) + others))
+        return min(1.0, max(parts))
+
+    def _started_trial_s(self) -> float:
+        """Return how long a trial lasts whose process is started: those of race and final are."""
+        records = [r for r in self._records() if r.role is not Role.FINAL and not r.forked]
+        return _mean_length_s(records)
+
+    def _next_trial_s(self) -> float:
+        """Return how long one more trial of the search lasts: like the latest, forked or not."""
+        known = [r for r in self._records() if r.role is not Role.FINAL and r.elapsed_s]
+        return _mean_length_s([r for r in known if r.forked is known[-1].forked])
+
+
+def _mean_length_s(records: Sequence[TrialRecord]) -> float:
+    lengths = [record.elapsed_s for record in records if record.elapsed_s]
+    return sum(lengths) / len(lengths) if lengths else 0.0
