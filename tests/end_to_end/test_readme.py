@@ -57,7 +57,6 @@ model.export("saved_model_dir", verbose=False)
 """
 
 
-@pytest.mark.long
 def sections() -> tuple[list[str], list[str]]:
     """Return the commands of the first study, and those that say what else could be tuned."""
     everything = commands()
@@ -101,6 +100,7 @@ def test_the_first_study(tmp_path: Path) -> None:
     assert len(lines) >= 15
 
 
+@pytest.mark.long
 def test_more_ways_to_say_what_to_tune(tmp_path: Path) -> None:
     """Workload, saved models, study file on real TensorFlow; the rest on a stub and on sleeps."""
     _, lines = sections()
