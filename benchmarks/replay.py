@@ -13,7 +13,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.knobs.selection import effective
 from autotuner.machine import Machine, machine_from
 from autotuner.spec.study_spec import Objective
-from autotuner.statistics.comparison import compare_rounds
+from autotuner.statistics.comparison import compare_rounds, running_medians
 from autotuner.statistics.throughput import Unit
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.record import configuration_key
@@ -38,6 +38,7 @@ from benchmarks.surface import FOLDER, Duel, Provenance, read_duels, read_proven
 _DEFAULT_SPEED = 100.0
 _OUTLIER = 4.0
 _LEAST_FORKED_S = 0.3
+_LEAST_RATE = 1e-9
 _BY_KERAS = {"sites": [{"op": "iterate by keras", "where": "recorded"}], "loops": []}
 
 
@@ -49,6 +50,15 @@ def log_gain(duel: Duel) -> float | None:
     ]
     found = compare_rounds(rounds, None, Objective.THROUGHPUT, Unit.STEPS)
     return None if found is None else math.log(found.gain)
+
+
+def log_ratios(duel: Duel) -> list[float]:
+    """Return the logarithms of what each turn was, over the reference's turns around it."""
+    references = running_medians([math.log(max(rate, _LEAST_RATE)) for rate in duel.reference])
+    return [
+        math.log(max(rate, _LEAST_RATE)) - fmean(references[k : k + 2])
+        for k, rate in enumerate(duel.candidate)
+    ]
 
 
 def _as_turn(rate: float) -> Turn:
@@ -129,7 +139,7 @@ class Surface:
 
     def regret(self, configuration: Configuration) -> float:
         """Return what part of the best configuration's speed is missed: 0.02 is 2 %."""
-        return -math.expm1(self.truth[self.key(configuration)] - self.truth[self.best])
+        return 0.0 - math.expm1(self.truth[self.key(configuration)] - self.truth[self.best])
 
 
 def _domain(values: Sequence[Any]) -> Domain:
@@ -324,6 +334,9 @@ class ReplayRunner(SimulatedRunner):
         while True:
             yield generator.choice(self._surface.deviations)
 
+    def _resident_factor(self) -> float:
+        return math.exp(self._draw.gauss(0.0, self._surface.spread.resident))
+
     def _drift_at(self, now: float) -> float:
         times, levels = self._surface.drift
         return math.exp(float(np.interp((now + self._offset) % times[-1], times, levels)))
@@ -350,14 +363,29 @@ class ReplayRunner(SimulatedRunner):
         return known
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
-        """Return how both sides' turns deviate: as in a recorded duel, from some turn on."""
-        duel = self._draw.choice(self._by_key[self._surface.key(request.configuration)])
-        start = self._draw.randrange(len(duel.candidate))
-        return _around(duel.reference, start), _around(duel.candidate, start)
+        """Return how both sides' turns deviate: as those of a recorded duel.
 
+        What counts is how a candidate's turn deviates from those of the reference around it, so all
+        of it is put on the candidate's side; around the duel's own result, which would otherwise be
+        taken for the configuration's, and be the same each time.
+        """
+        duel = self._recorded(request)
+        centre = log_gain(duel) or 0.0
+        return itertools.repeat(0.0), self._drawn([log - centre for log in log_ratios(duel)])
 
-def _around(rates: Sequence[float], start: int) -> Iterator[float]:
-    """Yield the rates' deviations from their median as logarithms, over and over."""
-    centre = median(rates)
-    logs = [math.log(rate / centre) if rate > 0 else -1.0 for rate in rates]
-    yield from itertools.islice(itertools.cycle(logs), start, None)
+    def alone(self, request: TrialRequest) -> Iterator[float]:
+        """Return how a process's windows deviate from their median."""
+        rates = [rate for rate in self._recorded(request).candidate if rate > 0]
+        return self._drawn([math.log(rate / median(rates)) for rate in rates])
+
+    def _recorded(self, request: TrialRequest) -> Duel:
+        return self._draw.choice(self._by_key[self._surface.key(request.configuration)])
+
+    def _drawn(self, values: Sequence[float]) -> Iterator[float]:
+        """Yield all values in a random order, then again in another one.
+
+        So a duel as long as the recorded one comes to its result; what that is off by is in the
+        deviations from process to process already.
+        """
+        while True:
+            yield from self._draw.sample(values, len(values))

@@ -138,8 +138,15 @@ class SimulatedRunner:
         """Return how the turns of a resident and of a candidate deviate, as logarithms."""
         return self._noise(self._random), self._noise(self._random)
 
+    def alone(self, request: TrialRequest) -> Iterator[float]:
+        """Return how the windows of a process that runs by itself deviate, as logarithms."""
+        return self._noise(self._random)
+
     def _process_factor(self) -> float:
         return math.exp(next(self._processes))
+
+    def _resident_factor(self) -> float:
+        return self._process_factor()
 
     def _begin(self, request: TrialRequest, folder: Path) -> None:
         if self._log is not None:
@@ -212,7 +219,7 @@ class SimulatedRunner:
             return self._failed(speed, folder)
         level = speed * self._process_factor() * self._drift(self.now)
         windows: list[Window] = []
-        _, deviations = self.deviations(request)
+        deviations = self.alone(request)
         while len(windows) < self._windows and not enough(windows):
             rate = level * math.exp(next(deviations))
             windows.append(_window(len(windows) * 0.2, 0.2, rate))
@@ -234,7 +241,7 @@ class SimulatedRunner:
             yield SimulatedResident(self._failed(speed, folder), 0.0, 0)
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
-        own = speed * self._process_factor() * self._first
+        own = speed * self._resident_factor() * self._first
         yield SimulatedResident(outcome, own, self._resident_duels)
 
     def duel(

@@ -177,7 +177,13 @@ def _fed_with(tuner: Tuner, feed: Feed) -> Comparison | None:
     comparison = None
     if arena.method is Method.DUEL:
         outcome, comparison = arena.against_defaults(
-            {}, folder, measure_s, watch, latest_control(tuner.records()), feed
+            {},
+            folder,
+            measure_s,
+            watch,
+            latest_control(tuner.records()),
+            feed,
+            tuner.warm.warm_start,
         )
         tuner.keep_method()
     if comparison is None or arena.method is not Method.DUEL:
