@@ -24,7 +24,7 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 # three at a time on two cores: TensorFlow's import keeps one busy, and some tests mostly wait
 test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
 	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist worksteal --durations 15
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone --durations 5
 
 test-postgres: $(READY) ## Run the tests on a real PostgreSQL server, which they start on loopback
 	$(BIN)/python -m pytest -m postgres

@@ -71,14 +71,15 @@ def main() -> None:
                 else:
                     found = tune(given.minutes, folder / f"tool-{number}", number)
                 print(f"  {'by hand' if by_hand else 'autotune'}: {found}", flush=True)
-                side = theirs if by_hand else ours
-                side.append(written_out(found, WORKLOAD, folder))
-        logs = measure_again([*ours, *theirs], WORKLOAD, given.processes, folder)
+                (theirs if by_hand else ours).append(found)
+        everything = written_out([*ours, *theirs], WORKLOAD, folder)
+        logs = measure_again(everything, WORKLOAD, given.processes, folder)
     print(
         f"\n{given.minutes:g} minutes each; over the defaults, {given.processes} processes each\n\n"
         "| repetition | autotune | by hand | autotune over by hand |\n|---|---|---|---|"
     )
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+    half = len(ours)
+    for number, (one, other) in enumerate(zip(everything[:half], everything[half:], strict=True)):
         print(f"| {number + 1} | " + " | ".join(compared(logs, one, other)) + " |")
 
 

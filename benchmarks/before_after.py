@@ -38,15 +38,14 @@ def main() -> None:
                     asked = [*options, "--seed", f"{number}"]
                     home = folder / f"{len(runs[tree])}-{list(runs).index(tree)}"
                     runs[tree].append(run_tool(workload, asked, home, tree))
-            before, after = (
-                [(written_out(r.configuration, workload, folder), r.took_s) for r in found]
-                for found in runs.values()
-            )
-            everything = [configuration for configuration, _ in (*before, *after)]
+            before, after = runs.values()
+            found = [run.configuration for run in (*before, *after)]
+            everything = written_out(found, workload, folder)
             logs = measure_again(everything, workload, given.processes, folder)
-        for (old, old_s), (new, new_s) in zip(before, after, strict=True):
+        pairs = zip(everything[: given.pairs], everything[given.pairs :], strict=True)
+        for (old, new), one, other in zip(pairs, before, after, strict=True):
             gains = " | ".join(compared(logs, new, old))
-            rows.append(f"| {workload} | {old_s:.0f} s | {new_s:.0f} s | {gains} |")
+            rows.append(f"| {workload} | {one.took_s:.0f} s | {other.took_s:.0f} s | {gains} |")
             print(rows[-1], flush=True)
     print(
         "\n| workload | before: time to verdict | after | after: gain | before: gain "

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from scipy.special import stdtrit
 
 from autotuner.export.exported import read_exported
-from autotuner.knobs.catalogue import KNOBS, default_configuration
+from autotuner.knobs.catalogue import default_configuration
 from autotuner.knobs.knob import Configuration
 from autotuner.machine import inspect_machine
 from autotuner.machine_lock import hold_machine
@@ -61,13 +61,16 @@ def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = T
     return Run(configuration=exported.configuration, took_s=took_s)
 
 
-def written_out(configuration: Configuration, workload: str, folder: Path) -> Configuration:
-    """Return a configuration with a value for every knob, so that equal ones have equal keys."""
+def written_out(
+    configurations: Sequence[Configuration], workload: str, folder: Path
+) -> list[Configuration]:
+    """Return configurations with a value for each of their knobs, so that equal ones look equal."""
     runner = ProcessRunner(dict(os.environ))
     python = Path(sys.executable)
     build = probe(load_workload(workload), python=python, folder=folder / "probe", runner=runner)
-    default = default_configuration(tuple(KNOBS), machine=inspect_machine(), build=build)
-    return {**default, **configuration}
+    names = tuple(dict.fromkeys(name for one in configurations for name in one))
+    default = default_configuration(names, machine=inspect_machine(), build=build)
+    return [{**default, **one} for one in configurations]
 
 
 def measure_again(
