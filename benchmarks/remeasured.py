@@ -27,7 +27,7 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Status
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
-from benchmarks.warm import request_of
+from benchmarks.warm import mean_ratio, request_of
 
 TREE = Path(__file__).resolve().parent.parent
 _MEASURE_S = 2.0
@@ -108,8 +108,7 @@ def measure_again(
 
 def as_ratio(logs: Sequence[float]) -> str:
     """Return a mean ratio with its 95 % interval."""
-    half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
-    centre, low, high = (math.exp(mean(logs) + d) for d in (0.0, -half, half))
+    centre, low, high = mean_ratio(logs)
     return f"{centre:.3f} ({low:.3f}-{high:.3f})"
 
 

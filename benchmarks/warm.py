@@ -61,10 +61,16 @@ def request_of(workload: str, python: Path, measure_s: float) -> TrialRequest:
     )
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return a mean ratio of logarithms with its 95 % interval."""
+def mean_ratio(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean of ratios, given their logarithms, and its 95 % interval."""
     half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
-    low, centre, high = (math.exp(mean(values) + d) for d in (-half, 0.0, half))
+    centre, low, high = (math.exp(mean(values) + d) for d in (0.0, -half, half))
+    return centre, low, high
+
+
+def interval(values: Sequence[float]) -> str:
+    """Return a mean ratio of logarithms with its 95 % interval, as a text."""
+    centre, low, high = mean_ratio(values)
     return f"{centre:.3f} (95 % interval {low:.3f} to {high:.3f}, {len(values)} pairs)"
 
 

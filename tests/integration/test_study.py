@@ -532,7 +532,7 @@ def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
     assert 500 <= runner.now <= 630
     assert len(of_role(tuner, Role.FINAL)) >= 2 * FIRST_LOOK
     assert bench.listener.parts == sorted(bench.listener.parts)
-    assert bench.listener.parts[-1] > 0.85  # what is left is too short for two pairs
+    assert bench.listener.parts[-1] >= 0.9  # what is left is too short for two pairs
 
 
 def test_one_trial_measures_the_defaults(bench: Bench) -> None:
