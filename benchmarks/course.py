@@ -53,11 +53,13 @@ class Course:
     tried: float
 
 
+def regret_of(surface: Surface, recommended: Configuration | None) -> float:
+    """Return what part of the best speed is missed; 1 if nothing is recommended."""
+    return 1.0 if recommended is None else surface.regret(recommended)
+
+
 def course(surface: Surface, traces: Sequence[Trace], minutes: float) -> Course:
     """Return a strategy's course from its runs of so many minutes."""
-
-    def regret(configuration: Configuration | None) -> float:
-        return 1.0 if configuration is None else surface.regret(configuration)
 
     def is_false(one: Trace) -> bool:
         gain = surface.truth[surface.key(one.moments[-1].recommended)]
@@ -66,9 +68,9 @@ def course(surface: Surface, traces: Sequence[Trace], minutes: float) -> Course:
     times = [k * STEP_MINUTES for k in range(1, round(minutes / STEP_MINUTES) + 1)]
     counts = range(1, math.ceil(MOST_TRIED * len(surface.points)) + 1)
     return Course(
-        by_minutes={m: [regret(one.at_minutes(m)) for one in traces] for m in times},
-        by_tried={n: [regret(one.at_tried(n)) for one in traces] for n in counts},
-        final=[regret(one.moments[-1].recommended) for one in traces],
+        by_minutes={m: [regret_of(surface, one.at_minutes(m)) for one in traces] for m in times},
+        by_tried={n: [regret_of(surface, one.at_tried(n)) for one in traces] for n in counts},
+        final=[regret_of(surface, one.moments[-1].recommended) for one in traces],
         false_claims=sum(map(is_false, traces)) / len(traces),
         tried=median(one.moments[-1].tried for one in traces),
     )

@@ -321,6 +321,7 @@ class ReplayRunner(SimulatedRunner):
             step_s=surface.provenance.step_s,
             windows=25,  # 5 s
             imported=("tensorflow", "keras"),
+            import_s=surface.provenance.saved_s,
             seed=seed,
         )
 

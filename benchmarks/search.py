@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import optuna
 
@@ -32,9 +33,9 @@ from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sequential import Verdict, rule_of
-from benchmarks.course import Moment, Trace, course
+from benchmarks.course import Moment, Trace, course, regret_of
 from benchmarks.replay import ReplayRunner, Surface, load_surface
-from benchmarks.search_page import Results, as_text, write_page
+from benchmarks.search_page import OURS, RIVALS, Results, WholeRuns, as_text, write_page
 from benchmarks.strategies import BY_HAND, ByHand
 from benchmarks.surface import FOLDER
 
@@ -120,18 +121,19 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
     return Trace(tuple(moments), claims=decision.verdict is Verdict.FASTER)
 
 
-OURS: Mapping[str, SamplerName] = {
+SAMPLERS: Mapping[str, SamplerName] = {
     "autotune": SamplerName.GP,
     "autotune, TPE": SamplerName.TPE,
     "autotune, random": SamplerName.RANDOM,
 }
-STRATEGIES = (*OURS, *BY_HAND)
+STRATEGIES = (*SAMPLERS, *BY_HAND)
+BUDGETS = (2.0, 3.0, 4.0, 5.0, 8.0, 12.0)
 
 
 def trace(name: str, surface: Surface, seed: int, minutes: float) -> Trace:
     """Run a strategy once."""
-    if name in OURS:
-        return trace_ours(surface, seed, minutes, OURS[name])
+    if name in SAMPLERS:
+        return trace_ours(surface, seed, minutes, SAMPLERS[name])
     return trace_by_hand(name, surface, seed, minutes)
 
 
@@ -155,6 +157,32 @@ def run_all(
             yield name, [one for found in pool.map(_run_block, blocks) for one in found]
 
 
+def whole_runs(
+    surface: str, seeds: int, rivals: Mapping[str, Sequence[Trace]]
+) -> Iterator[WholeRuns]:
+    """Yield what runs of the tool with different budgets come to, from first trial to verdict.
+
+    A trace of one long run knows what is recommended early on, but has all of its budget before it;
+    a user who has three minutes gets a run that holds back a part of them for its final.
+    """
+    known = load_surface(surface)
+    for minutes in BUDGETS:
+        [(_, traces)] = run_all([OURS], surface, seeds, minutes)
+        used = median(one.moments[-1].minutes for one in traces)
+        yield WholeRuns(
+            asked=minutes,
+            used=used,
+            claims=sum(one.claims for one in traces) / len(traces),
+            regrets={
+                OURS: [known.regret(one.moments[-1].recommended) for one in traces],
+                **{
+                    name: [regret_of(known, one.at_minutes(used)) for one in found]
+                    for name, found in rivals.items()
+                },
+            },
+        )
+
+
 def main() -> None:
     """Run all of it."""
     recorded = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
@@ -168,9 +196,11 @@ def main() -> None:
     pages = []
     for name in given.surface or recorded:
         surface = load_surface(name)
-        found = run_all(given.only or STRATEGIES, name, given.seeds, given.minutes)
-        courses = {one: course(surface, traces, given.minutes) for one, traces in found}
-        pages.append(Results(surface=surface, courses=courses, seeds=given.seeds))
+        found = dict(run_all(given.only or STRATEGIES, name, given.seeds, given.minutes))
+        courses = {one: course(surface, traces, given.minutes) for one, traces in found.items()}
+        rivals = {one: found[one] for one in RIVALS if one in found}
+        whole = list(whole_runs(name, given.seeds, rivals)) if OURS in found else []
+        pages.append(Results(surface=surface, courses=courses, seeds=given.seeds, whole=whole))
         print(as_text(pages[-1]), flush=True)
     if given.output is not None:
         write_page(pages, given.output)

@@ -15,7 +15,7 @@ from benchmarks.course import Course
 from benchmarks.replay import Surface
 
 OURS = "autotune"
-RIVAL = "random"
+RIVALS = ("random", "Optuna TPE")
 PARTS = (0.05, 0.1, 0.2)
 GOAL_PART, GOAL_MEDIAN, GOAL_LATE = 0.1, 0.02, 0.05
 _LATE = 0.9
@@ -25,9 +25,10 @@ _HEAD = """\
 
 Made by `make bench-search`; what it means and how it is done is in [search.md](search.md).
 Regret in %, median / 90th percentile of {seeds} seeds, of the configuration that is recommended
-after so much of the grid or so many virtual minutes; what part of the runs ended within 1, 2 and
-5 % of the best; how many called something faster that is not; how many configurations had been
-tried in the end.
+after so much of the grid or so many virtual minutes of a long run; what part of the runs ended
+within 1, 2 and 5 % of the best; how many called something faster that is not; how many
+configurations had been tried in the end. Below that: whole runs of the tool with smaller budgets,
+from the first trial to the verdict, against searches by hand that stop at the same time.
 """
 _LINES = {
     "autotune": (BLUE, "-", 2.5),
@@ -44,12 +45,33 @@ _LINES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WholeRuns:
+    """What runs of the tool with one budget come to, and others in the same time.
+
+    ``asked`` and ``used``: minutes, the latter in the median. ``claims``: part of the runs that
+    call what they recommend faster. ``regrets``: by search, the tool's and its rivals'.
+    """
+
+    asked: float
+    used: float
+    claims: float
+    regrets: Mapping[str, Sequence[float]]
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether random search does better, in the median or in nine of ten runs."""
+        pairs = zip(_both(self.regrets[OURS]), _both(self.regrets[RIVALS[0]]), strict=True)
+        return any(ours > rival + 5e-4 for ours, rival in pairs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
     """What all strategies come to on one surface, each with so many seeds."""
 
     surface: Surface
     courses: Mapping[str, Course]
     seeds: int
+    whole: Sequence[WholeRuns] = ()
 
     @property
     def name(self) -> str:
@@ -136,20 +158,20 @@ def findings(results: Results) -> Iterator[str]:
         f"Goal of {GOAL_MEDIAN:.0%} in the median and {GOAL_LATE:.0%} in nine of ten runs after "
         f"{count} configurations ({GOAL_PART:.0%} of the grid): {met}, {middle:.1%} and {late:.1%}."
     )
-    if RIVAL not in results.courses:
+    whole = [one for one in results.whole if set(RIVALS) <= set(one.regrets)]
+    if not whole:
         return
-    rival = results.courses[RIVAL]
-    worse = [
-        f"{m:g} ({_percent(ours.by_minutes[m])} against {_percent(rival.by_minutes[m])})"
-        for m in results.minutes()
-        if any(o > r + 5e-4 for o, r in zip(*map(_both, _pair(m, ours, rival)), strict=True))
-    ]
-    behind = f"behind at minutes {', '.join(worse)}" if worse else "nowhere behind"
-    yield f"Against random search at equal virtual time, median and nine of ten: {behind}."
-
-
-def _pair(minutes: float, *courses: Course) -> list[Sequence[float]]:
-    return [one.by_minutes[minutes] for one in courses]
+    yield ""
+    yield f"| budget | used | {OURS} | says FASTER | {' | '.join(RIVALS)} |"
+    yield "|---" * (4 + len(RIVALS)) + "|"
+    for one in whole:
+        own, *others = (_percent(one.regrets[name]) for name in (OURS, *RIVALS))
+        cells = [f"{one.asked:g} min", f"{one.used:.1f} min", own, f"{one.claims:.0%}", *others]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    worse = ", ".join(f"{one.asked:g}" for one in whole if one.is_behind)
+    behind = f"behind with {worse} minutes" if worse else "nowhere behind"
+    yield f"Whole runs against random search, median and nine of ten: {behind}."
 
 
 def draw(results: Results, path: Path) -> None:

@@ -1,6 +1,7 @@
 """A runner without processes: a configuration's true speed with noise, on a simulated clock."""
 
 import contextlib
+import dataclasses
 import math
 import random
 import types
@@ -88,6 +89,7 @@ class SimulatedRunner:
         first: float = 1.0,
         log: str | None = None,
         imported: Sequence[str] = (),
+        import_s: float = 0.0,
         seed: object = 0,
     ) -> None:
         self._speed = speed
@@ -110,6 +112,7 @@ class SimulatedRunner:
         self._first = first
         self._log = log
         self._imported = list(imported)
+        self._import_s = import_s
         self._random = random.Random(str(seed))
         self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
         self.now = self._began = 0.0
@@ -267,7 +270,8 @@ class SimulatedRunner:
         levels = (resident.speed, speed * fed * self._process_factor())
         deviations = self.deviations(request)
         rounds: list[Round] = []
-        most = self._rounds or max(plan.least_rounds, round(plan.measure_s / self._turn_s))
+        counted_s = self._turn_s - plan.settle_s
+        most = self._rounds or max(plan.least_rounds, math.ceil(plan.measure_s / counted_s))
         while len(rounds) < most and not cut:
             start = len(rounds) * 2 * self._turn_s
             drift = self._drift(self.now)
@@ -294,12 +298,15 @@ class SimulatedRunner:
         enough: Callable[[Sequence[Round]], bool] = lambda rounds: False,
     ) -> tuple[Outcome, Outcome | None]:
         """Let two requests meet."""
+        began = self.now
         with self.resident(requests[0], folders[0], on_phase) as resident:
             if resident.failure is not None:
                 return resident.failure, None
+            self.now = max(began, self.now - self._import_s)
             met = self.duel(resident, requests[1], folders[1], plan, on_phase, enough)
             turns = [one.reference for one in met.rounds]
-            return in_turns(resident.close(), turns, met.cost.others_cores), met
+            first = in_turns(resident.close(), turns, met.cost.others_cores)
+            return dataclasses.replace(first, elapsed_s=self.now - began), met
 
 
 def _fed_notices(feed: Feed) -> tuple[Notice, ...]:

@@ -137,7 +137,7 @@ KNOBS: dict[str, Knob] = {
         ),
         Knob(
             name="onednn",
-            group=Group.ONEDNN,
+            group=Group.KERNELS,
             summary="oneDNN kernels on (1) or Eigen only (0)",
             variable="TF_ENABLE_ONEDNN_OPTS",
             # Intel's builds are compiled with ENABLE_MKL, and then read this one instead: util.cc
@@ -303,7 +303,7 @@ KNOBS: dict[str, Knob] = {
         ),
         Knob(
             name="onednn_isa",
-            group=Group.ONEDNN,
+            group=Group.KERNELS,
             summary="widest instructions that oneDNN uses: wide ones may lower the clock",
             variable="ONEDNN_MAX_CPU_ISA",
             read_at=ReadAt.FIRST_KERNEL,
@@ -316,7 +316,7 @@ KNOBS: dict[str, Knob] = {
         ),
         Knob(
             name="onednn_keep_primitives",
-            group=Group.ONEDNN,
+            group=Group.KERNELS,
             summary="keep prepared convolutions (1: faster, more memory) or not (0)",
             variable="TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE",
             read_at=ReadAt.FIRST_KERNEL,
@@ -341,7 +341,7 @@ KNOBS: dict[str, Knob] = {
         ),
         Knob(
             name="fpmath",
-            group=Group.ONEDNN,
+            group=Group.KERNELS,
             summary="precision inside oneDNN: BF16 is faster where the CPU has it, and less exact",
             variable="ONEDNN_DEFAULT_FPMATH_MODE",
             read_at=ReadAt.FIRST_KERNEL,

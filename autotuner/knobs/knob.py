@@ -20,7 +20,7 @@ class Group(enum.StrEnum):
 
     THREADS = "threads"
     DATA = "data"
-    ONEDNN = "onednn"
+    KERNELS = "kernels"
     OPENMP = "openmp"
     KERAS = "keras"
     XLA = "xla"

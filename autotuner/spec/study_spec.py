@@ -83,7 +83,8 @@ class Plan:
 
     ``processes``: of the defaults in the noise check. ``trials``: of the search, the default and
     the recipe included. ``shortlist``: candidates in the race, ``race_rounds`` of which each is run
-    once. ``most_pairs``: of the final. ``measure_s`` and ``final_measure_s``: longest measurement
+    once. ``most_pairs``: of the final, for ``likely_pairs`` of which a budget holds time back.
+    ``measure_s`` and ``final_measure_s``: longest measurement
     of a trial, and of a process in the final. ``diagnoses``: find out first what holds a step up.
     """
 
@@ -91,6 +92,7 @@ class Plan:
     trials: int
     shortlist: int
     race_rounds: int
+    likely_pairs: int
     most_pairs: int
     measure_s: float
     final_measure_s: float
@@ -101,8 +103,9 @@ PLANS = {
     Effort.FAST: Plan(
         processes=2,
         trials=8,
-        shortlist=2,
-        race_rounds=1,
+        shortlist=1,
+        race_rounds=0,
+        likely_pairs=4,
         most_pairs=8,
         measure_s=1.5,
         final_measure_s=2.5,
@@ -113,6 +116,7 @@ PLANS = {
         trials=25,
         shortlist=3,
         race_rounds=2,
+        likely_pairs=6,
         most_pairs=16,
         measure_s=2.0,
         final_measure_s=4.0,
@@ -122,6 +126,7 @@ PLANS = {
         trials=70,
         shortlist=4,
         race_rounds=4,
+        likely_pairs=6,
         most_pairs=30,
         measure_s=3.0,
         final_measure_s=5.0,

@@ -21,7 +21,7 @@ _Matrix = Any
 _OCTAVES = 2.0
 _EXACT = 1e-8
 # median and spread of what the logarithms of standard deviations and ratios are before any trial
-_KNOB = (np.log(0.04), 1.2)
+_KNOB = (np.log(0.2), 1.2)
 _PAIRED = (np.log(0.3), 0.7)
 _OWN = (np.log(0.015), 0.7)
 

@@ -1,6 +1,7 @@
 """What a study may spend, trials or time, and what is left of it."""
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from optuna.trial import TrialState
 
@@ -9,8 +10,7 @@ from autotuner.study.record import Role, TrialRecord
 
 SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_LIKELY_PAIRS = 6
-_PAIR_TRIALS = 2.2
+_PAIR_TRIALS = 2.0
 _MOST_RESERVE = 0.55
 
 
@@ -51,19 +51,25 @@ class Budget:
 
     def has_time(self) -> bool:
         """Tell whether one more trial fits, with race and final after it."""
-        budget_s, plan = self._spec.budget_s, self._spec.plan
-        if budget_s is None:
-            return True
-        race = plan.shortlist * plan.race_rounds
-        reserve_s = (race + _LIKELY_PAIRS * _PAIR_TRIALS) * self._started_trial_s()
-        reserve_s = min(reserve_s, _MOST_RESERVE * budget_s)
-        return self.elapsed_s() + self._next_trial_s() + reserve_s <= budget_s
+        return self._spec.budget_s is None or self._search_left_s() >= self._next_trial_s()
+
+    def trials_expected(self) -> int:
+        """Return about how many more trials of the search there will be, each a new process."""
+        if self._spec.trials is not None or self._spec.budget_s is None:
+            return self.trials_left()
+        return int(self._search_left_s() / max(self._started_trial_s(), 1e-3))
+
+    def _search_left_s(self) -> float:
+        """Return how much time is left for the search; race and final have theirs after it."""
+        budget_s, plan = self._spec.budget_s or 0.0, self._spec.plan
+        race = plan.shortlist * plan.race_rounds if plan.shortlist > 1 else 0
+        reserve_s = race * self._started_trial_s() + self._pairs_s(plan.likely_pairs)
+        return budget_s - self.elapsed_s() - min(reserve_s, _MOST_RESERVE * budget_s)
 
     def has_time_for_pairs(self, count: int = 1) -> bool:
         """Tell whether so many more final pairs fit."""
         budget_s = self._spec.budget_s
-        pairs_s = count * _PAIR_TRIALS * self._started_trial_s()
-        return budget_s is None or self.elapsed_s() + pairs_s <= budget_s
+        return budget_s is None or self.elapsed_s() + self._pairs_s(count) <= budget_s
 
     def part_done(self) -> float:
         """Return which part of everything is done, by trials or time, the further one."""
@@ -71,15 +77,26 @@ class Budget:
         if self._spec.budget_s is not None:
             parts.append(self.elapsed_s() / self._spec.budget_s)
         if self._spec.budget_s is None or self._spec.trials is not None:
-            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * _LIKELY_PAIRS
+            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * plan.likely_pairs
             ended = sum(record.state in ENDED for record in self._records())
             parts.append(ended / ((self._spec.trials or plan.trials) + others))
         return min(1.0, max(parts))
 
+    def _pairs_s(self, count: int) -> float:
+        """Return how long so many pairs last: like those so far, else by the trials."""
+        lengths: dict[int, float] = {}
+        for record in self._records():
+            if record.pair is not None:  # both sides end together, one of them started first
+                lengths[record.pair] = max(lengths.get(record.pair, 0.0), record.elapsed_s)
+        known = [length for length in lengths.values() if length]
+        one_s = fmean(known) if known else _PAIR_TRIALS * self._started_trial_s()
+        return count * one_s
+
     def _started_trial_s(self) -> float:
         """Return how long a trial lasts whose process is started: those of race and final are."""
         records = [r for r in self._records() if r.role is not Role.FINAL and not r.forked]
-        return _mean_length_s(records)
+        # what failed was over sooner
+        return _mean_length_s([r for r in records if r.gain is not None])
 
     def _next_trial_s(self) -> float:
         """Return how long one more trial of the search lasts: like the latest, forked or not."""

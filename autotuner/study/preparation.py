@@ -32,7 +32,7 @@ from autotuner.study.watch import Watch
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import Feed
 
-_LEAST_FOR_WARM = 10
+_LEAST_FOR_WARM = 6
 
 
 def run_first_trials(tuner: Tuner) -> None:
@@ -139,8 +139,7 @@ def _try_warm(tuner: Tuner) -> WarmCheck:
     usable = WarmCheck(used=True, why="", modules=modules, start_timeout_s=timeout_s)
     if spec.warm is Warm.ON:
         return dataclasses.replace(usable, why="it was asked for")
-    expected = tuner.budget.trials_left() if spec.budget_s is None else spec.plan.trials
-    if expected < _LEAST_FOR_WARM:
+    if tuner.budget.trials_expected() < _LEAST_FOR_WARM:
         return WarmCheck(used=False, why="")  # the check would cost more than it saves
     started = [r for r in tuner.records() if r.role is Role.CONTROL and r.gain is not None]
     tuner.warm = usable

@@ -9,7 +9,8 @@ from autotuner.knobs.catalogue import (
     default_configuration,
     recipe_configuration,
 )
-from autotuner.knobs.knob import AS_WRITTEN, Build
+from autotuner.knobs.knob import AS_WRITTEN, Build, Group, Tier
+from autotuner.knobs.selection import EVERYTHING, select_knobs
 from tests.unit.test_machine import machine
 
 BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11.7", onednn_default=True, openmp=None)
@@ -35,6 +36,13 @@ def test_a_quota_bounds_the_search_but_not_the_default() -> None:
         assert KNOBS[name].default(here, BUILD) == 64
     recipe = recipe_configuration(tuple(KNOBS), machine=here, build=BUILD)
     assert (recipe["intra_op"], recipe["omp_num_threads"]) == (4, 4)
+
+
+def test_a_name_means_one_thing() -> None:
+    names = [*KNOBS, *(group.value for group in Group), *(tier.value for tier in Tier), EVERYTHING]
+    assert len(set(names)) == len(names)
+    assert select_knobs(["onednn"]) == ("onednn",)
+    assert set(select_knobs(["kernels"])) == {"onednn", "onednn_isa", "onednn_keep_primitives"}
 
 
 def test_the_recipe_uses_physical_cores() -> None:
