@@ -23,10 +23,14 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One run of a strategy. ``claims``: it says that what it recommends in the end is faster."""
+    """One run of a strategy. ``claims``: it says that what it recommends in the end is faster.
+
+    ``deployed``: what its files hold in the end; None where that is what it recommends.
+    """
 
     moments: tuple[Moment, ...]
     claims: bool
+    deployed: Configuration | None = None
 
     def at_minutes(self, minutes: float) -> Configuration | None:
         """Return what was recommended by then; None if nothing was."""

@@ -162,8 +162,9 @@ def load_surface(name: str, folder: Path = FOLDER) -> Surface:
         if duel.status is Status.MEASURED and (gain := log_gain(duel)) is not None
     ]
     spread, outliers = fit_spread(measured, points), 0
+    # a configuration that was measured once, and disturbed then, is known from its kin
+    known = sorted({key for key, _, _ in measured})
     while True:
-        known = sorted({key for key, _, _ in measured})
         mean, error, of_resident = estimate(measured, points, known, spread)
         left = [g - mean[known.index(k)] + of_resident[r] for k, r, g in measured]
         worst = max(range(len(left)), key=lambda k: abs(left[k]))

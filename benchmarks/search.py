@@ -118,7 +118,11 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
             decision = decision_of(study, tuner.facts)
             ask()
     assert decision is not None
-    return Trace(tuple(moments), claims=decision.verdict is Verdict.FASTER)
+    return Trace(
+        tuple(moments),
+        claims=decision.verdict is Verdict.FASTER,
+        deployed=decision.deployed.configuration,
+    )
 
 
 SAMPLERS: Mapping[str, SamplerName] = {
@@ -163,7 +167,8 @@ def whole_runs(
     """Yield what runs of the tool with different budgets come to, from first trial to verdict.
 
     A trace of one long run knows what is recommended early on, but has all of its budget before it;
-    a user who has three minutes gets a run that holds back a part of them for its final.
+    a user who has three minutes gets a run that holds back a part of them for its final. And what
+    is not proven to be faster is not deployed: the files hold the defaults then.
     """
     known = load_surface(surface)
     for minutes in BUDGETS:
@@ -173,6 +178,7 @@ def whole_runs(
             asked=minutes,
             used=used,
             claims=sum(one.claims for one in traces) / len(traces),
+            deployed=[regret_of(known, one.deployed) for one in traces],
             regrets={
                 OURS: [known.regret(one.moments[-1].recommended) for one in traces],
                 **{

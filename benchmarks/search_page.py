@@ -28,7 +28,8 @@ Regret in %, median / 90th percentile of {seeds} seeds, of the configuration tha
 after so much of the grid or so many virtual minutes of a long run; what part of the runs ended
 within 1, 2 and 5 % of the best; how many called something faster that is not; how many
 configurations had been tried in the end. Below that: whole runs of the tool with smaller budgets,
-from the first trial to the verdict, against searches by hand that stop at the same time.
+from the first trial to the verdict, against searches by hand that stop at the same time; and what
+is missed by what their files hold, which is the defaults if nothing is proven to be faster.
 """
 _LINES = {
     "autotune": (BLUE, "-", 2.5),
@@ -49,12 +50,14 @@ class WholeRuns:
     """What runs of the tool with one budget come to, and others in the same time.
 
     ``asked`` and ``used``: minutes, the latter in the median. ``claims``: part of the runs that
-    call what they recommend faster. ``regrets``: by search, the tool's and its rivals'.
+    call what they recommend faster. ``deployed``: regrets of what their files hold. ``regrets``: of
+    what is recommended, by search, the tool's and its rivals'.
     """
 
     asked: float
     used: float
     claims: float
+    deployed: Sequence[float]
     regrets: Mapping[str, Sequence[float]]
 
     @property
@@ -162,11 +165,13 @@ def findings(results: Results) -> Iterator[str]:
     if not whole:
         return
     yield ""
-    yield f"| budget | used | {OURS} | says FASTER | {' | '.join(RIVALS)} |"
-    yield "|---" * (4 + len(RIVALS)) + "|"
+    yield f"| budget | used | {OURS} | says FASTER | its files | {' | '.join(RIVALS)} |"
+    yield "|---" * (5 + len(RIVALS)) + "|"
     for one in whole:
         own, *others = (_percent(one.regrets[name]) for name in (OURS, *RIVALS))
-        cells = [f"{one.asked:g} min", f"{one.used:.1f} min", own, f"{one.claims:.0%}", *others]
+        files = _percent(one.deployed)
+        cells = [f"{one.asked:g} min", f"{one.used:.1f} min", own, f"{one.claims:.0%}", files]
+        cells += others
         yield "| " + " | ".join(cells) + " |"
     yield ""
     worse = ", ".join(f"{one.asked:g}" for one in whole if one.is_behind)

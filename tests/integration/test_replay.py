@@ -125,6 +125,24 @@ def test_the_truth_is_estimated(surface: Surface) -> None:
     assert true_gain({**DEFAULT, **surface.points[surface.best]}) > 0.3
 
 
+def test_a_disturbed_process_is_left_out(surface: Surface, tmp_path: Path) -> None:
+    """Measured once, at a third of its speed: what it is like is known from its kin."""
+    point = {**DEFAULT, "intra_op": 1, "prefetch_depth": "4"}
+    duels = [
+        dataclasses.replace(duel, candidate=tuple(rate / 3 for rate in duel.candidate))
+        if {**DEFAULT, **duel.configuration} == point
+        else duel
+        for duel in surface.duels
+    ]
+    text = "".join(map(as_line, [surface.provenance, *duels]))
+    (tmp_path / "made_up.jsonl").write_text(text)
+    found = load_surface("made_up", tmp_path)
+    assert found.outliers == surface.outliers + 1
+    assert found.truth.keys() == surface.truth.keys()
+    assert found.truth[found.key(point)] == pytest.approx(true_gain(point), abs=0.1)
+    assert found.error[found.key(point)] > surface.error[found.key(point)]
+
+
 def test_a_replay_is_the_same_for_the_same_seed(surface: Surface) -> None:
     """So that a table can be made again; another seed draws something else."""
 
