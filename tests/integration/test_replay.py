@@ -134,8 +134,8 @@ def test_a_disturbed_process_is_left_out(surface: Surface, tmp_path: Path) -> No
         else duel
         for duel in surface.duels
     ]
-    text = "".join(map(as_line, [surface.provenance, *duels]))
-    (tmp_path / "made_up.jsonl").write_text(text)
+    lines = [as_line(surface.provenance), *(as_line(duel) for duel in duels)]
+    (tmp_path / "made_up.jsonl").write_text("".join(lines))
     found = load_surface("made_up", tmp_path)
     assert found.outliers == surface.outliers + 1
     assert found.truth.keys() == surface.truth.keys()
