@@ -185,7 +185,7 @@ def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
         sampler=SamplerName.RANDOM,
         effort=scenario.effort,
         pairing=scenario.pairing,
-        knobs=("threads", "onednn"),
+        knobs=("threads", "kernels"),
     )
     study = create_study(storage, "s", spec.objective)
     write_spec(study, spec)

@@ -128,7 +128,7 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
     script.touch()
     runner = SimulatedRunner(better_by(1.1), trial_s=_TRIAL_S, log="a line of output\n" * 50)
     spec = StudySpec(
-        model=script, sampler=SamplerName.RANDOM, knobs=("threads", "onednn"), trials=10**6
+        model=script, sampler=SamplerName.RANDOM, knobs=("threads", "kernels"), trials=10**6
     )
     study = create_study(storage, name, spec.objective)
     write_spec(study, spec)

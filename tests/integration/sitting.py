@@ -33,7 +33,7 @@ while True:
 """
 QUICK = [
     *("--effort", "fast", "--trials", "5", "--measure-time", "0.3s", "--pairs", "2"),
-    *("--knobs", "intra_op,onednn"),
+    *("--knobs", "intra_op,kernels"),
 ]
 Event = dict[str, Any]
 _PATIENCE_S = 90

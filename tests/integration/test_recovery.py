@@ -103,7 +103,8 @@ def check_nothing_lost(sitting: Sitting, known: dict[int, object]) -> None:
 def arguments(folder: Path) -> list[str]:
     script = folder / "train.py"
     script.write_text(SCRIPT)
-    return ["--model", "train.py", "--study", "s", *QUICK]
+    quick = ["balanced" if word == "fast" else word for word in QUICK]  # fast has no race
+    return ["--model", "train.py", "--study", "s", *quick]
 
 
 CHAINS: dict[str, tuple[Kill, list[Moment], list[str]]] = {

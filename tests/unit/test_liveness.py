@@ -132,7 +132,7 @@ def test_what_is_searched() -> None:
     everything = select_knobs(("all",), liveness)
     assert set(everything) == {n for n, k in KNOBS.items() if k.tier is not Tier.NUMERICS}
     assert "fpmath" in select_knobs(("fpmath",), liveness)
-    assert "fpmath" not in select_knobs(("onednn", "extended"), liveness)
+    assert "fpmath" not in select_knobs(("kernels", "extended"), liveness)
     with pytest.raises(UserError) as caught:
         select_knobs(("intra_opp",))
     assert caught.value.hint == 'did you mean "intra_op"?'
