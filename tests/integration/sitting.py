@@ -63,6 +63,8 @@ class Sitting:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
+            # a test run in the background of a shell ignores SIGINT, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
         weakref.finalize(self, self._said.close)
         threading.Thread(target=self._read, daemon=True).start()
