@@ -162,7 +162,7 @@ def run_all(
 
 
 def whole_runs(
-    surface: str, seeds: int, rivals: Mapping[str, Sequence[Trace]]
+    surface: Surface, seeds: int, rivals: Mapping[str, Sequence[Trace]]
 ) -> Iterator[WholeRuns]:
     """Yield what runs of the tool with different budgets come to, from first trial to verdict.
 
@@ -170,19 +170,18 @@ def whole_runs(
     a user who has three minutes gets a run that holds back a part of them for its final. And what
     is not proven to be faster is not deployed: the files hold the defaults then.
     """
-    known = load_surface(surface)
     for minutes in BUDGETS:
-        [(_, traces)] = run_all([OURS], surface, seeds, minutes)
+        [(_, traces)] = run_all([OURS], surface.provenance.name, seeds, minutes)
         used = median(one.moments[-1].minutes for one in traces)
         yield WholeRuns(
             asked=minutes,
             used=used,
             claims=sum(one.claims for one in traces) / len(traces),
-            deployed=[regret_of(known, one.deployed) for one in traces],
+            deployed=[regret_of(surface, one.deployed) for one in traces],
             regrets={
-                OURS: [known.regret(one.moments[-1].recommended) for one in traces],
+                OURS: [surface.regret(one.moments[-1].recommended) for one in traces],
                 **{
-                    name: [regret_of(known, one.at_minutes(used)) for one in found]
+                    name: [regret_of(surface, one.at_minutes(used)) for one in found]
                     for name, found in rivals.items()
                 },
             },
@@ -205,7 +204,7 @@ def main() -> None:
         found = dict(run_all(given.only or STRATEGIES, name, given.seeds, given.minutes))
         courses = {one: course(surface, traces, given.minutes) for one, traces in found.items()}
         rivals = {one: found[one] for one in RIVALS if one in found}
-        whole = list(whole_runs(name, given.seeds, rivals)) if OURS in found else []
+        whole = list(whole_runs(surface, given.seeds, rivals)) if OURS in found else []
         pages.append(Results(surface=surface, courses=courses, seeds=given.seeds, whole=whole))
         print(as_text(pages[-1]), flush=True)
     if given.output is not None:

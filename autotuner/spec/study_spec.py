@@ -98,6 +98,11 @@ class Plan:
     final_measure_s: float
     diagnoses: bool = True
 
+    @property
+    def race_trials(self) -> int:
+        """Most trials of the race, the recipe left out."""
+        return self.shortlist * self.race_rounds
+
 
 PLANS = {
     Effort.FAST: Plan(

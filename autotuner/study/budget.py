@@ -62,8 +62,8 @@ class Budget:
     def _search_left_s(self) -> float:
         """Return how much time is left for the search; race and final have theirs after it."""
         budget_s, plan = self._spec.budget_s or 0.0, self._spec.plan
-        race = plan.shortlist * plan.race_rounds if plan.shortlist > 1 else 0
-        reserve_s = race * self._started_trial_s() + self._pairs_s(plan.likely_pairs)
+        race_s = plan.race_trials * self._started_trial_s()
+        reserve_s = race_s + self._pairs_s(plan.likely_pairs)
         return budget_s - self.elapsed_s() - min(reserve_s, _MOST_RESERVE * budget_s)
 
     def has_time_for_pairs(self, count: int = 1) -> bool:
@@ -77,7 +77,7 @@ class Budget:
         if self._spec.budget_s is not None:
             parts.append(self.elapsed_s() / self._spec.budget_s)
         if self._spec.budget_s is None or self._spec.trials is not None:
-            others = plan.processes - 1 + plan.shortlist * plan.race_rounds + 2 * plan.likely_pairs
+            others = plan.processes - 1 + plan.race_trials + 2 * plan.likely_pairs
             ended = sum(record.state in ENDED for record in self._records())
             parts.append(ended / ((self._spec.trials or plan.trials) + others))
         return min(1.0, max(parts))
