@@ -1,9 +1,12 @@
 """Whole runs of the tool, and what they recommend measured again, in fresh processes."""
 
+import contextlib
 import dataclasses
+import json
 import math
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -36,17 +39,23 @@ _BLOCK = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run of the tool: what it recommends, and how long it took, in seconds."""
+    """A run of the tool: what it recommends, and how long it took, in seconds.
+
+    ``to_final_s``: until its final began, which goes on for as long as its data want; ``pairs``:
+    how many pairs that took.
+    """
 
     configuration: Configuration
     took_s: float
+    to_final_s: float
+    pairs: int
 
 
 def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = TREE) -> Run:
-    """Run ``autotune run`` from a source tree, in a new folder, and print the end of its output."""
+    """Run ``autotune run`` from a source tree, in a new folder, and print what it came to."""
     folder.mkdir()
     began = time.monotonic()
-    done = subprocess.run(
+    subprocess.run(
         [sys.executable, "-m", "autotuner", "run", "--workload", workload, *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(tree)},
@@ -55,10 +64,31 @@ def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = T
         text=True,
     )
     took_s = time.monotonic() - began
-    print("  " + "\n  ".join(done.stdout.splitlines()[-8:]), flush=True)
     found = next(folder.rglob("best.json"))
+    print(f"  {json.loads(found.read_text())['result']['sentence']}", flush=True)
     exported = read_exported(found, inspect_machine())
-    return Run(configuration=exported.configuration, took_s=took_s)
+    final_s, pairs = _final(folder / ".autotune" / "studies.db")
+    return Run(
+        configuration=exported.configuration,
+        took_s=took_s,
+        to_final_s=took_s - final_s,
+        pairs=pairs,
+    )
+
+
+def _final(database: Path) -> tuple[float, int]:
+    """Return how long the final took, in seconds, and how many pairs it had.
+
+    Read without our own code, as another tree's may have made it.
+    """
+    query = (
+        "select count(*), (julianday(max(datetime_complete)) - julianday(min(datetime_start))) "
+        "* 86400 from trials where trial_id in (select trial_id from trial_user_attributes "
+        "where key = 'role' and value_json = '\"final\"')"
+    )
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        count, seconds = connection.execute(query).fetchone()
+    return seconds or 0.0, count // 2
 
 
 def written_out(
