@@ -237,6 +237,68 @@ def run(
 
 
 @app.command()
+def worker(
+    context: typer.Context,
+    study_file: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY.TOML]", help="A file that describes the study.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="postgresql://... or grpc://HOST:PORT, where the study is.", envvar="AUTOTUNE_STORAGE"),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    model: ModelOption = None,
+    workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
+    python: PythonOption = None,
+    machine_class: Annotated[
+        str | None,
+        typer.Option(
+            help="Parts in which this machine may differ from the study's, with commas: cpu, cores, "
+            "quota, memory, isa.  [default: none]"
+        ),
+    ] = None,
+    wait_for_study: Annotated[
+        str | None,
+        typer.Option(help="Wait so long for the study to be begun.  [default: 0s]"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a study of `autotune run` from this or another machine, and work on it to its end."""
+    from autotuner.cli.resolve import Flags
+    from autotuner.cli.worker import work
+    from autotuner.errors import UserError
+    from autotuner.report.progress import JsonProgress
+
+    flags = Flags(
+        study_file=study_file,
+        model=model,
+        workload=workload,
+        arguments=context.obj or (),
+        python=python,
+        study=study,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
+    )
+    try:
+        if storage is None:
+            hint = "--storage postgresql://USER@HOST/DATABASE, as autotune run was given"
+            raise UserError("--storage is missing", hint=hint)
+        work(
+            flags,
+            storage_url=storage,
+            machine_class=machine_class,
+            wait_for_study=wait_for_study,
+            as_json=as_json,
+        )
+    except UserError as error:
+        if as_json:
+            JsonProgress().error(error.message, error.hint)
+        raise
+
+
+@app.command()
 def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     kind: Annotated[
