@@ -44,6 +44,7 @@ from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
 from autotuner.study.tuner import Setting, Tuner, Turn
+from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
@@ -61,6 +62,7 @@ def run_study(
     as_json: bool,
     wait: bool,
     export_anyway: bool,
+    confinement: Confinement = UNCONFINED,
 ) -> None:
     """Carry out ``autotune run``.
 
@@ -88,7 +90,7 @@ def run_study(
     shared = is_shared(storage)
     with (
         open_display(rule, as_json=as_json) as display,
-        ProcessRunner(environment) as runner,
+        ProcessRunner(environment, confinement=check_confinement(confinement)) as runner,
         contextlib.ExitStack() as stack,
     ):
         turn = stack.enter_context(measuring(name, display, shared=shared, wait=wait))
