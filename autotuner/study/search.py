@@ -38,28 +38,44 @@ def run_search(tuner: Tuner) -> None:
     )
     limit = spec.trials or spec.plan.trials
     enumerates = spec.sampler is SamplerName.GRID or facts.space.size <= limit
-    grid = walk_grid(facts.space, seed=facts.seed)
+    grid = walk_grid(facts.space, seed=facts.seed) if enumerates else None
     suggested = [] if enumerates else _suggested(tuner)
     while True:
-        if not _goes_on(tuner):
-            if not tuner.others_run(*SEARCH_ROLES):
-                return
-            tuner.wait()  # what its worker does not finish is to be done again
+        with tuner.turn():
+            ran = _goes_on(tuner) and _run_next(tuner, sampler, suggested, grid)
+        if ran:
             continue
-        _run_control_if_due(tuner)
-        planned = [*lost_tasks(tuner.records(), facts.space.default), *_untried(tuner, suggested)]
-        if not planned and enumerates:
-            planned = list(_next_untried(tuner, grid))
-        if planned:
-            tuner.run_trial(Role.SEARCH, planned[0])
-        elif enumerates or (spec.trials is None and not _has_hope(sampler)):
-            if not enumerates:
-                tuner.remark("the search ends here: further trials can hardly be expected to gain")
+        if not tuner.others_run(*SEARCH_ROLES):
             break
-        elif not tuner.run_proposed():
-            tuner.wait()  # others measure all that is left
-    while tuner.others_run(*SEARCH_ROLES):
-        tuner.wait()
+        tuner.wait()  # what another worker does not finish is to be done again
+    if _goes_on(tuner) and not enumerates:
+        tuner.remark("the search ends here: further trials can hardly be expected to gain")
+
+
+def _run_next(
+    tuner: Tuner,
+    sampler: BaseSampler,
+    suggested: Sequence[Configuration],
+    grid: Iterator[Configuration] | None,
+) -> bool:
+    """Run one trial, the most urgent one; return False if there is none to run now.
+
+    Args:
+        tuner: runs it.
+        sampler: who proposes.
+        suggested: what to try before that.
+        grid: what to try instead of what is proposed.
+    """
+    _run_control_if_due(tuner)
+    planned = [*lost_tasks(tuner.records(), tuner.facts.space.default), *_untried(tuner, suggested)]
+    if not planned and grid is not None:
+        planned = list(_next_untried(tuner, grid))
+    if planned:
+        tuner.run_trial(Role.SEARCH, planned[0])
+        return True
+    if grid is not None or (tuner.spec.trials is None and not _has_hope(sampler)):
+        return False
+    return tuner.run_proposed()
 
 
 def _goes_on(tuner: Tuner) -> bool:

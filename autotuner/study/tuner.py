@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -132,6 +133,7 @@ class Tuner:
         self._read: list[TrialRecord] = []
         self._settled = 0
         self._mine: set[int] = set()
+        self._has_turn = False
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
         self._evidence = Evidence(scope=Scope.NOTHING)
@@ -188,9 +190,21 @@ class Tuner:
         """The folder of the study's files."""
         return self._setting.folder
 
-    def turn(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which this process alone measures on this machine."""
-        return self._setting.turn()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only process that measures on this machine; within one turn that is so already.
+
+        What to run is decided within it: others may have done it while this one has waited.
+        """
+        if self._has_turn:
+            yield
+            return
+        with self._setting.turn():
+            self._has_turn = True
+            try:
+                yield
+            finally:
+                self._has_turn = False
 
     def remark(self, text: str) -> None:
         """Tell the user something."""
@@ -401,10 +415,12 @@ class Tuner:
             task: what it is.
             fixed: values of all knobs, for the time before it is known which are searched.
         """
-        full, distributions = {}, {}
-        if fixed is None and self.facts.space.holds({**self.facts.space.default, **task.configuration}):
-            full = {**self.facts.space.default, **task.configuration}
-            distributions = self.facts.space.distributions()
+        full: Configuration = {}
+        distributions: dict[str, BaseDistribution] = {}
+        if fixed is None:
+            space = self.facts.space
+            full = {**space.default, **task.configuration}
+            distributions = space.distributions() if space.holds(full) else {}
         template = create_trial(
             state=TrialState.RUNNING,
             params={name: full[name] for name in distributions},

@@ -69,20 +69,16 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
 
     decision, attempts = current(), 0
     while decision is not None:
-        own = _own_pairs(tuner, decision)
-        if _wants_pair(decision, tuner, attempts, own):
-            used = [record.pair for record in tuner.records() if record.pair is not None]
-            tuner.run_pair(
-                decision.best.configuration,
-                pair=max(used, default=-1) + 1,
-                starts_first=starts_first(own),
-            )
-            attempts += 1
-        elif tuner.others_run(Role.FINAL) or _is_awaited(decision, tuner):
-            tuner.wait()
-        else:
+        with tuner.turn():
+            decision = current()
+            wanted = decision is not None and _wants_pair(decision, tuner, attempts)
+            if decision is not None and wanted:
+                _run_next_pair(tuner, decision)
+                attempts += 1
+                continue
+        if decision is None or not (tuner.others_run(Role.FINAL) or _is_awaited(decision, tuner)):
             break
-        decision = current()
+        tuner.wait()
     wants_guard = decision is not None and decision.is_faster and decision.numerics is None
     if decision is not None and wants_guard and tuner.crew.is_captain():
         with tuner.turn():
@@ -90,6 +86,15 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
         study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(numerics))
         decision = current()
     return decision
+
+
+def _run_next_pair(tuner: Tuner, decision: Decision) -> None:
+    used = [record.pair for record in tuner.records() if record.pair is not None]
+    tuner.run_pair(
+        decision.best.configuration,
+        pair=max(used, default=-1) + 1,
+        starts_first=starts_first(_own_pairs(tuner, decision)),
+    )
 
 
 def _own_pairs(tuner: Tuner, decision: Decision) -> list[Pair]:
@@ -120,9 +125,7 @@ def _is_out(decision: Decision) -> bool:
     return decision.is_default or decision.final_failures > 0
 
 
-def _wants_pair(
-    decision: Decision, tuner: Tuner, attempts: int, own: Sequence[Pair]
-) -> bool:
+def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
     """Tell whether one more pair is wanted here; the first few even beyond the budget."""
     most = tuner.spec.plan.most_pairs
     if _is_out(decision) or attempts >= _MOST_ATTEMPTS * most:
@@ -137,7 +140,7 @@ def _wants_pair(
         return True
     decided = decision.finding is not None and decision.finding.decided
     # they count in twos, one of each order: a pair that stays alone would tell nothing
-    to_count = 1 if starts_first(own) else 2
+    to_count = 1 if starts_first(_own_pairs(tuner, decision)) else 2
     return not decided and counted < most and tuner.budget.has_time_for_pairs(to_count)
 
 

@@ -118,16 +118,17 @@ def run_race(tuner: Tuner) -> None:
 def _run_round(tuner: Tuner, order: Mapping[str, Configuration], number: int) -> bool:
     """Run what is missing of a round; return False if there is no time for all of it."""
     while True:
-        taken = _taken(tuner.records(), tuner.facts.space.default, number)
-        missing = [key for key in order if key not in taken]
-        if missing and not tuner.budget.has_time_for_pairs():
-            return False
-        if missing:
-            tuner.run_trial(Role.RACE, order[missing[0]], race_round=number)
-        elif tuner.others_run(Role.RACE):
-            tuner.wait()  # what its worker does not finish is to be done again
-        else:
+        with tuner.turn():
+            taken = _taken(tuner.records(), tuner.facts.space.default, number)
+            missing = [key for key in order if key not in taken]
+            if missing and not tuner.budget.has_time_for_pairs():
+                return False
+            if missing:
+                tuner.run_trial(Role.RACE, order[missing[0]], race_round=number)
+                continue
+        if not tuner.others_run(Role.RACE):
             return True
+        tuner.wait()  # what another worker does not finish is to be done again
 
 
 def _taken(records: Sequence[TrialRecord], default: Configuration, number: int) -> set[str]:
