@@ -75,8 +75,8 @@ def is_prepared(tuner: Tuner) -> bool:
         return False
     if not any(r.role is Role.DEFAULT and r.gain is not None for r in tuner.records()):
         return False
-    if tuner.budget.most_trials == 1:
-        return True
+    if tuner.budget.trials_left() <= 0:
+        return True  # nothing will be searched
     if read_noise(study) is None or read_warm_check(study.user_attrs) is None:
         return False
     return not tuner.spec.plan.diagnoses or read_diagnosis(study) is not None
@@ -96,7 +96,7 @@ def _introduce(tuner: Tuner) -> None:
 def _prepare(tuner: Tuner) -> None:
     tuner.learn_facts()
     tuner.run_defaults()
-    if tuner.budget.most_trials == 1 or not tuner.knows_facts:
+    if tuner.budget.trials_left() <= 0 or not tuner.knows_facts:
         return
     check_noise(tuner)
     check_warm(tuner)

@@ -185,6 +185,7 @@ def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
         dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
         signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
         dead.set_user_attr("owner", signature.replace(crew.me.key, "another"))
+        tuner._mine.clear()
         run_search(tuner)
     records = fleet.records()
     lost = next(r for r in records if r.number == dead.number)
