@@ -148,9 +148,7 @@ class Run:
     regret: float
 
 
-def run(
-    url: str, surface: Surface, *, workers: int, trials: int, seed: int, kill: bool
-) -> Run:
+def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kill: bool) -> Run:
     """Run a study to its end with so many workers."""
     storage = open_database(url, create=True)
     if "s" in optuna.get_all_study_names(storage):

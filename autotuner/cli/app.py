@@ -588,9 +588,7 @@ def clean(
 
 @app.command()
 def serve(
-    models: Annotated[
-        Path, typer.Option(help="The folder of the scripts that may be submitted.")
-    ],
+    models: Annotated[Path, typer.Option(help="The folder of the scripts that may be submitted.")],
     storage: StorageOption = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any but loopback needs a token.")
@@ -764,9 +762,7 @@ def cancel(
 @app.command()
 def fetch(
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    kind: Annotated[
-        str, typer.Option("--format", help="env, python, json or report.")
-    ] = "env",
+    kind: Annotated[str, typer.Option("--format", help="env, python, json or report.")] = "env",
     output: Annotated[
         Path | None, typer.Option(help="The file to write.  [default: standard output]")
     ] = None,

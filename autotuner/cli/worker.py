@@ -80,7 +80,10 @@ def work(
             hint=hint,
         )
     machine = inspect_machine()
-    with open_display(rule_of(own), as_json=as_json) as display, ProcessRunner(environment) as runner:
+    with (
+        open_display(rule_of(own), as_json=as_json) as display,
+        ProcessRunner(environment) as runner,
+    ):
         study, stored, origin = _await_study(storage, flags.study, patience_s, display)
         spec = _joined(stored, own)
         check_sampler(spec.sampler)
@@ -168,9 +171,7 @@ def _joined(stored: StudySpec, own: StudySpec) -> StudySpec:
     )
 
 
-def _check_fit(
-    study: optuna.Study, origin: Origin, here: Origin, relaxed: Collection[str]
-) -> None:
+def _check_fit(study: optuna.Study, origin: Origin, here: Origin, relaxed: Collection[str]) -> None:
     """Raise UserError if trials here could not be compared with those of the study."""
     problems = [
         *identity_differences(origin.identity, here.identity),
@@ -179,10 +180,10 @@ def _check_fit(
     ]
     if problems:
         lines = "".join(f"\n    {problem}" for problem in problems)
-        hint = "--machine-class PART,PART allows a machine to differ in cpu, cores, quota, memory, isa"
-        raise UserError(
-            f'this worker does not fit study "{study.study_name}":{lines}', hint=hint
+        hint = (
+            "--machine-class PART,PART allows a machine to differ in cpu, cores, quota, memory, isa"
         )
+        raise UserError(f'this worker does not fit study "{study.study_name}":{lines}', hint=hint)
     facts = read_study_facts(study)
     if facts is not None:
         _check_space(facts, here.machine)

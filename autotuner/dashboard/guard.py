@@ -73,7 +73,11 @@ class Guard:
             said = "this host name is not known here; see --allow-host"
             return _refuse(start_response, HTTPStatus.FORBIDDEN, said)
         origin = environ.get("HTTP_ORIGIN")
-        if method not in _READS and origin and host_name(urlsplit(origin).netloc) not in self._hosts:
+        if (
+            method not in _READS
+            and origin
+            and host_name(urlsplit(origin).netloc) not in self._hosts
+        ):
             return _refuse(start_response, HTTPStatus.FORBIDDEN, "the request is another site's")
         if self._check is not None:
             if path == _LOGIN:

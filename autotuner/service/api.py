@@ -45,7 +45,9 @@ File = Literal["best.env", "best.py", "best.json"]
 class Asked(BaseModel):
     """A study to be tuned. What is left out is as ``autotune run`` does it by itself."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"script": "train.py"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"script": "train.py"}]}
+    )
 
     script: str = Field(max_length=500, description="A path relative to the service's models.")
     study: str | None = Field(None, pattern=_NAME, description="Its name; else the script's.")
@@ -252,7 +254,9 @@ def _checked(asked: Asked, service: Service) -> Submission:
     name = asked.study or _name_for(script)
     views = service.views
     if views.one(name) is None and len(views.all()) >= service.most_studies:
-        raise HTTPException(503, f"there are {service.most_studies} studies already: autotune clean")
+        raise HTTPException(
+            503, f"there are {service.most_studies} studies already: autotune clean"
+        )
     python = None if asked.python is None else service.interpreters[asked.python]
     return Submission(
         study=name,

@@ -167,9 +167,7 @@ class Doors:
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
         return token
 
-    def _check_scope(
-        self, scope: Scope_, headers: Mapping[str, str], token: Token | None
-    ) -> None:
+    def _check_scope(self, scope: Scope_, headers: Mapping[str, str], token: Token | None) -> None:
         reads = scope["method"] in _READS
         if token is None:
             if not self._rules.needs_token:

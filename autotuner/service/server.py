@@ -81,4 +81,3 @@ class Thread:
 def log_to_stderr() -> None:
     """Let refusals and errors be seen."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-

@@ -49,8 +49,10 @@ def _being_measured(
     mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration
 ) -> bool:
     """Tell whether the configuration is being measured: a repeat later on is another matter."""
-    key = mine.key(default)
-    return any(r.is_running and r.key(default) == key for r in before if r.role in SEARCH_ROLES)
+    if mine.undecided:
+        return False
+    running = (r for r in before if r.is_running and r.role in SEARCH_ROLES and not r.undecided)
+    return mine.key(default) in {record.key(default) for record in running}
 
 
 def _same_round(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:

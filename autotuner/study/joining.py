@@ -51,7 +51,9 @@ def check_parts(names: Collection[str]) -> frozenset[str]:
     """Return names of parts; raise UserError for one that there is not."""
     for name in names:
         if name not in PARTS:
-            raise UserError(f'--machine-class: unknown part "{name}"', hint=did_you_mean(name, PARTS))
+            raise UserError(
+                f'--machine-class: unknown part "{name}"', hint=did_you_mean(name, PARTS)
+            )
     return frozenset(names)
 
 
@@ -74,9 +76,7 @@ def identity_differences(study: Identity, here: Identity) -> Iterator[str]:
     Where the script lies may be another place on each machine, and machines are compared by class.
     """
     arguments = tuple(study.model if one == here.model else one for one in here.arguments)
-    alike = dataclasses.replace(
-        here, model=study.model, machine=study.machine, arguments=arguments
-    )
+    alike = dataclasses.replace(here, model=study.model, machine=study.machine, arguments=arguments)
     for line in study.differences(alike):
         if line.startswith("the script has changed"):
             yield "the script: this copy is another one than the study's (SHA-256)"

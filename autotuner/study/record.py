@@ -114,6 +114,7 @@ class TrialRecord:
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
     ``forked``: by a warm parent. ``machine``: where it ran, ``owner``: the signature of the worker
     that ran it. ``race_round``: of the race, from 0. ``lost``: its worker died meanwhile.
+    ``undecided``: its configuration is not known yet.
     ``last_lines``: of the script's output, where it failed. ``stages_s``: what its wall time went
     into, see :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the
     other side of its duel, where it did. ``started``: local time.
@@ -146,6 +147,7 @@ class TrialRecord:
     owner: str = ""
     race_round: int | None = None
     lost: bool = False
+    undecided: bool = False
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
@@ -386,10 +388,14 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Something to measure. ``pair``: the number of the final pair; ``race_round``: of the race."""
+    """Something to measure.
+
+    ``configuration``: None while a sampler has not said which. ``pair``: the number of the final
+    pair; ``race_round``: of the race.
+    """
 
     role: Role
-    configuration: Configuration
+    configuration: Configuration | None
     pair: int | None = None
     race_round: int | None = None
 
@@ -400,8 +406,9 @@ def start_attributes(task: Task, *, owner: str, machine: str) -> dict[str, Any]:
         "role": task.role.value,
         "owner": owner,
         "machine": machine,
-        "configuration": dict(task.configuration),
     }
+    if task.configuration is not None:
+        found["configuration"] = dict(task.configuration)
     numbers = {"pair": task.pair, "race_round": task.race_round}
     return {**found, **{name: number for name, number in numbers.items() if number is not None}}
 
@@ -459,6 +466,7 @@ def read_record(trial: AnyTrial) -> TrialRecord | None:
         owner=attributes.get("owner", ""),
         race_round=attributes.get("race_round"),
         lost=attributes.get("lost", False),
+        undecided="configuration" not in attributes,
     )
 
 

@@ -47,7 +47,8 @@ from autotuner.study.crew import GRACE_S, Crew, worker_name
 from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
 from autotuner.study.model_sampler import ModelSampler
-from autotuner.study.noise import Method, Noise
+from autotuner.study.noise import Noise
+from autotuner.study.opening import load_study
 from autotuner.study.record import (
     Measurement,
     Role,
@@ -56,8 +57,8 @@ from autotuner.study.record import (
     TrialRecord,
     outcome_attributes,
     read_noise,
-    read_record,
     read_origin,
+    read_record,
     read_records,
     read_study_facts,
     start_attributes,
@@ -362,19 +363,25 @@ class Tuner:
                 return True
             proposed = sampler.propose()
             if proposed is not None:
-                self._run_task(Task(role=Role.SEARCH, configuration=proposed))
+                self.run_trial(Role.SEARCH, proposed)
             return proposed is not None
 
     def _run_suggested(self) -> None:
         """Run a trial for which one of Optuna's samplers suggests the parameters: it needs one."""
-        trial = self.study.ask()
+        trial = self._add(Task(role=Role.SEARCH, configuration=None), {})
         with self._failing_if_interrupted(trial):
+            if not self._is_ours(trial):
+                return
+            # a study remembers the trials that it has shown to its sampler until it is asked
+            study = load_study(self._setting.storage, self.study.study_name)
+            study.sampler = self.study.sampler
             space = self.facts.space
-            configuration = effective(suggest(trial, space), space.default)
-            task = Task(role=Role.SEARCH, configuration=configuration)
-            write_attributes(self._setting.storage, trial, self._signed(task))
+            suggested = suggest(optuna.Trial(study, trial._trial_id), space)
+            configuration = effective(suggested, space.default)
+            found = {"configuration": dict(configuration)}
+            write_attributes(self._setting.storage, trial, found)
             if self._is_ours(trial):
-                self._run(trial, task)
+                self._run(trial, Role.SEARCH, configuration)
 
     def run_trial(
         self, role: Role, configuration: Configuration, *, race_round: int | None = None
@@ -385,17 +392,12 @@ class Tuner:
             its record; None if another worker does it.
         """
         with self.turn():
-            return self._run_task(
-                Task(role=role, configuration=configuration, race_round=race_round)
-            )
-
-    def _run_task(self, task: Task) -> TrialRecord | None:
-        trial = self._add(task)
-        with self._failing_if_interrupted(trial):
-            if not self._is_ours(trial):
-                return None
-            self._run(trial, task)
-        return self._record(trial.number)
+            trial = self._add(Task(role=role, configuration=configuration, race_round=race_round))
+            with self._failing_if_interrupted(trial):
+                if not self._is_ours(trial):
+                    return None
+                self._run(trial, role, configuration)
+            return self._record(trial.number)
 
     def run_control(self) -> TrialRecord:
         """Run the defaults once more."""
@@ -419,7 +421,7 @@ class Tuner:
         distributions: dict[str, BaseDistribution] = {}
         if fixed is None:
             space = self.facts.space
-            full = {**space.default, **task.configuration}
+            full = {**space.default, **(task.configuration or {})}
             distributions = space.distributions() if space.holds(full) else {}
         template = create_trial(
             state=TrialState.RUNNING,
@@ -428,9 +430,9 @@ class Tuner:
             user_attrs=self._signed(task),
             system_attrs={} if fixed is None else {"fixed_params": dict(fixed)},
         )
-        storage = self._setting.storage
-        study_id = storage.get_study_id_from_name(self.study.study_name)
-        trial = optuna.Trial(self.study, storage.create_new_trial(study_id, template))
+        # by the cache that Optuna puts in front of a database, which has to know of it
+        cached, study_id = self.study._storage, self.study._study_id
+        trial = optuna.Trial(self.study, cached.create_new_trial(study_id, template))
         self._mine.add(trial.number)
         return trial
 
@@ -551,8 +553,7 @@ class Tuner:
     def _trial_folder(self, trial: optuna.Trial) -> Path:
         return self._setting.folder / "trials" / f"{trial.number:04d}"
 
-    def _run(self, trial: optuna.Trial, task: Task) -> None:
-        role, configuration = task.role, task.configuration
+    def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> None:
         self.listener.trial_started(trial.number, role, configuration)
         records = self.records()
         watch = Watch(

@@ -52,7 +52,9 @@ def on_machines(pairs: Sequence[Pair]) -> tuple[OnMachine, ...]:
     squares = sum((log - mean(logs)) ** 2 for logs in cells.values() for log in logs)
     spread = math.sqrt(squares / freedom) if freedom > 0 else None
     return tuple(
-        _on_machine(machine, [logs for (name, _), logs in cells.items() if name == machine], spread, freedom)
+        _on_machine(
+            machine, [logs for (name, _), logs in cells.items() if name == machine], spread, freedom
+        )
         for machine in sorted({pair.machine for pair in pairs})
     )
 

@@ -40,7 +40,9 @@ def compose() -> dict[str, Any]:
 def test_the_dockerfile() -> None:
     """hadolint has nothing to say, and it ends as a user without privileges."""
     path = DEPLOY / "Dockerfile"
-    done = subprocess.run([tool("hadolint"), str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool("hadolint"), str(path)], capture_output=True, text=True, check=False
+    )
     assert done.stdout + done.stderr == ""
     parsed = dockerfile_parse.DockerfileParser(str(path))
     users = [one["value"] for one in parsed.structure if one["instruction"] == "USER"]

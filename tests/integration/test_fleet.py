@@ -202,9 +202,10 @@ def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
     """It may be the configuration that takes machines down."""
     fleet = Fleet(tmp_path, trials=6)
     study = fleet.study()
-    with fleet.crew("a", study) as crew, fleet.tuner(
-        SimulatedRunner(threads_matter), crew, study
-    ) as tuner:
+    with (
+        fleet.crew("a", study) as crew,
+        fleet.tuner(SimulatedRunner(threads_matter), crew, study) as tuner,
+    ):
         run_first_trials(tuner)
         configuration = {**tuner.facts.space.default, "intra_op": 3, "inter_op": 3}
         for _ in range(2):
@@ -271,7 +272,11 @@ def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(living(there)) == [crew.me.key]
         monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
         assert is_alive(signature, there)
-        late = {name: text.replace('"until": ', '"until": -') for name, text in there.items() if text and "until" in str(text)}
+        late = {
+            name: text.replace('"until": ', '"until": -')
+            for name, text in there.items()
+            if text and "until" in str(text)
+        }
         assert not is_alive(signature, late)
         assert is_alive(signature, {})  # it has left no sign, and its trial may still run
     assert living(study.user_attrs) == {}

@@ -90,7 +90,10 @@ def test_the_commands(service: Serving, tmp_path: Path) -> None:
     told = json.loads(command(service, "status", "train", "--json").stdout)
     assert told["state"] == "done"
     output = tmp_path / "deployed.py"
-    assert command(service, "fetch", "train", "--format", "python", "--output", str(output)).returncode == 0
+    assert (
+        command(service, "fetch", "train", "--format", "python", "--output", str(output)).returncode
+        == 0
+    )
     assert "apply" in output.read_text() or "environ" in output.read_text()
     for arguments, said in (
         (["status", "other"], "there is no study other"),
@@ -279,5 +282,3 @@ def test_serve_says_what_is_wrong(
     ):
         assert main(["serve", "--port", "0", *options]) == 1
         assert said in capsys.readouterr().err
-
-

@@ -15,9 +15,9 @@ import pytest
 
 from autotuner.cli.main import main
 from autotuner.service.doors import MOST_BODY_BYTES, Limiter
+from autotuner.service.jobs import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
 from autotuner.service.workshop import command_of, environment_of_runs
-from autotuner.service.jobs import Submission
 from tests.integration.serving import Serving, serving
 
 
@@ -25,7 +25,16 @@ def make_token(folder: Path, *scopes: str) -> str:
     """Return a new token, made by the command."""
     options = [word for scope in scopes for word in ("--scope", scope)]
     done = subprocess.run(
-        [sys.executable, "-m", "autotuner", "token", "create", "--name", "-".join(scopes), *options],
+        [
+            sys.executable,
+            "-m",
+            "autotuner",
+            "token",
+            "create",
+            "--name",
+            "-".join(scopes),
+            *options,
+        ],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -181,7 +190,9 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
 def test_arguments_are_no_options_and_no_shell(tmp_path: Path) -> None:
     """Whatever is submitted stands after --, or is glued to the option that it belongs to."""
     evil = ("--storage", "sqlite:///x", "; touch hacked", "$(touch hacked)", "--", "--model=/x")
-    asked = Submission(study="-x", script="train.py", arguments=evil, knobs=("--json",), effort="-h")
+    asked = Submission(
+        study="-x", script="train.py", arguments=evil, knobs=("--json",), effort="-h"
+    )
     argv = command_of(asked, tmp_path / "train.py", ["--run-as=nobody"])
     at = argv.index("--")
     assert argv[at + 1 :] == list(evil)
@@ -198,7 +209,13 @@ def test_arguments_are_no_options_and_no_shell(tmp_path: Path) -> None:
 
 def test_the_environment_of_runs_is_built() -> None:
     """Nothing of the service's comes through that is not asked for."""
-    own = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "LC_ALL": "C", "MINE": "1", "LD_PRELOAD": "y"}
+    own = {
+        "PATH": "/bin",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "LC_ALL": "C",
+        "MINE": "1",
+        "LD_PRELOAD": "y",
+    }
     found = environment_of_runs(own, ["MINE"], "postgresql://u:p@h/d")
     assert found == {
         "PATH": "/bin",

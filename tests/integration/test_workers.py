@@ -48,7 +48,9 @@ class Site:
         (folder / "train.py").write_text(SCRIPT)
         where = ["--model", "train.py", "--storage", self.url, "--study", self.study]
         lock = str(self.folder / "lock")
-        return Sitting(folder, *where, *options, mark=self.mark, command=command, AUTOTUNE_LOCK=lock)
+        return Sitting(
+            folder, *where, *options, mark=self.mark, command=command, AUTOTUNE_LOCK=lock
+        )
 
     def run(self) -> Sitting:
         """Begin the study."""

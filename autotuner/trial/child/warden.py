@@ -151,9 +151,7 @@ def _reap_orphans(keep: int = 0) -> None:
 class Warden:
     """Watches one child."""
 
-    def __init__(
-        self, lifeline: int, status: int, grace_s: float, limits: dict[str, Any]
-    ) -> None:
+    def __init__(self, lifeline: int, status: int, grace_s: float, limits: dict[str, Any]) -> None:
         self._lifeline = lifeline
         self._status = status
         self._grace_s = grace_s
