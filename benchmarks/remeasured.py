@@ -41,13 +41,13 @@ _BLOCK = 6
 class Run:
     """A run of the tool: what it recommends, and how long it took, in seconds.
 
-    ``to_final_s``: until its final began, which goes on for as long as its data want; ``pairs``:
-    how many pairs that took.
+    ``besides_final_s``: the same without its final, which goes on for as long as its data want;
+    ``pairs``: how many pairs that took.
     """
 
     configuration: Configuration
     took_s: float
-    to_final_s: float
+    besides_final_s: float
     pairs: int
 
 
@@ -71,7 +71,7 @@ def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = T
     return Run(
         configuration=exported.configuration,
         took_s=took_s,
-        to_final_s=took_s - final_s,
+        besides_final_s=took_s - final_s,
         pairs=pairs,
     )
 
