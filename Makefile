@@ -8,7 +8,7 @@ INTEL_PYTHON ?= $(shell command -v python3.11)
 INTEL := .cache/intel-tensorflow
 INTEL_READY := $(INTEL)/.ready
 
-.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration bench-search bench-warm bench-by-hand build lock clean
+.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration bench-search bench-warm bench-fleet bench-by-hand build lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,6 +70,10 @@ bench-search: $(READY) ## Make docs/search-results.md from the recorded surfaces
 
 bench-warm: $(READY) ## Measure forked trials against started ones (half an hour)
 	$(BIN)/python -m benchmarks.warm
+
+bench-fleet: $(READY) ## Let up to 64 workers share a study in PostgreSQL (ten minutes)
+	$(BIN)/python -m benchmarks.fleet
+	$(BIN)/python -m benchmarks.fleet --workers 8 32 --kill
 
 bench-by-hand: $(READY) ## Tune against the usual script of twenty lines, five times (an hour)
 	$(BIN)/python -m benchmarks.against_by_hand

@@ -16,7 +16,12 @@ app = typer.Typer(
 
 StorageOption = Annotated[
     str | None,
-    typer.Option("--storage", help="Optuna storage URL.  [default: .autotune/studies.db]"),
+    typer.Option(
+        "--storage",
+        help="Optuna storage URL.  [default: .autotune/studies.db]",
+        envvar="AUTOTUNE_STORAGE",
+        show_envvar=False,
+    ),
 ]
 
 
@@ -60,6 +65,17 @@ JsonOption = Annotated[
 ]
 ExportAnywayOption = Annotated[
     bool, typer.Option("--export-anyway", help="Export the best even if it is not proven.")
+]
+
+
+RunAsOption = Annotated[
+    str | None, typer.Option(help="Run scripts as another user; for root only.")
+]
+TrialMemoryOption = Annotated[
+    str | None, typer.Option(help="Kill a trial that uses more memory, such as 8G.")
+]
+TrialProcessesOption = Annotated[
+    int | None, typer.Option(min=1, help="Kill a trial that has more processes.")
 ]
 
 
@@ -183,10 +199,13 @@ def run(
         ),
     ] = None,
     wait: WaitOption = False,
+    run_as: RunAsOption = None,
+    trial_memory: TrialMemoryOption = None,
+    trial_processes: TrialProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tune a script: try configurations, compare the best with the defaults, write the files."""
-    from autotuner.cli.resolve import Flags
+    from autotuner.cli.resolve import Flags, confinement
     from autotuner.cli.run_study import run_study
     from autotuner.errors import UserError
     from autotuner.report.progress import JsonProgress
@@ -229,6 +248,73 @@ def run(
             as_json=as_json,
             wait=wait,
             export_anyway=export_anyway,
+            confinement=confinement(run_as, trial_memory, trial_processes),
+        )
+    except UserError as error:
+        if as_json:
+            JsonProgress().error(error.message, error.hint)
+        raise
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    study_file: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY.TOML]", help="A file that describes the study.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the study is: postgresql://... or grpc://HOST:PORT.",
+            envvar="AUTOTUNE_STORAGE",
+            show_envvar=False,
+        ),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    model: ModelOption = None,
+    workload: WorkloadOption = None,
+    batch_size: BatchSizeOption = None,
+    shape: ShapeOption = None,
+    python: PythonOption = None,
+    machine_class: Annotated[
+        str | None,
+        typer.Option(
+            help="Parts in which this machine may differ from the study's, with commas: cpu, cores, "
+            "quota, memory, isa.  [default: none]"
+        ),
+    ] = None,
+    wait_for_study: Annotated[
+        str | None,
+        typer.Option(help="Wait so long for the study to be begun.  [default: 0s]"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a study of `autotune run` from this or another machine, and work on it to its end."""
+    from autotuner.cli.resolve import Flags
+    from autotuner.cli.worker import work
+    from autotuner.errors import UserError
+    from autotuner.report.progress import JsonProgress
+
+    flags = Flags(
+        study_file=study_file,
+        model=model,
+        workload=workload,
+        arguments=context.obj or (),
+        python=python,
+        study=study,
+        batch_size=batch_size,
+        shapes=tuple(shape or ()),
+    )
+    try:
+        if storage is None:
+            hint = "--storage postgresql://USER@HOST/DATABASE, as autotune run was given"
+            raise UserError("--storage is missing", hint=hint)
+        work(
+            flags,
+            storage_url=storage,
+            machine_class=machine_class,
+            wait_for_study=wait_for_study,
+            as_json=as_json,
         )
     except UserError as error:
         if as_json:
@@ -498,6 +584,195 @@ def clean(
     from autotuner.cli.clean import clean
 
     clean(studies or (), older_than=older_than, yes=yes, storage_url=storage)
+
+
+@app.command()
+def serve(
+    models: Annotated[Path, typer.Option(help="The folder of the scripts that may be submitted.")],
+    storage: StorageOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    dashboard_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The dashboard's.  [default: one more]")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name by which the service is reached; may be repeated."),
+    ] = None,
+    interpreter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH of a Python that may be asked for; may be repeated."),
+    ] = None,
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option(help="A variable of this environment that scripts see; may be repeated."),
+    ] = None,
+    require_token: Annotated[
+        bool, typer.Option("--require-token", help="Ask for a token on loopback, too.")
+    ] = False,
+    worker_only: Annotated[
+        bool, typer.Option("--worker-only", help="Work off the queue without an HTTP interface.")
+    ] = False,
+    run_as: RunAsOption = None,
+    trial_memory: TrialMemoryOption = None,
+    trial_processes: TrialProcessesOption = None,
+) -> None:
+    """Serve an HTTP interface and a page: submit studies, follow them, fetch what to deploy."""
+    from autotuner.cli.serve import serve
+
+    limits = {
+        "--run-as": run_as,
+        "--trial-memory": trial_memory,
+        "--trial-processes": trial_processes,
+    }
+    serve(
+        models=models,
+        storage_url=storage,
+        host=host,
+        port=port,
+        dashboard_port=dashboard_port,
+        allowed=allow_host or (),
+        interpreters=interpreter or (),
+        passed=pass_env or (),
+        require_token=require_token,
+        worker_only=worker_only,
+        limits=[f"{name}={value}" for name, value in limits.items() if value is not None],
+    )
+
+
+tokens = typer.Typer(help="Make and revoke tokens of the service.", no_args_is_help=True)
+app.add_typer(tokens, name="token")
+
+
+@tokens.command(name="create")
+def create_token(
+    name: Annotated[str, typer.Option(help="Whose it is, for lists.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="read, or submit, which includes it; may be repeated. [default: read]"),
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Make a token and print it, this once."""
+    from autotuner.cli.serve import create
+
+    create(name, scope or ["read"], storage)
+
+
+@tokens.command(name="list")
+def list_tokens(storage: StorageOption = None) -> None:
+    """List tokens, without their secrets, which nobody has."""
+    from autotuner.cli.serve import list_all
+
+    list_all(storage)
+
+
+@tokens.command(name="revoke")
+def revoke_token(
+    key: Annotated[str, typer.Argument(help="The token's key, as the list has it.")],
+    storage: StorageOption = None,
+) -> None:
+    """Let a token not be valid any more."""
+    from autotuner.cli.serve import revoke
+
+    revoke(key, storage)
+
+
+UrlOption = Annotated[
+    str | None, typer.Option(help="The service.  [default: AUTOTUNE_URL, or this machine's]")
+]
+TokenOption = Annotated[str | None, typer.Option(help="A token.  [default: AUTOTUNE_TOKEN]")]
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    script: Annotated[str, typer.Argument(help="A path relative to the service's models.")],
+    study: Annotated[
+        str | None, typer.Option(help="The study's name.  [default: the script's]")
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option(help="fast, balanced or thorough. [default: balanced]")
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="throughput, latency-p50, latency-p99 or cpu-efficiency.  [default: throughput]"
+        ),
+    ] = None,
+    knobs: Annotated[
+        str | None, typer.Option(help="Knobs, groups or tiers, with commas.  [default: safe]")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials of the search in all.  [default: by effort]")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time to aim at, such as 10m.")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="The name of one of the service's interpreters.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end.")] = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Put a study into a service's queue; the script's arguments come after --."""
+    from autotuner.cli.remote import Remote, submit
+
+    given = {
+        "study": study,
+        "effort": effort,
+        "objective": objective,
+        "knobs": None if knobs is None else [k.strip() for k in knobs.split(",") if k.strip()],
+        "trials": trials,
+        "budget": budget,
+        "python": python,
+    }
+    if not submit(Remote(url, token), script, context.obj or (), given, follow=follow):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(help="A study; without it all of them.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on telling until its end.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Ask a service how far its studies are."""
+    from autotuner.cli.remote import Remote, status
+
+    if not status(Remote(url, token), study, follow=follow, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cancel(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """End a study that waits in a service's queue or is being tuned."""
+    from autotuner.cli.remote import Remote, cancel
+
+    cancel(Remote(url, token), study)
+
+
+@app.command()
+def fetch(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    kind: Annotated[str, typer.Option("--format", help="env, python, json or report.")] = "env",
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write.  [default: standard output]")
+    ] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Fetch from a service what a study recommends, as a file to deploy."""
+    from autotuner.cli.remote import Remote, fetch
+
+    fetch(Remote(url, token), study, kind=kind, output=output)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from autotuner.cli.browse import HOME
-from autotuner.dashboard.server import open_server
+from autotuner.dashboard.server import check_for, open_server
 from autotuner.study.artifacts import artifact_folder
 from autotuner.study.storage import default_url, open_storage, shown_url
 
@@ -27,12 +27,12 @@ def serve(
         host=host,
         port=port,
         allowed=allowed,
-        token=token,
+        check=check_for(token),
         read_only=read_only,
     )
     mode = ", read-only" if read_only else ""
     name = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{_port(server)}/\n")
+    sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{port_of(server)}/\n")
     sys.stdout.write("Ctrl-C ends it\n")
     sys.stdout.flush()
     try:
@@ -41,7 +41,7 @@ def serve(
         server.close()
 
 
-def _port(server: object) -> int:
+def port_of(server: object) -> int:
     """Return the port in use; a name like localhost may stand for several sockets."""
     listening: list[tuple[str, int]] = getattr(server, "effective_listen", [])
     return listening[0][1] if listening else int(getattr(server, "effective_port", 0))

@@ -28,6 +28,7 @@ from autotuner.spec.study_spec import (
     load_study_file,
 )
 from autotuner.spec.workloads import load_workload
+from autotuner.trial.confinement import Confinement
 
 _Name = TypeVar("_Name", SamplerName, StepSource, Effort, Objective, Warm)
 
@@ -191,6 +192,12 @@ def _timing(timing: Timing, flags: Flags) -> Timing:
         if text is not None
     }
     return dataclasses.replace(timing, **seconds)
+
+
+def confinement(user: str | None, memory: str | None, processes: int | None) -> Confinement:
+    """Return what trials may use, and as whom they run, as options say it."""
+    memory_bytes = None if memory is None else parse_bytes(memory, where="--trial-memory")
+    return Confinement(user=user, memory_bytes=memory_bytes, processes=processes)
 
 
 def _check_saved_model(spec: StudySpec) -> None:

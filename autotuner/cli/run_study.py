@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import sys
@@ -30,18 +31,20 @@ from autotuner.spec.duration import format_duration
 from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
+from autotuner.study.crew import Crew
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.importing import Source, check_source, import_trials
 from autotuner.study.listening import Listeners
 from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import read_study_facts
+from autotuner.study.record import Origin, read_origin, read_study_facts, write_origin
 from autotuner.study.samplers import check_sampler
 from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
-from autotuner.study.storage import default_url, open_storage, shown_url
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
+from autotuner.study.tuner import Setting, Tuner, Turn
+from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
@@ -59,6 +62,7 @@ def run_study(
     as_json: bool,
     wait: bool,
     export_anyway: bool,
+    confinement: Confinement = UNCONFINED,
 ) -> None:
     """Carry out ``autotune run``.
 
@@ -83,11 +87,13 @@ def run_study(
     folder = claim_folder(HOME, name, storage_name(storage_url))
     machine = inspect_machine()
     rule = rule_of(spec)
+    shared = is_shared(storage)
     with (
         open_display(rule, as_json=as_json) as display,
-        ProcessRunner(environment) as runner,
-        hold_machine(name, wait=wait, say=display.say),
+        ProcessRunner(environment, confinement=check_confinement(confinement)) as runner,
+        contextlib.ExitStack() as stack,
     ):
+        turn = stack.enter_context(measuring(name, display, shared=shared, wait=wait))
         for variable, value in ignored_variables(environment).items():
             display.say(f"note: trials do not see {variable}={value} from your environment")
         display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
@@ -101,6 +107,10 @@ def run_study(
         if import_from is not None:
             source = check_source(load_study(storage, import_from), spec.objective)
         study = _open(storage, name, spec)
+        if read_origin(study) is None:
+            write_origin(study, Origin(identity=identity, machine=machine, build=build))
+        crew = Crew(study, shared=shared, machine=machine.host, heard=display.say)
+        stack.enter_context(crew)
         spent_s = _begin(study, spec, display)
         pages = DashboardPages(study, storage)
         setting = Setting(
@@ -113,8 +123,10 @@ def run_study(
             folder=folder,
             runner=runner,
             listener=Listeners([display, pages]),
-            artifacts=_artifacts(display),
+            artifacts=artifacts_of(display),
             spent_s=spent_s,
+            crew=crew,
+            turn=turn,
         )
         with Tuner(setting) as tuner:
             _tune(tuner, study, storage, display, source)
@@ -127,6 +139,29 @@ def run_study(
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
         _finish(contents, paths, page, storage_url, as_json=as_json)
+
+
+@contextlib.contextmanager
+def measuring(name: str, display: Progress, *, shared: bool, wait: bool) -> Iterator[Turn]:
+    """Let no other tuning run measure on this machine at the same time.
+
+    A study that nobody else can reach has the machine to itself until it ends. The workers of one
+    that others can reach take turns, trial by trial, with what else tunes here.
+
+    Args:
+        name: the study's.
+        display: says for whom we wait.
+        shared: others can reach the study.
+        wait: wait for another run to end, instead of raising.
+
+    Raises:
+        UserError: if another run holds the machine, and is not to be waited for.
+    """
+    with hold_machine(name, wait=wait, say=display.say):
+        if not shared:
+            yield contextlib.nullcontext
+            return
+    yield functools.partial(hold_machine, name, wait=True, say=lambda text: None)
 
 
 def _say_what_changed(changes: Sequence[str], name: str, display: Progress) -> None:
@@ -146,7 +181,7 @@ def _begin(study: optuna.Study, spec: StudySpec, display: Progress) -> float:
     return spent_s
 
 
-def _artifacts(display: Progress) -> ArtifactStore | None:
+def artifacts_of(display: Progress) -> ArtifactStore | None:
     """Return where trials' files are kept; without it a study runs as well."""
     try:
         return artifact_store(HOME)
@@ -197,7 +232,7 @@ def _open(storage: BaseStorage, name: str, spec: StudySpec) -> optuna.Study:
         return study
     study = load_study(storage, name)
     if not is_idle(study):
-        hint = "wait for it, or give --study another name"
+        hint = "wait for it, or give --study another name; autotune worker joins it"
         raise UserError(f'study "{name}" is being run by another autotune', hint=hint)
     return study
 

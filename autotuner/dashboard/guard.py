@@ -41,19 +41,26 @@ input,button{{font:inherit;width:100%;padding:.4rem;margin:.4rem 0;box-sizing:bo
 
 
 class Guard:
-    """Lets requests through to an application, or answers them itself."""
+    """Lets requests through to an application, or answers them itself.
+
+    Args:
+        app: the application.
+        hosts: names by which it may be asked for, without ports.
+        check: tells whether a token that somebody gives is valid; None for no login.
+        read_only: let no write through.
+    """
 
     def __init__(
         self,
         app: "WSGIApplication",
         *,
         hosts: Collection[str],
-        token: str | None = None,
+        check: Callable[[str], bool] | None = None,
         read_only: bool = False,
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._token = token
+        self._check = check
         self._read_only = read_only
         self._session = secrets.token_urlsafe(32)  # a restart ends all sessions
 
@@ -62,13 +69,17 @@ class Guard:
     ) -> Iterable[bytes]:
         """Answer one request."""
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        if _name(environ.get("HTTP_HOST", "")) not in self._hosts:
+        if host_name(environ.get("HTTP_HOST", "")) not in self._hosts:
             said = "this host name is not known here; see --allow-host"
             return _refuse(start_response, HTTPStatus.FORBIDDEN, said)
         origin = environ.get("HTTP_ORIGIN")
-        if method not in _READS and origin and _name(urlsplit(origin).netloc) not in self._hosts:
+        if (
+            method not in _READS
+            and origin
+            and host_name(urlsplit(origin).netloc) not in self._hosts
+        ):
             return _refuse(start_response, HTTPStatus.FORBIDDEN, "the request is another site's")
-        if self._token is not None:
+        if self._check is not None:
             if path == _LOGIN:
                 return self._log_in(environ, start_response)
             if not self._is_known(environ):
@@ -83,8 +94,8 @@ class Guard:
     def _is_known(self, environ: "WSGIEnvironment") -> bool:
         kind, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if kind.lower() == "bearer":
-            return _same(value.strip(), self._token or "")
-        return _same(_cookie(environ.get("HTTP_COOKIE", "")), self._session)
+            return self._check is not None and self._check(value.strip())
+        return same(_cookie(environ.get("HTTP_COOKIE", "")), self._session)
 
     def _ask_to_log_in(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -105,7 +116,7 @@ class Guard:
         target = _local(_first(environ.get("QUERY_STRING", ""), "next"))
         said, status = "Give the token that it was started with.", HTTPStatus.OK
         if environ["REQUEST_METHOD"] == "POST":
-            if _same(_first(_form(environ), "token"), self._token or ""):
+            if self._check is not None and self._check(_first(_form(environ), "token")):
                 cookie = f"{_COOKIE}={self._session}; HttpOnly; SameSite=Strict; Path=/"
                 headers = [("Location", target), ("Set-Cookie", cookie)]
                 return _answer(start_response, HTTPStatus.SEE_OTHER, "", headers)
@@ -116,14 +127,14 @@ class Guard:
         return _answer(start_response, status, _PAGE.format(said=said, action=action), headers)
 
 
-def _name(host: str) -> str:
+def host_name(host: str) -> str:
     """Return a Host header's name, without its port."""
     if host.startswith("["):
         return host.partition("]")[0].lower() + "]"
     return host.partition(":")[0].lower()
 
 
-def _same(given: str, wanted: str) -> bool:
+def same(given: str, wanted: str) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(given.encode(), wanted.encode())
 

@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import optuna_dashboard
@@ -10,12 +10,26 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
-from autotuner.dashboard.guard import LOOPBACK, Guard
+from autotuner.dashboard.guard import LOOPBACK, Guard, same
 from autotuner.errors import UserError
 
 _THREADS = 8
 _LEAST_TOKEN = 8
+Check = Callable[[str], bool]
 Server = BaseWSGIServer | MultiSocketServer
+
+
+def check_for(token: str | None) -> Check | None:
+    """Return a check for one token; None for no login.
+
+    Raises:
+        UserError: if it is too short to be one.
+    """
+    if token is None:
+        return None
+    if len(token) < _LEAST_TOKEN:
+        raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
+    return lambda given: same(given, token)
 
 
 def guarded_app(
@@ -23,7 +37,7 @@ def guarded_app(
     artifacts: Path,
     *,
     hosts: Collection[str],
-    token: str | None,
+    check: Check | None,
     read_only: bool,
 ) -> Guard:
     """Return the dashboard of a storage, guarded.
@@ -32,12 +46,12 @@ def guarded_app(
         storage: the studies.
         artifacts: the folder of their files.
         hosts: names by which it may be asked for, without ports.
-        token: what to log in with, None for no login.
+        check: tells whether a token is valid, None for no login.
         read_only: let no write through.
     """
     store = FileSystemArtifactStore(artifacts) if artifacts.is_dir() else None
     app = optuna_dashboard.wsgi(storage, artifact_store=store)
-    return Guard(app, hosts=hosts, token=token, read_only=read_only)
+    return Guard(app, hosts=hosts, check=check, read_only=read_only)
 
 
 def open_server(
@@ -47,22 +61,29 @@ def open_server(
     host: str,
     port: int,
     allowed: Collection[str],
-    token: str | None,
+    check: Check | None,
     read_only: bool,
 ) -> Server:
     """Return a server that is bound and listens; ``run`` serves, Ctrl-C ends it.
+
+    Args:
+        storage: the studies.
+        artifacts: the folder of their files.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        allowed: further names by which it may be asked for.
+        check: tells whether a token is valid, None for no login.
+        read_only: let no write through.
 
     Raises:
         UserError: if it would be open to everyone, or the address can't be had.
     """
     name = f"[{host}]" if ":" in host else host.lower()
-    if token is not None and len(token) < _LEAST_TOKEN:
-        raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
-    if name not in LOOPBACK and token is None:
+    if name not in LOOPBACK and check is None:
         hint = "give --token, or AUTOTUNE_DASHBOARD_TOKEN; or reach 127.0.0.1 through ssh -L"
         raise UserError(f"--host {host}: anyone who reaches it could change studies", hint=hint)
     app = guarded_app(
-        storage, artifacts, hosts={*LOOPBACK, name, *allowed}, token=token, read_only=read_only
+        storage, artifacts, hosts={*LOOPBACK, name, *allowed}, check=check, read_only=read_only
     )
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a busy page is no problem
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

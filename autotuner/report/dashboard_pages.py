@@ -29,9 +29,15 @@ class DashboardPages:
 
     The study's own note and plots are made anew when a tenth more trials have ended, and at least
     five more, so that a study of any size spends the same part of its time on them.
+
+    Args:
+        study: the study.
+        storage: where it is.
+        whole: write the study's own, too; of several workers one does.
     """
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
+    def __init__(self, study: optuna.Study, storage: BaseStorage, *, whole: bool = True) -> None:
+        self._whole = whole
         self._study = study
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(study.study_name)
@@ -78,6 +84,8 @@ class DashboardPages:
 
     def refresh(self) -> None:
         """Write the study's note and its plots as of now."""
+        if not self._whole:
+            return
         contents = gather(self._study)
         if contents is None:
             return

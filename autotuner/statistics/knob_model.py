@@ -81,6 +81,20 @@ class KnobModel:
         parameters[-2] = max(parameters[-2], np.log(paired))
         self._use(parameters)
 
+    def believe(self, configurations: Sequence[Configuration]) -> None:
+        """Take configurations that are being measured to come out as predicted.
+
+        So what is like them promises less, and several workers look in several places (a kriging
+        believer: Ginsbourger, Le Riche & Carraro 2010). The fit stays.
+        """
+        means, _ = self.predict(configurations)
+        self._coded = np.vstack([self._coded, self._code(configurations)])
+        self._y = np.concatenate([self._y, means])
+        self._noise = np.concatenate([self._noise, np.full(len(configurations), _EXACT)])
+        self._likeness = self._alike(self._coded, self._coded)
+        self._same = _same(self._coded, self._coded)
+        self._use(self._parameters)
+
     def _code(self, configurations: Sequence[Configuration]) -> _Matrix:
         """Return the positions of values in their domains, one row a configuration.
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from optuna.trial import TrialState
-
 from autotuner.spec.study_spec import StudySpec
-from autotuner.study.record import Role, TrialRecord
+from autotuner.study.record import ENDED, Role, TrialRecord
 
 SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _PAIR_TRIALS = 2.0
 _MOST_RESERVE = 0.55
 
@@ -37,13 +34,21 @@ class Budget:
         self._spent_s = spent_s
         self._started = monotonic()
 
+    @property
+    def most_trials(self) -> int | None:
+        """How many trials of the search there may be in all; None: time alone limits them."""
+        if self._spec.trials is None and self._spec.budget_s is not None:
+            return None
+        return self._spec.trials or self._spec.plan.trials
+
     def trials_left(self) -> int:
-        """Return how many more trials of the search are wanted; 1 as long as only time counts."""
-        used = sum(r.role in SEARCH_ROLES and r.state in ENDED for r in self._records())
-        limit = self._spec.trials
-        if limit is None:
-            limit = self._spec.plan.trials if self._spec.budget_s is None else used + 1
-        return limit - used
+        """Return how many more trials of the search are wanted; 1 as long as only time counts.
+
+        Those that run now are no more wanted.
+        """
+        used = sum(r.role in SEARCH_ROLES and r.counts for r in self._records())
+        most = self.most_trials
+        return 1 if most is None else most - used
 
     def elapsed_s(self) -> float:
         """Return how much time is used, in seconds."""

@@ -3,15 +3,10 @@
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import shlex
-import socket
-import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
@@ -94,53 +89,6 @@ def identity_from(stored: dict[str, Any]) -> Identity:
     fields["arguments"] = tuple(fields["arguments"])
     fields["environment"] = tuple((name, value) for name, value in fields["environment"])
     return Identity(**fields)
-
-
-def owner(limit_s: float) -> str:
-    """Return who runs a trial, as JSON: host, boot, process and its start, to tell a dead owner.
-
-    Args:
-        limit_s: how long the trial can last; on another host nobody sees who lives, but after that
-            time the trial is over in any case.
-    """
-    process = psutil.Process()
-    fields = {
-        "host": socket.gethostname(),
-        "boot": _boot_id(),
-        "pid": os.getpid(),
-        "started": round(process.create_time(), 2),
-        "until": round(time.time() + limit_s),
-    }
-    return json.dumps(fields)
-
-
-def is_alive(owner_text: str) -> bool:
-    """Tell whether the process that runs a trial is still there; elsewhere, whether it may be."""
-    try:
-        fields = json.loads(owner_text)
-        if fields["host"] != socket.gethostname():
-            return bool(time.time() < fields["until"])
-        process = psutil.Process(fields["pid"])
-        same_start = abs(process.create_time() - fields["started"]) < 1
-        return bool(fields["boot"] == _boot_id() and same_start)
-    except (ValueError, KeyError, TypeError, psutil.Error):
-        return False
-
-
-def owner_name(owner_text: str) -> str:
-    """Return an owner for people."""
-    try:
-        fields = json.loads(owner_text)
-        return f"process {fields['pid']} on {fields['host']}, boot {fields['boot'][:8]}"
-    except (ValueError, KeyError, TypeError):
-        return "of which nothing is known"
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return str(int(psutil.boot_time()))
 
 
 def folder_name(study: str) -> str:

@@ -72,7 +72,7 @@ class ModelSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Return the most promising configuration."""
-        return dict(self.propose())
+        return dict(self.propose() or self._anything())
 
     def sample_independent(
         self,
@@ -84,9 +84,10 @@ class ModelSampler(BaseSampler):
         """Return any value: asked for only where a trial has parameters of its own."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def propose(self) -> Configuration:
-        """Return the most promising configuration."""
+    def propose(self) -> Configuration | None:
+        """Return the most promising configuration; None if all are being measured by others."""
         records = self._records()
+        pending = _being_measured(records, self._space.default)
         observations = observe(records, self._space.default, self._between)
         if not observations:
             return self._anything()
@@ -96,7 +97,11 @@ class ModelSampler(BaseSampler):
         tried = [one.configuration for one in observations]
         means, _ = model.predict(tried)
         leaders = [tried[k] for k in np.argsort(-means)[:_LEADERS]]
-        candidates = list(self._candidates(leaders))
+        if pending:
+            model.believe(list(pending.values()))
+        candidates = [c for c in self._candidates(leaders) if configuration_key(c) not in pending]
+        if not candidates:
+            return None
         mean, deviation = model.predict(candidates)
         hoped = expected_improvement(mean, deviation, max(0.0, float(means.max())))
         self._hopes.append(float(hoped.max()))
@@ -144,6 +149,17 @@ class ModelSampler(BaseSampler):
 
     def _anything(self) -> Configuration:
         return self._space.point(self._random.randrange(self._space.size))
+
+
+def _being_measured(
+    records: Sequence[TrialRecord], default: Configuration
+) -> dict[str, Configuration]:
+    """Return the configurations that are being measured, by their keys."""
+    return {
+        record.key(default): effective({**default, **record.configuration}, default)
+        for record in records
+        if record.is_running and record.role is Role.SEARCH
+    }
 
 
 def observe(

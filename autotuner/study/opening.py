@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 from autotuner.errors import UserError, did_you_mean
 from autotuner.spec.study_spec import Objective
 from autotuner.statistics.throughput import less_is_better
-from autotuner.study.identity import Identity, is_alive
+from autotuner.study.crew import is_alive, living
+from autotuner.study.identity import Identity
 from autotuner.study.record import StudyFacts, read_study_facts
 from autotuner.study.settings import read_spec
 
@@ -27,9 +28,11 @@ def _is_empty(study: optuna.Study) -> bool:
 
 
 def is_idle(study: optuna.Study) -> bool:
-    """Tell whether no living process has a trial of this study running."""
+    """Tell whether no living process works on this study."""
+    attributes = study.user_attrs
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return not any(is_alive(trial.user_attrs.get("owner", "")) for trial in running)
+    owners = (trial.user_attrs.get("owner", "") for trial in running)
+    return not living(attributes) and not any(is_alive(one, attributes) for one in owners)
 
 
 def create_study(storage: BaseStorage, name: str, objective: Objective) -> optuna.Study:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import (
     DBAPIError,
@@ -95,10 +95,12 @@ class PatientStorage(RDBStorage):
         return bool(patiently(attempt))
 
 
-def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+def _patient(
+    method: Callable[..., Any], passes: Callable[[BaseException], bool] = is_passing
+) -> Callable[..., Any]:
     @functools.wraps(method)
-    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        return patiently(lambda: method(self, *args, **kwargs))
+    def call(self: BaseStorage, *args: Any, **kwargs: Any) -> Any:
+        return patiently(lambda: method(self, *args, **kwargs), passes)
 
     return call
 
@@ -110,3 +112,19 @@ for _name in (*vars(BaseStorage), *_FROM_CACHE):
     _is_public = not _name.startswith("_") or _name in _FROM_CACHE
     if _is_public and callable(_method) and _name not in vars(PatientStorage):
         setattr(PatientStorage, _name, _patient(_method))
+
+
+def _is_away(error: BaseException) -> bool:
+    """Tell whether a gRPC server could not be reached, which may pass; gRPC need not be installed."""
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", "") == "UNAVAILABLE"
+
+
+def make_patient_proxy(host: str, port: int) -> GrpcStorageProxy:
+    """Return Optuna's gRPC proxy, each of whose operations is repeated while nobody answers."""
+    proxy = GrpcStorageProxy(host=host, port=port)
+    for name in vars(BaseStorage):
+        method = vars(GrpcStorageProxy).get(name)
+        if callable(method) and not name.startswith("_"):
+            setattr(proxy, name, functools.partial(_patient(method, _is_away), proxy))
+    return proxy

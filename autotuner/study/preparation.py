@@ -10,7 +10,6 @@ from autotuner.conditions import find_causes, read_counters
 from autotuner.spec.study_spec import Objective, Warm
 from autotuner.statistics.comparison import Comparison, Yardstick
 from autotuner.statistics.throughput import Unit
-from autotuner.study.budget import ENDED
 from autotuner.study.candidates import own_configuration
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.noise import (
@@ -24,6 +23,8 @@ from autotuner.study.record import (
     Role,
     configuration_key,
     read_diagnosis,
+    read_noise,
+    read_study_facts,
     write_diagnosis,
 )
 from autotuner.study.tuner import Tuner, latest_control
@@ -38,29 +39,70 @@ _LEAST_FOR_WARM = 6
 def run_first_trials(tuner: Tuner) -> None:
     """Run TensorFlow's defaults, the noise check, the recipe, and what the script sets itself.
 
-    Only what is missing. A small number of trials leaves the later ones out.
+    Only what is missing. A small number of trials leaves the later ones out. Of several workers one
+    does what is done once for all, and the others wait for it.
 
     Raises:
         ScriptFailedError: if the script does not run with TensorFlow's defaults.
     """
-    tuner.run_defaults()
-    if tuner.budget.trials_left() > 0:
-        check_noise(tuner)
-        check_warm(tuner)
-        if tuner.spec.plan.diagnoses:
-            find_bottleneck(tuner)
+    heard = False
+    while not is_prepared(tuner):
+        if tuner.crew.is_captain() and not tuner.others_run(Role.DEFAULT):
+            _prepare(tuner)
+            heard = True
+        else:
+            tuner.wait()
+    if not heard:
+        _introduce(tuner)
     space = tuner.facts.space
     tried = {configuration_key(space.default)}
     first = [(Role.RECIPE, space.recipe)]
     if own := own_configuration(tuner.facts):
         first.append((Role.SCRIPT, own))
-    done = {record.role for record in tuner.records() if record.state in ENDED}
     for role, configuration in first:
+        done = {record.role for record in tuner.records() if record.counts}
         key = configuration_key(configuration)
         wanted = key not in tried and role not in done
         if wanted and tuner.budget.trials_left() > 0 and tuner.budget.has_time():
             tuner.run_trial(role, configuration)
         tried.add(key)
+
+
+def is_prepared(tuner: Tuner) -> bool:
+    """Tell whether everything is known that is found out once for all."""
+    study = tuner.study
+    if read_study_facts(study) is None:
+        return False
+    if not any(r.role is Role.DEFAULT and r.gain is not None for r in tuner.records()):
+        return False
+    if tuner.budget.trials_left() <= 0:
+        return True  # nothing will be searched
+    if read_noise(study) is None or read_warm_check(study.user_attrs) is None:
+        return False
+    return not tuner.spec.plan.diagnoses or read_diagnosis(study) is not None
+
+
+def _introduce(tuner: Tuner) -> None:
+    """Take over what has been found out before, and let the listener hear of it."""
+    tuner.learn_facts()
+    tuner.listener.facts_known(tuner.facts)
+    if tuner.knows_noise:
+        tuner.listener.noise_known(tuner.noise)
+    diagnosis = read_diagnosis(tuner.study)
+    if diagnosis is not None:
+        tuner.listener.diagnosis_known(diagnosis)
+
+
+def _prepare(tuner: Tuner) -> None:
+    tuner.learn_facts()
+    tuner.run_defaults()
+    if tuner.budget.trials_left() <= 0 or not tuner.knows_facts:
+        return
+    check_noise(tuner)
+    check_warm(tuner)
+    if tuner.spec.plan.diagnoses:
+        with tuner.turn():
+            find_bottleneck(tuner)
 
 
 def check_noise(tuner: Tuner) -> None:
@@ -72,7 +114,7 @@ def check_noise(tuner: Tuner) -> None:
 
 def _measure_noise(tuner: Tuner) -> Noise:
     arena, machine = tuner.arena, tuner.facts.machine
-    default = latest_control(tuner.records())
+    default = latest_control(tuner.records(), tuner.crew.machine)
     attributes = tuner.frozen(default.number).user_attrs
     arena.choose_method(
         tuner.spec.pairing,
@@ -84,12 +126,12 @@ def _measure_noise(tuner: Tuner) -> Noise:
     before = read_counters()
     controls = []
     for _ in range(tuner.spec.plan.processes - 1):
-        record = tuner.run_trial(Role.CONTROL, {})
+        record = tuner.run_control()
         if record.gain is None and arena.method is Method.DUEL:
             arena.give_up_duels(
                 f"the defaults failed when they were stopped and continued: {record.reason}"
             )
-            record = tuner.run_trial(Role.CONTROL, {})
+            record = tuner.run_control()
         controls.append(record)
     counted = [r for r in controls if r.gain is not None]
     gains = [record.gain for record in counted if record.gain is not None]
@@ -130,7 +172,7 @@ def check_warm(tuner: Tuner) -> None:
 
 def _try_warm(tuner: Tuner) -> WarmCheck:
     spec = tuner.spec
-    default = latest_control(tuner.records())
+    default = latest_control(tuner.records(), tuner.crew.machine)
     attributes = tuner.frozen(default.number).user_attrs
     modules = tuner.facts.imported
     if spec.warm is Warm.OFF or not modules:
@@ -146,7 +188,7 @@ def _try_warm(tuner: Tuner) -> WarmCheck:
     forked = [
         record
         for _ in range(max(1, len(started)))
-        if (record := tuner.run_trial(Role.CONTROL, {})).gain is not None and record.forked
+        if (record := tuner.run_control()).gain is not None and record.forked
     ]
     threads = [tuner.frozen(r.number).user_attrs.get("threads", {}) for r in (default, *forked)]
     logs = [[math.log(r.gain) for r in rs if r.gain] for rs in (started, forked)]
@@ -180,7 +222,7 @@ def _fed_with(tuner: Tuner, feed: Feed) -> Comparison | None:
             folder,
             measure_s,
             watch,
-            latest_control(tuner.records()),
+            latest_control(tuner.records(), tuner.crew.machine),
             feed,
             tuner.warm.warm_start,
         )

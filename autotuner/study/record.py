@@ -35,6 +35,7 @@ from autotuner.study.stored import AnyTrial
 from autotuner.trial.outcome import Notice, Outcome, Status
 
 SCHEMA = 3
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _MARK = "autotune_schema"
 REFERENCE = "reference"
 
@@ -111,7 +112,9 @@ class TrialRecord:
     the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
     it; more than 1 is better. None where the trial does not count, as after a failure.
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
-    ``forked``: by a warm parent.
+    ``forked``: by a warm parent. ``machine``: where it ran, ``owner``: the signature of the worker
+    that ran it. ``race_round``: of the race, from 0. ``lost``: its worker died meanwhile.
+    ``undecided``: its configuration is not known yet.
     ``last_lines``: of the script's output, where it failed. ``stages_s``: what its wall time went
     into, see :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the
     other side of its duel, where it did. ``started``: local time.
@@ -140,10 +143,25 @@ class TrialRecord:
     last_lines: tuple[str, ...] = ()
     stages_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     started: datetime | None = None
+    machine: str = ""
+    owner: str = ""
+    race_round: int | None = None
+    lost: bool = False
+    undecided: bool = False
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
         return configuration_key(effective({**default, **self.configuration}, default))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return not self.state.is_finished()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has been run, or is: what a dead worker or an interruption left does not."""
+        return self.is_running or self.state in ENDED
 
 
 _FIGURES = [field.name for field in dataclasses.fields(Figures)]
@@ -165,12 +183,39 @@ def _domain_from_json(stored: list[Any]) -> Domain:
     return IntRange(*rest) if kind == "int" else Choice(tuple(rest))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Who began a study: with what, where, with which TensorFlow."""
+
+    identity: Identity
+    machine: Machine
+    build: Build
+
+
+def write_origin(study: optuna.Study, origin: Origin) -> None:
+    """Keep in a new study what it is made of, so that workers can tell whether they fit."""
+    study.set_user_attr("identity", dataclasses.asdict(origin.identity))
+    study.set_user_attr("machine", dataclasses.asdict(origin.machine))
+    study.set_user_attr("build", dataclasses.asdict(origin.build))
+
+
+def read_origin(study: optuna.Study) -> Origin | None:
+    """Return what a study is made of; None while it is only being made, or not by us."""
+    attributes = study.user_attrs
+    if "build" not in attributes:
+        return None
+    return Origin(
+        identity=identity_from(attributes["identity"]),
+        machine=machine_from(attributes["machine"]),
+        build=Build(**attributes["build"]),
+    )
+
+
 def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
     """Keep the facts in the study."""
     space = facts.space
-    study.set_user_attr("identity", dataclasses.asdict(facts.identity))
-    study.set_user_attr("machine", dataclasses.asdict(facts.machine))
-    study.set_user_attr("build", dataclasses.asdict(facts.build))
+    origin = Origin(identity=facts.identity, machine=facts.machine, build=facts.build)
+    write_origin(study, origin)
     domains = {name: _domain_as_json(domain) for name, domain in space.domains.items()}
     study.set_user_attr("space", domains)
     study.set_user_attr("default", dict(space.default))
@@ -341,12 +386,39 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
     return {name: round(value, 4) for name, value in fields.items() if value is not None}
 
 
-def start_attributes(
-    *, role: Role, configuration: Configuration, owner: str, pair: int | None
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """Something to measure.
+
+    ``configuration``: None while a sampler has not said which. ``pair``: the number of the final
+    pair; ``race_round``: of the race.
+    """
+
+    role: Role
+    configuration: Configuration | None
+    pair: int | None = None
+    race_round: int | None = None
+
+
+def start_attributes(task: Task, *, owner: str, machine: str) -> dict[str, Any]:
     """Return what a trial keeps of what it is about to do, as user attributes."""
-    found = {"role": role.value, "owner": owner, "configuration": dict(configuration)}
-    return found if pair is None else {**found, "pair": pair}
+    found: dict[str, Any] = {
+        "role": task.role.value,
+        "owner": owner,
+        "machine": machine,
+    }
+    if task.configuration is not None:
+        found["configuration"] = dict(task.configuration)
+    numbers = {"pair": task.pair, "race_round": task.race_round}
+    return {**found, **{name: number for name, number in numbers.items() if number is not None}}
+
+
+def _host_of(signature: str) -> str:
+    """Return where a trial ran, of which an earlier version has kept only who ran it."""
+    try:
+        return str(json.loads(signature)["host"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def read_record(trial: AnyTrial) -> TrialRecord | None:
@@ -390,6 +462,11 @@ def read_record(trial: AnyTrial) -> TrialRecord | None:
         last_lines=tuple(attributes.get("last_lines", ())),
         stages_s=attributes.get("stages_s", {}),
         started=trial.datetime_start,
+        machine=attributes.get("machine") or _host_of(attributes.get("owner", "")),
+        owner=attributes.get("owner", ""),
+        race_round=attributes.get("race_round"),
+        lost=attributes.get("lost", False),
+        undecided="configuration" not in attributes,
     )
 
 

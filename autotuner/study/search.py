@@ -1,18 +1,24 @@
-"""The search: which configurations are tried, until the number of trials or the time is used up."""
+"""The search: which configurations are tried, until the number of trials or the time is used up.
 
-from collections.abc import Iterator
+Any number of workers run it on one study. What is to be tried next follows from the study alone, and
+a trial that one of them has added is tried by no other.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
 
 from optuna.samplers import BaseSampler
 
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
 from autotuner.spec.study_spec import SamplerName
-from autotuner.study.budget import ENDED
+from autotuner.study.budget import SEARCH_ROLES
 from autotuner.study.candidates import first_candidates
+from autotuner.study.claims import lost_tasks
 from autotuner.study.importing import best_imported
 from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.noise import Method
-from autotuner.study.record import Role, configuration_key, read_diagnosis
+from autotuner.study.record import ENDED, Role, configuration_key, read_diagnosis
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.tuner import Tuner
 
@@ -20,10 +26,11 @@ _CONTROL_EVERY = 4
 
 
 def run_search(tuner: Tuner) -> None:
-    """Run the search's trials: what the diagnosis suggests, then what the sampler proposes.
+    """Run the search's trials: what a dead worker left, what the diagnosis suggests, the sampler's.
 
     A space with no more points than trials is walked through instead: a sampler would repeat some
-    and miss others.
+    and miss others. It is over when no worker has a trial of it running, either: the race depends
+    on all of them.
     """
     spec, facts = tuner.spec, tuner.facts
     sampler = tuner.study.sampler = make_sampler(
@@ -31,23 +38,44 @@ def run_search(tuner: Tuner) -> None:
     )
     limit = spec.trials or spec.plan.trials
     enumerates = spec.sampler is SamplerName.GRID or facts.space.size <= limit
-    grid = walk_grid(facts.space, seed=facts.seed)
-    for configuration in [] if enumerates else _suggested(tuner):
-        if _goes_on(tuner):
-            _run_control_if_due(tuner)
-            tuner.run_trial(Role.SEARCH, configuration)
-    while _goes_on(tuner):
-        _run_control_if_due(tuner)
-        if enumerates:
-            point = _next_untried(tuner, grid)
-            if point is None:
-                break
-            tuner.run_trial(Role.SEARCH, point)
-        elif spec.trials is None and not _has_hope(sampler):
-            tuner.remark("the search ends here: further trials can hardly be expected to gain")
+    grid = walk_grid(facts.space, seed=facts.seed) if enumerates else None
+    suggested = [] if enumerates else _suggested(tuner)
+    while True:
+        with tuner.turn():
+            ran = _goes_on(tuner) and _run_next(tuner, sampler, suggested, grid)
+        if ran:
+            continue
+        if not tuner.others_run(*SEARCH_ROLES):
             break
-        else:
-            tuner.run_proposed()
+        tuner.wait()  # what another worker does not finish is to be done again
+    if _goes_on(tuner) and not enumerates:
+        tuner.remark("the search ends here: further trials can hardly be expected to gain")
+
+
+def _run_next(
+    tuner: Tuner,
+    sampler: BaseSampler,
+    suggested: Sequence[Configuration],
+    grid: Iterator[Configuration] | None,
+) -> bool:
+    """Run one trial, the most urgent one; return False if there is none to run now.
+
+    Args:
+        tuner: runs it.
+        sampler: who proposes.
+        suggested: what to try before that.
+        grid: what to try instead of what is proposed.
+    """
+    _run_control_if_due(tuner)
+    planned = [*lost_tasks(tuner.records(), tuner.facts.space.default), *_untried(tuner, suggested)]
+    if not planned and grid is not None:
+        planned = list(_next_untried(tuner, grid))
+    if planned:
+        tuner.run_trial(Role.SEARCH, planned[0])
+        return True
+    if grid is not None or (tuner.spec.trials is None and not _has_hope(sampler)):
+        return False
+    return tuner.run_proposed()
 
 
 def _goes_on(tuner: Tuner) -> bool:
@@ -59,34 +87,46 @@ def _has_hope(sampler: BaseSampler) -> bool:
 
 
 def _run_control_if_due(tuner: Tuner) -> None:
-    """Without duels, run the defaults now and then: the next trials are held against them."""
+    """Without duels, run the defaults now and then: the next trials are held against them.
+
+    On each machine by itself: how fast another one is says nothing here.
+    """
     if tuner.arena.method is Method.DUEL:
         return
-    ended = [r for r in tuner.records() if r.state in ENDED]
-    at = max((i for i, r in enumerate(ended) if r.role in (Role.DEFAULT, Role.CONTROL)))
-    if len(ended) - 1 - at >= _CONTROL_EVERY:
-        tuner.run_trial(Role.CONTROL, {})
+    here = [r for r in tuner.records() if r.state in ENDED and r.machine == tuner.crew.machine]
+    at = [i for i, r in enumerate(here) if r.role in (Role.DEFAULT, Role.CONTROL)]
+    if not at or len(here) - 1 - at[-1] >= _CONTROL_EVERY:
+        tuner.run_control()
 
 
 def _tried(tuner: Tuner) -> set[str]:
+    """Return the keys of what was tried, or is being tried."""
     default = tuner.facts.space.default
     return {
         record.key(default)
         for record in tuner.records()
-        if record.state in ENDED and record.role is not Role.IMPORTED
+        if record.counts and record.role is not Role.IMPORTED
     }
 
 
 def _suggested(tuner: Tuner) -> list[Configuration]:
-    """Return what another study or the diagnosis suggests and has not been tried."""
-    diagnosis, tried = read_diagnosis(tuner.study), _tried(tuner)
+    """Return what another study or the diagnosis suggests."""
+    diagnosis = read_diagnosis(tuner.study)
     found = best_imported(tuner.records(), tuner.facts.space.default)
     if diagnosis is not None:
         found += first_candidates(diagnosis.bottleneck, tuner.facts.space)
-    return [one for one in found if configuration_key(one) not in tried]
+    return found
 
 
-def _next_untried(tuner: Tuner, grid: Iterator[Configuration]) -> Configuration | None:
+def _untried(tuner: Tuner, configurations: Sequence[Configuration]) -> list[Configuration]:
+    if not configurations:
+        return []
+    tried = _tried(tuner)
+    return [one for one in configurations if configuration_key(one) not in tried]
+
+
+def _next_untried(tuner: Tuner, grid: Iterator[Configuration]) -> Iterator[Configuration]:
+    """Yield the next point of the grid that has not been tried, if there is one."""
     default, tried = tuner.facts.space.default, _tried(tuner)
     points = (effective(point, default) for point in grid)
-    return next((point for point in points if configuration_key(point) not in tried), None)
+    yield from itertools.islice((p for p in points if configuration_key(p) not in tried), 1)

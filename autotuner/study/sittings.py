@@ -18,9 +18,16 @@ def begin_sitting(study: optuna.Study, *, anew: bool) -> float:
         study: the study.
         anew: it has another budget than the one that was cut off, so that is another run.
     """
-    since = study.user_attrs.get(_ATTRIBUTE)
-    if since is None or anew:
+    if anew or study.user_attrs.get(_ATTRIBUTE) is None:
         study.set_user_attr(_ATTRIBUTE, datetime.now().isoformat())
+        return 0.0
+    return spent_in_sitting_s(study)
+
+
+def spent_in_sitting_s(study: optuna.Study) -> float:
+    """Return what the run that goes on, or was cut off, has spent so far, in seconds."""
+    since = study.user_attrs.get(_ATTRIBUTE)
+    if since is None:
         return 0.0
     begun = datetime.fromisoformat(since)
     trials = study.get_trials(deepcopy=False)

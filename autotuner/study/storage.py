@@ -1,8 +1,11 @@
 """Where studies are kept: SQLite under the working directory unless the user names a storage."""
 
 import contextlib
+import importlib.util
 import sqlite3
+import warnings
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -11,9 +14,17 @@ from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from autotuner.errors import UserError
-from autotuner.study.patient_storage import PatientStorage, is_passing, is_race, patiently
+from autotuner.study.patient_storage import (
+    PatientStorage,
+    is_passing,
+    is_race,
+    make_patient_proxy,
+    patiently,
+)
 
 _BUSY_TIMEOUT_S = 60
+_GRPC = "grpc"
+_GRPC_PORT = 13000
 _PATIENCE_TO_OPEN_S = 5.0
 
 
@@ -43,8 +54,55 @@ def shown_url(url: str) -> str:
         return url
 
 
-def open_storage(url: str, *, create: bool) -> RDBStorage:
-    """Open a storage; SQLite gets a write-ahead log, so that readers don't block the study.
+def is_shared(storage: BaseStorage) -> bool:
+    """Tell whether processes on other machines can reach a storage."""
+    if isinstance(storage, RDBStorage):
+        return bool(storage.engine.dialect.name != "sqlite")
+    return not isinstance(storage, optuna.storages.InMemoryStorage)
+
+
+def _open_proxy(url: str) -> BaseStorage:
+    """Open a storage through Optuna's gRPC proxy.
+
+    Raises:
+        UserError: if it does not answer, or gRPC is not installed.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise UserError(f"--storage {url}: no host", hint="write grpc://HOST:13000")
+    if importlib.util.find_spec("grpc") is None:
+        raise UserError(f"--storage {url}: gRPC is missing", hint="pip install grpcio")
+    try:
+        port = parts.port or _GRPC_PORT
+    except ValueError as error:
+        raise UserError(f"--storage {url}: {error}", hint="write grpc://HOST:13000") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = make_patient_proxy(parts.hostname, port)
+    try:
+        proxy.wait_server_ready(timeout=_PATIENCE_TO_OPEN_S)
+    except ConnectionError as error:
+        hint = "is optuna.storages.run_grpc_proxy_server running there? See docs/fleet.md"
+        raise UserError(f"--storage {url}: nothing answers there", hint=hint) from error
+    return proxy
+
+
+def open_storage(url: str, *, create: bool) -> BaseStorage:
+    """Open a storage, of whatever kind.
+
+    Args:
+        url: as SQLAlchemy takes it, or ``grpc://HOST:PORT`` of Optuna's proxy.
+        create: see :func:`open_database`.
+
+    Raises:
+        UserError: if it can't be opened.
+    """
+    quiet_optuna()
+    return _open_proxy(url) if urlsplit(url).scheme == _GRPC else open_database(url, create=create)
+
+
+def open_database(url: str, *, create: bool) -> RDBStorage:
+    """Open a database; SQLite gets a write-ahead log, so that readers don't block the study.
 
     Args:
         url: as SQLAlchemy takes it.

@@ -11,14 +11,16 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotuner.errors import ScriptFailedError
 from autotuner.knobs.catalogue import KNOBS, default_configuration
@@ -40,18 +42,22 @@ from autotuner.statistics.throughput import (
 from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.budget import SEARCH_ROLES, Budget
-from autotuner.study.identity import identify, is_alive, owner, owner_name
+from autotuner.study.claims import objection
+from autotuner.study.crew import GRACE_S, Crew, worker_name
+from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
-from autotuner.study.noise import (
-    Noise,
-)
+from autotuner.study.model_sampler import ModelSampler
+from autotuner.study.noise import Noise
+from autotuner.study.opening import load_study
 from autotuner.study.record import (
     Measurement,
     Role,
     StudyFacts,
+    Task,
     TrialRecord,
     outcome_attributes,
     read_noise,
+    read_origin,
     read_record,
     read_records,
     read_study_facts,
@@ -64,6 +70,7 @@ from autotuner.study.storage import make_durable
 from autotuner.study.stored import write_attributes, write_values
 from autotuner.study.warm_check import (
     WarmCheck,
+    read_warm_check,
     write_warm_check,
 )
 from autotuner.study.watch import Watch, limit_problem, unit_problem
@@ -75,6 +82,8 @@ from autotuner.trial.runner import Runner
 from autotuner.trial.running import time_allowed
 
 _SIDES = 2  # of a duel, one after the other until both are warm
+_LOST = "its autotune died"
+Turn = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,9 @@ class Setting:
 
     ``artifacts``: where trials' files are kept, if they are. ``spent_s``: what earlier sittings of
     the same run, which were cut off, have used of its budget. ``space``: what is searched, where it
-    is not the whole domains of the knobs: a replay knows a part of them only.
+    is not the whole domains of the knobs: a replay knows a part of them only. ``crew``: who else
+    works on the study; None: nobody. ``turn``: makes a context in which this process alone measures
+    on this machine.
     """
 
     study: optuna.Study
@@ -98,6 +109,8 @@ class Setting:
     artifacts: ArtifactStore | None = None
     spent_s: float = 0.0
     space: Space | None = None
+    crew: Crew | None = None
+    turn: Turn = contextlib.nullcontext
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -106,16 +119,22 @@ class Tuner:
 
     ``study``: Optuna's. ``arena``: where configurations meet. ``budget``: what is left to spend.
     ``warm``: how trials of the search start. ``listener``: hears how the study gets on.
+    ``crew``: who works on it.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self.study = setting.study
         self.listener = setting.listener
+        self.crew = setting.crew or Crew(
+            setting.study, shared=False, machine=setting.machine.host, heard=self.remark
+        )
         self.budget = Budget(setting.spec, self.records, setting.monotonic, setting.spent_s)
         self._facts = read_study_facts(setting.study)
         self._read: list[TrialRecord] = []
         self._settled = 0
+        self._mine: set[int] = set()
+        self._has_turn = False
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
         self._evidence = Evidence(scope=Scope.NOTHING)
@@ -153,6 +172,11 @@ class Tuner:
         return self._noise
 
     @property
+    def noise_if_known(self) -> Noise | None:
+        """The noise check's result; None if it has not been made."""
+        return self._noise
+
+    @property
     def between(self) -> float:
         """Standard deviation of log gains from process to process; 0 while it is not known."""
         return 0.0 if self._noise is None else self._noise.between
@@ -166,6 +190,22 @@ class Tuner:
     def folder(self) -> Path:
         """The folder of the study's files."""
         return self._setting.folder
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only process that measures on this machine; within one turn that is so already.
+
+        What to run is decided within it: others may have done it while this one has waited.
+        """
+        if self._has_turn:
+            yield
+            return
+        with self._setting.turn():
+            self._has_turn = True
+            try:
+                yield
+            finally:
+                self._has_turn = False
 
     def remark(self, text: str) -> None:
         """Tell the user something."""
@@ -181,15 +221,44 @@ class Tuner:
         return [*self._read, *read_records(trials[self._settled :])]
 
     def sweep(self) -> int:
-        """Fail trials that a dead process has left running; return how many there were."""
+        """Fail trials that a dead worker has left running; return how many there were."""
         swept = 0
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
         for trial in self.study.get_trials(deepcopy=False, states=unfinished):
-            owned_by = trial.user_attrs.get("owner", "")
-            if not is_alive(owned_by):
-                self._fail(trial.number, f"its autotune died: {owner_name(owned_by)}")
-                swept += trial.state is TrialState.RUNNING
+            if self._is_abandoned(trial):
+                swept += self._take_away(trial)
         return swept
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        """Tell whether nobody runs a trial that has not ended."""
+        owned_by = trial.user_attrs.get("owner", "")
+        if not owned_by and self.crew.is_shared and trial.datetime_start is not None:
+            # somebody may be about to sign it
+            return (datetime.now() - trial.datetime_start).total_seconds() > GRACE_S
+        if self.crew.me.key in owned_by:
+            # the storage has added it, but its answer got lost
+            return trial.number not in self._mine
+        return not self.crew.is_alive(owned_by)
+
+    def _take_away(self, trial: FrozenTrial) -> bool:
+        """Fail a dead worker's trial; return whether it was running, and not failed already."""
+        reason = f"{_LOST}: {worker_name(trial.user_attrs.get('owner', ''))}"
+        try:
+            self._setting.storage.set_trial_user_attr(trial._trial_id, "lost", True)
+            self._fail(trial.number, reason)
+        except UpdateFinishedTrialError:
+            return False  # another worker was quicker, or it was not dead
+        return trial.state is TrialState.RUNNING
+
+    def others_run(self, *roles: Role) -> bool:
+        """Tell whether other workers have trials of these roles running."""
+        running = (r for r in self.records() if r.is_running and r.number not in self._mine)
+        return any(record.role in roles for record in running)
+
+    def wait(self) -> None:
+        """Wait for other workers to get on, and take from them what they will not finish."""
+        self.crew.wait()
+        self.sweep()
 
     def _fail(self, number: int, reason: str) -> None:
         storage = self._setting.storage
@@ -211,15 +280,33 @@ class Tuner:
     def run_defaults(self) -> None:
         """Run the inspection and TensorFlow's defaults, if that is missing.
 
+        Nothing is known after it where another worker runs them.
+
         Raises:
             ScriptFailedError: if the script does not run with TensorFlow's defaults.
         """
         if self._facts is None:
-            self._inspect()
+            with self.turn():
+                self._inspect()
             self._run_default()
         elif not any(r.role is Role.DEFAULT and r.gain is not None for r in self.records()):
             self._run_default()  # killed between the default's run and its telling
-        self.listener.facts_known(self.facts)
+        if self._facts is not None:
+            self.listener.facts_known(self._facts)
+
+    def learn_facts(self) -> None:
+        """Take over what other workers, or earlier sittings, have found out about the study."""
+        self._facts = self._facts or read_study_facts(self.study)
+        if self._noise is None:
+            self._noise = read_noise(self.study)
+            if self._noise is not None:
+                self.arena.restore(self._noise)
+        self.warm = read_warm_check(self.study.user_attrs) or self.warm
+
+    @property
+    def knows_facts(self) -> bool:
+        """Whether the defaults have been run."""
+        return self._facts is not None
 
     def _inspect(self) -> None:
         """Run the script for a moment to see which knobs can act on it."""
@@ -267,31 +354,102 @@ class Tuner:
             arena = self.arena
             self.keep_noise(dataclasses.replace(self._noise, method=arena.method, why=arena.why))
 
-    def run_proposed(self) -> None:
-        """Run one trial of what the sampler proposes."""
-        trial = self.study.ask()
+    def run_proposed(self) -> bool:
+        """Run one trial of what the sampler proposes; return whether there was anything to run."""
+        sampler = self.study.sampler
+        with self.turn():
+            if not isinstance(sampler, ModelSampler):
+                self._run_suggested()
+                return True
+            proposed = sampler.propose()
+            if proposed is not None:
+                self.run_trial(Role.SEARCH, proposed)
+            return proposed is not None
+
+    def _run_suggested(self) -> None:
+        """Run a trial for which one of Optuna's samplers suggests the parameters: it needs one."""
+        trial = self._add(Task(role=Role.SEARCH, configuration=None), {})
         with self._failing_if_interrupted(trial):
+            if not self._is_ours(trial):
+                return
+            # a study remembers the trials that it has shown to its sampler until it is asked
+            study = load_study(self._setting.storage, self.study.study_name)
+            study.sampler = self.study.sampler
             space = self.facts.space
-            configuration = effective(suggest(trial, space), space.default)
-            self._run(trial, Role.SEARCH, configuration)
+            suggested = suggest(optuna.Trial(study, trial._trial_id), space)
+            configuration = effective(suggested, space.default)
+            found = {"configuration": dict(configuration)}
+            write_attributes(self._setting.storage, trial, found)
+            if self._is_ours(trial):
+                self._run(trial, Role.SEARCH, configuration)
 
-    def run_trial(self, role: Role, configuration: Configuration) -> TrialRecord:
-        """Run one trial with a given configuration; the empty one is TensorFlow's defaults."""
-        trial = self._ask(configuration)
-        with self._failing_if_interrupted(trial):
-            return self._run(trial, role, configuration)
+    def run_trial(
+        self, role: Role, configuration: Configuration, *, race_round: int | None = None
+    ) -> TrialRecord | None:
+        """Run one trial with a given configuration; the empty one is TensorFlow's defaults.
 
-    def _ask(self, configuration: Configuration) -> optuna.Trial:
-        """Return a new Optuna trial that has the configuration, where the space holds it."""
-        full = {**self.facts.space.default, **configuration}
-        learn = self.facts.space.holds(full)
-        if learn:
-            self.study.enqueue_trial(full)
-        trial = self.study.ask()
-        if learn:
+        Returns:
+            its record; None if another worker does it.
+        """
+        with self.turn():
+            trial = self._add(Task(role=role, configuration=configuration, race_round=race_round))
             with self._failing_if_interrupted(trial):
-                suggest(trial, self.facts.space)
+                if not self._is_ours(trial):
+                    return None
+                self._run(trial, role, configuration)
+            return self._record(trial.number)
+
+    def run_control(self) -> TrialRecord:
+        """Run the defaults once more."""
+        record = self.run_trial(Role.CONTROL, {})
+        assert record is not None  # nobody has objections to it
+        return record
+
+    def _signed(self, task: Task) -> dict[str, Any]:
+        limit_s = _SIDES * sum(time_allowed(self.spec.timing).values())
+        owned_by = self.crew.me.signature(limit_s)
+        return start_attributes(task, owner=owned_by, machine=self.crew.machine)
+
+    def _add(self, task: Task, fixed: Configuration | None = None) -> optuna.Trial:
+        """Add a trial with everything that says what it is, so that all see it from then on.
+
+        Args:
+            task: what it is.
+            fixed: values of all knobs, for the time before it is known which are searched.
+        """
+        full: Configuration = {}
+        distributions: dict[str, BaseDistribution] = {}
+        if fixed is None:
+            space = self.facts.space
+            full = {**space.default, **(task.configuration or {})}
+            distributions = space.distributions() if space.holds(full) else {}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params={name: full[name] for name in distributions},
+            distributions=distributions,
+            user_attrs=self._signed(task),
+            system_attrs={} if fixed is None else {"fixed_params": dict(fixed)},
+        )
+        # by the cache that Optuna puts in front of a database, which has to know of it
+        cached, study_id = self.study._storage, self.study._study_id
+        trial = optuna.Trial(self.study, cached.create_new_trial(study_id, template))
+        self._mine.add(trial.number)
         return trial
+
+    def _is_ours(self, trial: optuna.Trial) -> bool:
+        """Tell whether a trial that was just added is to be run; if not, withdraw it."""
+        self._mine.add(trial.number)
+        if not self.crew.is_shared:
+            return True
+        why = objection(
+            self._record(trial.number),
+            self.records(),
+            default={} if self._facts is None else self._facts.space.default,
+            most_trials=self.budget.most_trials,
+        )
+        if why is not None:
+            self._fail(trial.number, f"withdrawn: {why}")
+        return why is None
 
     def run_pair(
         self,
@@ -300,21 +458,25 @@ class Tuner:
         pair: int,
         starts_first: bool,
         against: Configuration | None = None,
-    ) -> TrialRecord:
+    ) -> TrialRecord | None:
         """Let a configuration meet another one, the defaults if not said, in fresh processes.
 
         The one that starts first is the reference of the duel. Returns the configuration's record,
-        whose gain is None if either of them failed; its state is FAIL if it was the other.
+        whose gain is None if either of them failed; its state is FAIL if it was the other. None if
+        another worker runs the pair of that number.
         """
         other: Configuration = against or {}
         order = [configuration, other] if starts_first else [other, configuration]
         ours, theirs = (0, 1) if starts_first else (1, 0)
-        with contextlib.ExitStack() as stack:
+        with self.turn(), contextlib.ExitStack() as stack:
             trials = []
             for side in order:
-                trial = self._ask(side)
+                task = Task(role=Role.FINAL, configuration=side, pair=pair)
+                trial = self._add(task)
                 stack.enter_context(self._failing_if_interrupted(trial))
-                self._start(trial, Role.FINAL, side, pair)
+                if not self._is_ours(trial):
+                    return None
+                self.listener.trial_started(trial.number, task.role, side)
                 trials.append(trial)
             folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
             first, second, comparison = self.arena.meet(
@@ -324,10 +486,10 @@ class Tuner:
             if comparison is not None and starts_first:
                 comparison = _flipped(comparison)
             sides = (first, second)
-            record = self._tell_side(trials[ours], sides[ours], comparison, limited=True)
+            self._tell_side(trials[ours], sides[ours], comparison, limited=True)
             itself = comparison and dataclasses.replace(comparison, gain=1.0, low=None, high=None)
             self._tell_side(trials[theirs], sides[theirs], itself, limited=False)
-        return record
+        return self._record(trials[ours].number)
 
     def _tell_side(
         self,
@@ -336,13 +498,13 @@ class Tuner:
         comparison: Comparison | None,
         *,
         limited: bool,
-    ) -> TrialRecord:
+    ) -> None:
         failed = outcome is not None and outcome.status is not Status.MEASURED
         if outcome is None or (comparison is None and not failed):
             self._fail(trial.number, "the other side of the pair failed")
-            return self._record(trial.number)
+            return
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
-        return self._tell(trial, outcome, measurement)
+        self._tell(trial, outcome, measurement)
 
     def run_for_values(self, configuration: Configuration, folder: Path, seed: int) -> Outcome:
         """Run the script just until its first steps have computed something; no trial of Optuna's.
@@ -361,12 +523,17 @@ class Tuner:
     def _failing_if_interrupted(self, trial: optuna.Trial) -> Iterator[None]:
         try:
             yield
+        except UpdateFinishedTrialError:
+            said = "other workers have not heard of this one for a minute, and have given it up"
+            self.remark(f"trial {trial.number} is lost: {said}")
         except StorageInternalError:
             raise  # what can't be written now is swept by the next run
         except BaseException as error:
             if not self.frozen(trial.number).state.is_finished():
                 self._fail(trial.number, f"interrupted ({type(error).__name__})")
             raise
+        finally:
+            self._mine.discard(trial.number)
 
     def _request(self, configuration: Configuration, measure_s: float) -> TrialRequest:
         spec, facts = self.spec, self._facts
@@ -386,18 +553,8 @@ class Tuner:
     def _trial_folder(self, trial: optuna.Trial) -> Path:
         return self._setting.folder / "trials" / f"{trial.number:04d}"
 
-    def _start(
-        self, trial: optuna.Trial, role: Role, configuration: Configuration, pair: int | None = None
-    ) -> None:
-        owned_by = owner(_SIDES * sum(time_allowed(self.spec.timing).values()))
-        attributes = start_attributes(
-            role=role, configuration=configuration, owner=owned_by, pair=pair
-        )
-        write_attributes(self._setting.storage, trial, attributes)
+    def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> None:
         self.listener.trial_started(trial.number, role, configuration)
-
-    def _run(self, trial: optuna.Trial, role: Role, configuration: Configuration) -> TrialRecord:
-        self._start(trial, role, configuration)
         records = self.records()
         watch = Watch(
             yardstick=self.facts.yardstick,
@@ -410,7 +567,7 @@ class Tuner:
             self._trial_folder(trial),
             self._plan.measure_s,
             watch,
-            latest_control(records),
+            latest_control(records, self.crew.machine),
             # who wins is settled by processes that were started
             warm_start=None if role is Role.RACE else self.warm.warm_start,
         )
@@ -419,7 +576,7 @@ class Tuner:
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
-        return self._tell(trial, outcome, measurement)
+        self._tell(trial, outcome, measurement)
 
     def _measured(
         self, outcome: Outcome, comparison: Comparison | None, *, limited: bool
@@ -444,7 +601,7 @@ class Tuner:
             outcome = dataclasses.replace(outcome, status=Status.OVER_LIMIT, reason=reason)
         return outcome, measurement
 
-    def _tell(self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> TrialRecord:
+    def _tell(self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement) -> None:
         self._write_outcome(trial, outcome, measurement)
         self._keep_files(trial, outcome)
         gain = measurement.gain
@@ -459,7 +616,6 @@ class Tuner:
         record = self._record(trial.number)
         self.listener.trial_ended(record)
         self.listener.progress(self.budget.part_done())
-        return record
 
     def _write_outcome(
         self, trial: optuna.Trial, outcome: Outcome, measurement: Measurement
@@ -489,40 +645,44 @@ class Tuner:
     def _run_default(self) -> None:
         """Run the defaults; what they show (step, unit, libraries) shapes the study."""
         setting = self._setting
-        everything = default_configuration(
-            tuple(KNOBS), machine=setting.machine, build=setting.build
+        machine, build = setting.machine, setting.build
+        everything = default_configuration(tuple(KNOBS), machine=machine, build=build)
+        with self.turn():
+            trial = self._add(Task(role=Role.DEFAULT, configuration={}), everything)
+            with self._failing_if_interrupted(trial):
+                if self._is_ours(trial):
+                    self._measure_default(trial)
+
+    def _measure_default(self, trial: optuna.Trial) -> None:
+        setting = self._setting
+        self.listener.trial_started(trial.number, Role.DEFAULT, {})
+        # twice as long as others: its course tells what kind of script it is
+        request = self._request({}, 2 * self._plan.measure_s)
+        outcome = setting.runner.run(
+            request, self._trial_folder(trial), setting.listener.phase_entered
         )
-        self.study.enqueue_trial(dict(everything))
-        trial = self.study.ask()
-        with self._failing_if_interrupted(trial):
-            self._start(trial, Role.DEFAULT, {})
-            # twice as long as others: its course tells what kind of script it is
-            request = self._request({}, 2 * self._plan.measure_s)
-            outcome = setting.runner.run(
-                request, self._trial_folder(trial), setting.listener.phase_entered
-            )
-            throughput = score = None
-            if outcome.status is Status.MEASURED:
-                throughput = summarize(outcome, count_samples=knows_samples(outcome))
-            if throughput is not None:
-                score = score_outcome(outcome, throughput, self.spec.objective)
-            if throughput is None or score is None:
-                check_disk(outcome.folder)
-                self._write_outcome(trial, outcome, Measurement())
-                self._keep_files(trial, outcome)
-                self.study.tell(trial, state=TrialState.FAIL)
-                setting.listener.trial_ended(self._record(trial.number))
-                raise _script_failed(outcome)
-            self._facts = self._facts_from(outcome, throughput, score)
-            if self._facts.space.holds(self._facts.space.default):
-                suggest(trial, self._facts.space)
-            write_study_facts(self.study, self._facts)
-            itself = Comparison(gain=1.0, low=None, high=None, rounds=0, reference=score)
-            measurement = Measurement(throughput=throughput, score=score, comparison=itself)
-            self._tell(trial, outcome, measurement)
-            reason = limit_problem(outcome, self.spec)
-            if reason is not None:
-                self.remark(f"TensorFlow's defaults are over the limit themselves: {reason}")
+        throughput = score = None
+        if outcome.status is Status.MEASURED:
+            throughput = summarize(outcome, count_samples=knows_samples(outcome))
+        if throughput is not None:
+            score = score_outcome(outcome, throughput, self.spec.objective)
+        if throughput is None or score is None:
+            check_disk(outcome.folder)
+            self._write_outcome(trial, outcome, Measurement())
+            self._keep_files(trial, outcome)
+            self.study.tell(trial, state=TrialState.FAIL)
+            setting.listener.trial_ended(self._record(trial.number))
+            raise _script_failed(outcome)
+        self._facts = self._facts_from(outcome, throughput, score)
+        if self._facts.space.holds(self._facts.space.default):
+            suggest(trial, self._facts.space)
+        write_study_facts(self.study, self._facts)
+        itself = Comparison(gain=1.0, low=None, high=None, rounds=0, reference=score)
+        measurement = Measurement(throughput=throughput, score=score, comparison=itself)
+        self._tell(trial, outcome, measurement)
+        reason = limit_problem(outcome, self.spec)
+        if reason is not None:
+            self.remark(f"TensorFlow's defaults are over the limit themselves: {reason}")
 
     def _facts_from(self, outcome: Outcome, throughput: Throughput, score: float) -> StudyFacts:
         setting, spec = self._setting, self._setting.spec
@@ -534,9 +694,11 @@ class Tuner:
         )
         liveness = find_liveness(KNOBS, self._evidence, setting.machine)
         names = select_knobs(spec.knobs, {one.knob: one for one in liveness})
+        # a fleet's study is of whoever has begun it, whoever of its workers runs the defaults
+        origin = read_origin(self.study)
         return StudyFacts(
-            identity=identify(spec, setting.machine, setting.build),
-            machine=setting.machine,
+            identity=origin.identity if origin else identify(spec, setting.machine, setting.build),
+            machine=origin.machine if origin else setting.machine,
             build=build,
             space=setting.space or make_space(names, machine=setting.machine, build=build),
             unit=throughput.unit,
@@ -558,10 +720,12 @@ def _incumbent(records: Sequence[TrialRecord]) -> float | None:
     return max(gains, default=None)
 
 
-def latest_control(records: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the latest trial of the defaults."""
+def latest_control(records: Sequence[TrialRecord], machine: str) -> TrialRecord:
+    """Return the latest trial of the defaults on a machine, or of all where it has none."""
     roles = (Role.DEFAULT, Role.CONTROL)
-    return next(r for r in reversed(records) if r.role in roles and r.score is not None)
+    known = [r for r in records if r.role in roles and r.score is not None]
+    here = [r for r in known if r.machine == machine]
+    return (here or known)[-1]
 
 
 def _pinned_phase(facts: StudyFacts) -> str | None:

@@ -6,6 +6,8 @@ from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
 from autotuner.trial.request import TrialRequest
 
 PRELOAD = "LD_PRELOAD"
+SECRETS = ("AUTOTUNE_STORAGE", "AUTOTUNE_TOKEN", "AUTOTUNE_DASHBOARD_TOKEN")
+"""Our own variables that may hold a password or a token: not for scripts."""
 
 
 def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[str, str]:
@@ -14,7 +16,8 @@ def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[st
     Variables of knobs that stand in ``base`` (a scheduler exports OMP_NUM_THREADS, a shell has
     sourced an older ``best.env``) are left out, so that the default is TensorFlow's own.
     """
-    kept = {name: value for name, value in base.items() if name not in MANAGED_VARIABLES}
+    dropped = {*MANAGED_VARIABLES, *SECRETS}
+    kept = {name: value for name, value in base.items() if name not in dropped}
     own = {**kept, **dict(request.environment)}
     return {**own, **preloaded(as_environment(request.configuration), own)}
 

@@ -115,6 +115,8 @@ def _failure(
     killed = exited.get("signal")
     if progress.low_memory:
         return Status.OUT_OF_MEMORY, "stopped: the machine's memory was nearly used up"
+    if progress.over_limit is not None:
+        return Status.OVER_LIMIT, _over_limit(progress.over_limit)
     if progress.done is not None:
         seen = progress.done.get("phases_seen", ())
         others = f"; phases seen: {', '.join(seen)}" if seen else ""
@@ -132,6 +134,15 @@ def _failure(
     if exited.get("code") == 0:
         return Status.CRASHED, "ended with exit code 0 but without a result (os._exit?)"
     return Status.CRASHED, f"ended with exit code {exited.get('code', '?')}"
+
+
+def _over_limit(message: Mapping[str, Any]) -> str:
+    """Return which limit of the run's a trial was killed for."""
+    used, most = message["used"], message["most"]
+    if message["what"] == "memory_most":
+        used_mib, most_mib = used / 2**20, most / 2**20
+        return f"killed: it used {used_mib:,.0f} MiB, --trial-memory allows {most_mib:,.0f} MiB"
+    return f"killed: it had {used} processes, --trial-processes allows {most}"
 
 
 def _reported_failure(error: Mapping[str, Any]) -> tuple[Status, str]:

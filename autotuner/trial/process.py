@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import psutil
 
+from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.prctl import become_subreaper
 
 _WARDEN = Path(__file__).resolve().parent / "child" / "warden.py"
@@ -234,6 +235,7 @@ def start_warded(
     log: Path,
     grace_s: float,
     memory_floor_bytes: int,
+    confinement: Confinement = UNCONFINED,
     more_descriptors: Sequence[int] = (),
 ) -> WardedProcess:
     """Start a child under a warden.
@@ -246,6 +248,7 @@ def start_warded(
         log: a file for what it prints; an old one is replaced.
         grace_s: how long it may take to end when it is asked to.
         memory_floor_bytes: it is killed when less is available.
+        confinement: what it may use, and as whom it runs.
         more_descriptors: that the child inherits, too.
     """
     mark = uuid.uuid4().hex
@@ -253,7 +256,10 @@ def start_warded(
     inherited = [*wires.childs, *more_descriptors]
     status, lifeline = wires.wardens
     numbers = [str(lifeline), str(status), ",".join(map(str, inherited))]
-    settings = [str(grace_s), str(memory_floor_bytes)]
+    limits, entry = confinement.limits(memory_floor_bytes), confinement.entry
+    if entry is not None:
+        limits |= {"user": entry.pw_uid, "group": entry.pw_gid}
+    settings = [str(grace_s), json.dumps(limits)]
     command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
     # the child's environment is not for the warden, which needs our own, and is not for argv
     # or a file either, as it may hold secrets: it goes in by standard input

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import psutil
 
+from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.duel import DuelPlan, DuelResult, Enough, run_duel
 from autotuner.trial.judgement import judge
 from autotuner.trial.outcome import Outcome, Phase, Status, Turn, Window
@@ -142,13 +143,19 @@ class ProcessRunner:
 
     ``base_environment`` is the user's environment as it was when the tool started.
     ``memory_floor_bytes``: a trial is stopped when less than this is available on the machine.
+    ``confinement``: what trials may use, and as whom they run.
     """
 
     def __init__(
-        self, base_environment: Mapping[str, str], *, memory_floor_bytes: int | None = None
+        self,
+        base_environment: Mapping[str, str],
+        *,
+        memory_floor_bytes: int | None = None,
+        confinement: Confinement = UNCONFINED,
     ) -> None:
-        self._base = dict(base_environment)
-        self._warm_parents = WarmParents(self._base)
+        self._base = {**base_environment, **confinement.environment()}
+        self._confinement = confinement
+        self._warm_parents = WarmParents(self._base, confinement)
         self._memory_floor = (
             default_memory_floor() if memory_floor_bytes is None else memory_floor_bytes
         )
@@ -316,6 +323,7 @@ class ProcessRunner:
             memory_floor_bytes=memory_floor_bytes or self._memory_floor,
             on_phase=on_phase,
             warm_parents=self._warm_parents,
+            confinement=self._confinement,
         )
 
 

@@ -14,6 +14,7 @@ import psutil
 
 from autotuner.machine import count_oom_kills
 from autotuner.spec.study_spec import Timing
+from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, prepare_folder
 from autotuner.trial.outcome import Notice, Phase, Window
@@ -67,6 +68,7 @@ class Progress:
     error: dict[str, Any] | None = None
     exited: dict[str, Any] | None = None
     low_memory: bool = False
+    over_limit: dict[str, Any] | None = None
     warden_gone: bool = False
 
     @property
@@ -105,6 +107,8 @@ class Progress:
                 self.stopped = None
             case "low_memory":
                 self.low_memory = True
+            case "over_limit":
+                self.over_limit = dict(message)
             case "not_started":
                 self.error = {"kind": "not_started", "text": message["reason"], "where": ""}
             case "exited":
@@ -175,9 +179,11 @@ class RunningTrial:
         memory_floor_bytes: int,
         on_phase: PhaseListener,
         warm_parents: WarmParents | None = None,
+        confinement: Confinement = UNCONFINED,
     ) -> None:
         self.request = request
         self.folder = folder.absolute()
+        self._confinement = confinement
         prepare_folder(self.folder, request)
         self.progress = Progress()
         self.timed_out: Phase | None = None
@@ -193,6 +199,7 @@ class RunningTrial:
             self._record = stack.enter_context(
                 (self.folder / "events.jsonl").open("w", encoding="utf-8")
             )
+            confinement.give(self.folder)
             environment = build_environment(request, base_environment)
             self._process = stack.enter_context(self._launch(environment, warm_parents))
             on_phase(Phase.START)  # in here: Ctrl-C may well come while it is heard
@@ -218,6 +225,7 @@ class RunningTrial:
             log=self.folder / "output.log",
             grace_s=request.timing.grace_s,
             memory_floor_bytes=self._memory_floor,
+            confinement=self._confinement,
         )
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ import psutil
 
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Configuration, Means, ReadAt
+from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.process import WardedProcess, Wires, start_warded
 from autotuner.trial.request import CHILD_MAIN, TrialRequest, WarmStart
@@ -65,9 +66,15 @@ class _WarmParent:
     """One process; it has imported when this returns."""
 
     def __init__(
-        self, request: TrialRequest, start: WarmStart, folder: Path, environment: dict[str, str]
+        self,
+        request: TrialRequest,
+        start: WarmStart,
+        folder: Path,
+        environment: dict[str, str],
+        confinement: Confinement,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._confinement = confinement
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         wires = Wires()
@@ -81,6 +88,8 @@ class _WarmParent:
                 log=folder / "output.log",
                 grace_s=request.timing.grace_s,
                 memory_floor_bytes=0,
+                # who runs, but not how much: trials have limits of their own
+                confinement=Confinement(user=confinement.user),
                 more_descriptors=(theirs.fileno(),),
             )
         self._closed = False
@@ -122,7 +131,7 @@ class _WarmParent:
             "environment": environment,
             "directory": str(request.working_directory),
             "grace_s": request.timing.grace_s,
-            "memory_floor": memory_floor_bytes,
+            "limits": self._confinement.limits(memory_floor_bytes),
         }
         log = folder / "output.log"
         log.unlink(missing_ok=True)
@@ -145,8 +154,11 @@ class _WarmParent:
 class WarmParents:
     """The warm parents of a run. ``why_not``: why there are none any more, once that is so."""
 
-    def __init__(self, base_environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, base_environment: Mapping[str, str], confinement: Confinement = UNCONFINED
+    ) -> None:
         self._base = base_environment
+        self._confinement = confinement
         self._parents: OrderedDict[str, _WarmParent] = OrderedDict()
         self._made = 0
         self.why_not = ""
@@ -179,9 +191,8 @@ class WarmParents:
             self._made += 1
             at_import = dataclasses.replace(request, configuration=fixed)
             environment = build_environment(at_import, self._base)
-            found = _WarmParent(
-                request, start, folder.parent / f"warm-{self._made:04d}", environment
-            )
+            place = folder.parent / f"warm-{self._made:04d}"
+            found = _WarmParent(request, start, place, environment, self._confinement)
         self._parents[key] = found  # the latest is last
         return found
 

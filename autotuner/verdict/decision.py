@@ -9,17 +9,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from optuna.trial import TrialState
-
 from autotuner.knobs.knob import Configuration
 from autotuner.spec.study_spec import DEFAULT_MARGIN
 from autotuner.study.noise import Noise
-from autotuner.study.record import Role, TrialRecord, configuration_key
+from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
+from autotuner.verdict.machines import OnMachine, disagree, on_machines
 from autotuner.verdict.numerics import Numerics
 from autotuner.verdict.sequential import Finding, Pair, Rule, Verdict, find, starts_first
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class Decision:
     counted; ``starts_first``: whether the finalist starts first in the next one. ``default``,
     ``recipe`` and ``own`` (what the script sets itself): estimates of the search, None where not
     measured. ``numerics``: what the guard found; None if it has not looked. ``strict``: refuse what
-    changes results.
+    changes results. ``machines``: what each of them shows, where there are several.
     """
 
     best: Candidate
@@ -57,6 +55,7 @@ class Decision:
     numerics: Numerics | None = None
     strict: bool = False
     exported_anyway: bool = False
+    machines: tuple[OnMachine, ...] = ()
 
     @property
     def is_default(self) -> bool:
@@ -89,6 +88,11 @@ class Decision:
     def deployed(self) -> Candidate:
         """The configuration that the exported files hold."""
         return self.best if self.deploys_best else self.default
+
+    @property
+    def machines_disagree(self) -> bool:
+        """Whether the finalist wins on one machine and loses on another."""
+        return disagree(self.machines, self.margin)
 
     @property
     def verdict(self) -> Verdict:
@@ -176,7 +180,7 @@ def _finalist(
 
 def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     """Return the records after the last trial of the search that ended."""
-    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.state in _ENDED]
+    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.state in ENDED]
     return records[at[-1] + 1 :] if at else records
 
 
@@ -202,7 +206,7 @@ def count_finals(records: Sequence[TrialRecord]) -> int:
 
 def _failed_in_race(candidate: Candidate, groups: _Groups) -> bool:
     return any(
-        r.role is Role.RACE and r.gain is None and r.state in _ENDED
+        r.role is Role.RACE and r.gain is None and r.state in ENDED
         for r in groups.get(configuration_key(candidate.configuration), ())
     )
 
@@ -232,13 +236,20 @@ def decide(
     best = _finalist(records, groups, default, estimate) or base
     since = since_search(records)
     pairs = final_pairs(since, best.configuration, default, noise)
-    rule = dataclasses.replace(rule, finals=count_finals(records))
+    # workers that run pairs at the same time may go a little beyond the greatest number
+    most = max(rule.most_pairs, len(pairs))
+    rule = dataclasses.replace(rule, most_pairs=most, finals=count_finals(records))
+    machines = on_machines(pairs)
+    finding = find(pairs, rule)
+    if finding is not None and finding.decided and disagree(machines, rule.margin):
+        finding = dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE)
     return Decision(
         best=best,
         default=base,
         recipe=_pooled(recipe, groups),
         own=None if own is None else _pooled(own, groups),
-        finding=find(pairs, rule),
+        finding=finding,
+        machines=machines if len(machines) > 1 else (),
         configurations=len(_all(records, default)),
         final_failures=final_failures(since, best.configuration, default),
         disturbed_pairs=len(final_pairs(since, best.configuration, default, None)) - len(pairs),
@@ -260,7 +271,7 @@ def final_failures(
         record.role is Role.FINAL
         and record.gain is None
         and bool(record.configuration)
-        and record.state in _ENDED
+        and record.state in ENDED
         and record.key(default) == key
         for record in records
     )
@@ -280,7 +291,11 @@ def final_pairs(
     key = configuration_key(configuration)
     defaults = {r.pair: r.number for r in records if r.pair is not None and not r.configuration}
     return [
-        Pair(math.log(record.gain), first=record.number < defaults[record.pair])
+        Pair(
+            math.log(record.gain),
+            first=record.number < defaults[record.pair],
+            machine=record.machine,
+        )
         for record in records
         if record.role is Role.FINAL
         and record.gain is not None

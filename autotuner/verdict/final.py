@@ -7,12 +7,20 @@ import optuna
 
 from autotuner.study.candidates import own_configuration
 from autotuner.study.model_sampler import estimates
-from autotuner.study.record import StudyFacts, TrialRecord, noise_from, read_records
+from autotuner.study.record import (
+    ENDED,
+    Role,
+    StudyFacts,
+    TrialRecord,
+    noise_from,
+    read_records,
+)
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner
-from autotuner.verdict.decision import Decision, decide, up_to_search
+from autotuner.verdict.decision import Decision, counted_pairs, decide, up_to_search
+from autotuner.verdict.machines import WANTED, covered, on_machines
 from autotuner.verdict.numerics import Numerics, check_numerics
-from autotuner.verdict.sequential import FIRST_LOOK, rule_of
+from autotuner.verdict.sequential import FIRST_LOOK, Pair, rule_of, starts_first
 
 _ATTRIBUTE = "numerics"
 _MOST_ATTEMPTS = 2
@@ -49,37 +57,94 @@ def decision_of(
 
 
 def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
-    """Run pairs until they are decided or the reserve is spent, then the numerical guard."""
+    """Run pairs until they are decided or the reserve is spent, then the numerical guard.
+
+    Of several workers each runs pairs on its own machine, at least one of each order while there are
+    less than three machines that have; the captain stays until all of them are over, and runs the
+    guard.
+    """
 
     def current() -> Decision | None:
         return decision_of(study, tuner.facts, tuner.records())
 
     decision, attempts = current(), 0
-    while decision is not None and _wants_pair(decision, tuner, attempts):
-        used = [record.pair for record in tuner.records() if record.pair is not None]
-        tuner.run_pair(
-            decision.best.configuration,
-            pair=max(used, default=-1) + 1,
-            starts_first=decision.starts_first,
-        )
-        attempts += 1
-        decision = current()
-    if decision is not None and decision.is_faster and decision.numerics is None:
-        numerics = check_numerics(tuner, decision.best.configuration)
+    while decision is not None:
+        with tuner.turn():
+            decision = current()
+            wanted = decision is not None and _wants_pair(decision, tuner, attempts)
+            if decision is not None and wanted:
+                _run_next_pair(tuner, decision)
+                attempts += 1
+                continue
+        if decision is None or not (tuner.others_run(Role.FINAL) or _is_awaited(decision, tuner)):
+            break
+        tuner.wait()
+    wants_guard = decision is not None and decision.is_faster and decision.numerics is None
+    if decision is not None and wants_guard and tuner.crew.is_captain():
+        with tuner.turn():
+            numerics = check_numerics(tuner, decision.best.configuration)
         study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(numerics))
         decision = current()
     return decision
 
 
-def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
-    """Tell whether one more pair is wanted; the first few even beyond the budget."""
-    most = tuner.spec.plan.most_pairs
-    if decision.is_default or decision.final_failures or attempts >= _MOST_ATTEMPTS * most:
+def _run_next_pair(tuner: Tuner, decision: Decision) -> None:
+    used = [record.pair for record in tuner.records() if record.pair is not None]
+    tuner.run_pair(
+        decision.best.configuration,
+        pair=max(used, default=-1) + 1,
+        starts_first=starts_first(_own_pairs(tuner, decision)),
+    )
+
+
+def _own_pairs(tuner: Tuner, decision: Decision) -> list[Pair]:
+    """Return the pairs that this machine has run."""
+    return [p for p in _all_pairs(tuner, decision) if p.machine == tuner.crew.machine]
+
+
+def _all_pairs(tuner: Tuner, decision: Decision) -> list[Pair]:
+    default = tuner.facts.space.default
+    return counted_pairs(tuner.records(), decision, default, tuner.noise_if_known)
+
+
+def _is_awaited(decision: Decision, tuner: Tuner) -> bool:
+    """Tell whether another machine is still to run its pairs, for the captain to wait for.
+
+    It has taken part and is there, so it will; or it dies, or has had its attempts and leaves.
+    """
+    if not tuner.crew.is_shared or _is_out(decision) or not tuner.budget.has_time_for_pairs():
         return False
-    counted = 0 if decision.finding is None else decision.finding.pairs
+    done = covered(on_machines(_all_pairs(tuner, decision)))
+    took_part = {record.machine for record in tuner.records() if record.state in ENDED}
+    others = (tuner.crew.machines() & took_part) - {tuner.crew.machine}
+    return len(done) < WANTED and bool(others - done) and tuner.crew.is_captain()
+
+
+def _is_out(decision: Decision) -> bool:
+    """Tell whether there is nothing to hold against the defaults."""
+    return decision.is_default or decision.final_failures > 0
+
+
+def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
+    """Tell whether one more pair is wanted here; the first few even beyond the budget."""
+    most = tuner.spec.plan.most_pairs
+    if _is_out(decision) or attempts >= _MOST_ATTEMPTS * most:
+        return False
+    running = _pairs_of_others(tuner)
+    counted = (0 if decision.finding is None else decision.finding.pairs) + running
     if counted < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
+        return True
+    done = covered(on_machines(_all_pairs(tuner, decision)))
+    here = tuner.crew.machine
+    if tuner.crew.is_shared and here not in done and len(done) < WANTED and counted < most:
         return True
     decided = decision.finding is not None and decision.finding.decided
     # they count in twos, one of each order: a pair that stays alone would tell nothing
-    to_count = 1 if decision.starts_first else 2
+    to_count = 1 if starts_first(_own_pairs(tuner, decision)) else 2
     return not decided and counted < most and tuner.budget.has_time_for_pairs(to_count)
+
+
+def _pairs_of_others(tuner: Tuner) -> int:
+    """Return how many pairs other workers are running."""
+    running = (r for r in tuner.records() if r.is_running and r.role is Role.FINAL)
+    return len({record.pair for record in running})

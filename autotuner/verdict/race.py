@@ -2,12 +2,13 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean, variance
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.model_sampler import estimates
-from autotuner.study.record import Role, TrialRecord, configuration_key
+from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
 from autotuner.study.tuner import Tuner
 from autotuner.verdict.decision import Candidate, candidates, since_search, up_to_search
 
@@ -62,17 +63,30 @@ def survivors(logs: Mapping[str, Sequence[float]], between: float) -> set[str]:
     return kept
 
 
-def race_gains(records: Sequence[TrialRecord], default: Configuration) -> dict[str, list[float]]:
-    """Return the log gains of each configuration in the race so far, by configuration key."""
+def race_gains(
+    records: Sequence[TrialRecord], default: Configuration, last: int | None = None
+) -> dict[str, list[float]]:
+    """Return the log gains of each configuration in the race so far, by configuration key.
+
+    Args:
+        records: all trials.
+        default: TensorFlow's own configuration.
+        last: the last round that counts, so that all workers come to the same; None: all of them.
+    """
     gains: dict[str, list[float]] = {}
     for record in since_search(records):
-        if record.role is Role.RACE and record.gain is not None:
+        if record.role is not Role.RACE or record.gain is None:
+            continue
+        if last is None or record.race_round is None or record.race_round <= last:
             gains.setdefault(record.key(default), []).append(math.log(record.gain))
     return gains
 
 
 def run_race(tuner: Tuner) -> None:
-    """Run the rounds that are missing, each in a new random order."""
+    """Run the rounds that are missing, each in a new random order.
+
+    Of several workers each takes the next one of a round that none has taken.
+    """
     space, plan = tuner.facts.space, tuner.spec.plan
     chosen = shortlist(
         tuner.records(),
@@ -88,18 +102,44 @@ def run_race(tuner: Tuner) -> None:
     for number in range(plan.race_rounds):
         keys = sorted(running)
         generator.shuffle(keys)
-        for key in keys:
-            done = len(race_gains(tuner.records(), space.default).get(key, ()))
-            if done > number:
-                continue
-            if not tuner.budget.has_time_for_pairs():
-                return
-            if tuner.run_trial(Role.RACE, running[key]).gain is None:
-                del running[key]  # it failed this time: not to be recommended
-        gains = race_gains(tuner.records(), space.default)
-        logs = {key: gains[key] for key in running if key in gains}
+        if not _run_round(tuner, {key: running[key] for key in keys}, number):
+            return
+        logs = race_gains(tuner.records(), space.default, number)
+        failed = _failed_keys(tuner.records(), space.default)
+        running = {key: value for key, value in running.items() if key not in failed}
+        logs = {key: logs[key] for key in running if key in logs}
         if logs and number > 0:
             kept = survivors(logs, tuner.between)
             running = {key: value for key, value in running.items() if key in kept}
         if len(running) < 2:
             return
+
+
+def _run_round(tuner: Tuner, order: Mapping[str, Configuration], number: int) -> bool:
+    """Run what is missing of a round; return False if there is no time for all of it."""
+    while True:
+        with tuner.turn():
+            taken = _taken(tuner.records(), tuner.facts.space.default, number)
+            missing = [key for key in order if key not in taken]
+            if missing and not tuner.budget.has_time_for_pairs():
+                return False
+            if missing:
+                tuner.run_trial(Role.RACE, order[missing[0]], race_round=number)
+                continue
+        if not tuner.others_run(Role.RACE):
+            return True
+        tuner.wait()  # what another worker does not finish is to be done again
+
+
+def _taken(records: Sequence[TrialRecord], default: Configuration, number: int) -> set[str]:
+    """Return who has run in a round, or does; or has failed before it."""
+    raced = [r for r in since_search(records) if r.role is Role.RACE and r.counts]
+    counts = Counter(record.key(default) for record in raced)
+    failed = _failed_keys(records, default)
+    return {key for key, count in counts.items() if count > number or key in failed}
+
+
+def _failed_keys(records: Sequence[TrialRecord], default: Configuration) -> set[str]:
+    """Return who has failed in the race: not to be recommended."""
+    raced = (r for r in since_search(records) if r.role is Role.RACE and r.state in ENDED)
+    return {record.key(default) for record in raced if record.gain is None}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from autotuner.spec.duration import format_duration
 from autotuner.spec.study_spec import Objective
 from autotuner.verdict.decision import Decision
+from autotuner.verdict.machines import OnMachine
 from autotuner.verdict.payback import Payback
 from autotuner.verdict.sequential import CONFIDENCE, FIRST_LOOK, Finding, Verdict
 
@@ -47,6 +48,14 @@ def finding_text(finding: Finding, objective: Objective, margin: float) -> str:
     return f"{finding.verdict.value}: {compared} ({evidence_text(finding)}){within}"
 
 
+def _on_machine_text(one: OnMachine) -> str:
+    pairs = f"{one.pairs} pair{'s' if one.pairs != 1 else ''}"
+    if one.low is None or one.high is None:
+        return f"{one.machine} {ratio_text(one.ratio)} ({pairs})"
+    interval = f"95% interval {one.low:.2f}x to {one.high:.2f}x"
+    return f"{one.machine} {ratio_text(one.ratio)} ({interval}, {pairs})"
+
+
 def _is_none(finding: Finding) -> bool:
     return finding.verdict is Verdict.NO_DIFFERENCE
 
@@ -80,6 +89,11 @@ def sentence(decision: Decision, objective: Objective) -> str:
         return f"{said}."
     if decision.is_faster:
         return f"{said}. It is refused, as results may change (--strict-numerics)."
+    if decision.machines_disagree:
+        return (
+            f"{said}; but it is faster on some machines and slower on others: they are not of one "
+            f"kind for this script. Keep the defaults, or tune each kind by itself."
+        )
     if finding.verdict is Verdict.INCONCLUSIVE:
         takes = what_it_takes(finding, decision.pair_s)
         return f"{said}; {takes}. Keep the defaults, or go on with the study."
@@ -88,6 +102,8 @@ def sentence(decision: Decision, objective: Objective) -> str:
 
 def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[str]:
     """Yield what else is to be said of a decision."""
+    if decision.machines:
+        yield f"by machine: {'; '.join(map(_on_machine_text, decision.machines))}."
     if decision.numerics is not None:
         yield f"numerics: {decision.numerics.text}."
     if payback is not None and decision.is_recommended:

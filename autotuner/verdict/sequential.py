@@ -60,6 +60,7 @@ class Pair:
 
     log: float
     first: bool
+    machine: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ def run_versus(
     for pair in range(_MOST_ATTEMPTS * rule.most_pairs):
         starts = starts_first(pairs)
         record = tuner.run_pair(configuration, pair=pair, starts_first=starts, against=against)
+        assert record is not None  # nobody else is there
         if record.gain is None:
             return None, f"a process failed: {record.reason}"
         if not tuner.noise.is_disturbed(record.others_cores):

@@ -41,9 +41,16 @@ _MOST_SAID = 1 << 20
 
 
 class Sitting:
-    """One run of the command; ``events`` holds what it has said so far."""
+    """One run of a command, ``run`` if not said; ``events`` holds what it has said so far."""
 
-    def __init__(self, folder: Path, *arguments: str, mark: str, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        mark: str,
+        command: str = "run",
+        **environment: str,
+    ) -> None:
         self.folder = folder
         self.mark = mark
         self.events: list[Event] = []
@@ -51,7 +58,7 @@ class Sitting:
         # not in the folder, whose disk may be full
         self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "autotuner", "run", *arguments, "--json"],
+            [sys.executable, "-m", "autotuner", command, *arguments, "--json"],
             cwd=folder,
             env={
                 **os.environ,

@@ -20,14 +20,8 @@ from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.identity import (
-    claim_folder,
-    folder_name,
-    identify,
-    is_alive,
-    owner,
-    owner_name,
-)
+from autotuner.study.crew import is_alive, this_worker, worker_name
+from autotuner.study.identity import claim_folder, folder_name, identify
 from autotuner.study.importing import check_source, import_trials
 from autotuner.study.listening import Listener, Listeners
 from autotuner.study.noise import Method, Noise
@@ -37,7 +31,7 @@ from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_
 from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
-from autotuner.study.storage import default_url, open_storage
+from autotuner.study.storage import default_url, open_database, open_storage
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.outcome import Notice, Outcome, Phase, Status
 from autotuner.verdict.decision import Decision, candidates, count_finals
@@ -514,8 +508,8 @@ def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
     bench.on_disk = True
     tuner = bench.tuner(SimulatedRunner(flat), trials=3)
     dead, living = bench.study.ask(), bench.study.ask()
-    dead.set_user_attr("owner", owner(60).replace('"pid": ', '"pid": 9999'))
-    living.set_user_attr("owner", owner(60))
+    dead.set_user_attr("owner", this_worker().signature(60).replace('"pid": ', '"pid": 9999'))
+    living.set_user_attr("owner", this_worker().signature(60))
     bench.study.enqueue_trial({"intra_op": 1})
     assert not is_idle(bench.study)
     assert tuner.sweep() == 1
@@ -682,16 +676,17 @@ def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
 
 def test_who_runs_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process lives; one of another host may, until its trial can't last any longer."""
-    mine = owner(60)
-    assert is_alive(mine)
-    assert not is_alive(mine.replace('"pid": ', '"pid": 9999'))
-    assert not is_alive(mine.replace(json.loads(mine)["boot"], "another"))
-    assert not is_alive("nobody")
+    mine = this_worker().signature(60)
+    assert is_alive(mine, {})
+    assert not is_alive(mine.replace('"pid": ', '"pid": 9999'), {})
+    assert not is_alive(mine.replace(json.loads(mine)["boot"], "another"), {})
+    assert not is_alive("nobody", {})
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
-    assert is_alive(mine)
-    assert not is_alive(owner(60).replace("elsewhere", "third").replace('"until": ', '"until": -'))
-    assert owner_name(mine).startswith(f"process {os.getpid()} on ")
-    assert owner_name("nobody") == "of which nothing is known"
+    assert is_alive(mine, {})
+    late = this_worker().signature(60).replace("elsewhere", "third")
+    assert not is_alive(late.replace('"until": ', '"until": -'), {})
+    assert worker_name(mine).startswith(f"process {os.getpid()} on ")
+    assert worker_name("nobody") == "of which nothing is known"
 
 
 def test_names(bench: Bench) -> None:

@@ -32,6 +32,7 @@ STAGES = [
     "launch",
     "report",
     "dashboard",
+    "service",
     "cli",
 ]
 

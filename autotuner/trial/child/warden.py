@@ -2,9 +2,11 @@
 
 Command line, for a trial that is started::
 
-    PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S MEMORY_FLOOR -- CHILD_ARGV...
+    PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S LIMITS -- CHILD_ARGV...
 
-It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. A trial that is
+It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. LIMITS is a JSON
+object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: none), and ``user`` and
+``group`` (numbers) where the child is to run as somebody else. A trial that is
 forked by a warm parent has a warden that was forked, too, see warm.py. The warden becomes the
 reaper of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does
 not escape), and waits:
@@ -13,14 +15,16 @@ not escape), and waits:
 - ``S`` arrives on the lifeline: SIGSTOP to the child and all its descendants; ``C``: SIGCONT;
 - ``T`` arrives on the lifeline: SIGTERM to the child's group, after GRACE_S SIGKILL to all;
 - the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
-- less than MEMORY_FLOOR bytes of the machine's memory are available: SIGKILL to all, before the
-  kernel picks a victim of its own;
+- less than ``memory_floor`` bytes of the machine's memory are available: SIGKILL to all, before
+  the kernel picks a victim of its own;
+- the child and its descendants have more than ``memory_most`` bytes resident together, or are more
+  than ``processes_most``: SIGKILL to all;
 - standard output, a file, is longer than 16 MiB: its middle is dropped, head and tail are kept.
 
 If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
 lines: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic seconds just before;
 ``cpu_s``: CPU time of the child and its descendants so far), ``continued`` (t: just after),
-``low_memory`` (available, floor), ``exited`` (code, or signal).
+``low_memory`` (available, floor), ``over_limit`` (what, used, most), ``exited`` (code, or signal).
 
 Standard library only, as it may run in the user's interpreter; what psutil would tell is read from
 /proc. The child's environment comes as a JSON object on standard input; working directory, standard
@@ -68,6 +72,7 @@ class Process(NamedTuple):
     parent: int
     state: str
     cpu_s: float
+    resident_bytes: int
 
     @property
     def is_alive(self) -> bool:
@@ -78,7 +83,7 @@ class Process(NamedTuple):
 def read_processes() -> list[Process]:
     """Return all processes."""
     found = []
-    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    tick_s, page = 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
@@ -88,7 +93,8 @@ def read_processes() -> list[Process]:
         except OSError:
             continue  # it has ended meanwhile
         ticks = sum(int(field) for field in fields[11:15])
-        found.append(Process(int(name), int(fields[1]), fields[0], ticks * tick_s))
+        resident = int(fields[21]) * page
+        found.append(Process(int(name), int(fields[1]), fields[0], ticks * tick_s, resident))
     return found
 
 
@@ -145,11 +151,11 @@ def _reap_orphans(keep: int = 0) -> None:
 class Warden:
     """Watches one child."""
 
-    def __init__(self, lifeline: int, status: int, grace_s: float, memory_floor: int) -> None:
+    def __init__(self, lifeline: int, status: int, grace_s: float, limits: dict[str, Any]) -> None:
         self._lifeline = lifeline
         self._status = status
         self._grace_s = grace_s
-        self._memory_floor = memory_floor
+        self._limits = dict(limits)
         self._kill_at: float | None = None
         self._dropped = 0
         self._wake, wake_write = os.pipe()
@@ -175,6 +181,7 @@ class Warden:
                 pass_fds=descriptors,
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509
+                **_somebody_else(self._limits),
             )
         except OSError as error:
             self._say("not_started", reason=error.strerror)
@@ -212,10 +219,26 @@ class Warden:
                 self._kill_all(pid)
         self._shorten_log()
         available = available_bytes()
-        if available < self._memory_floor:
-            self._say("low_memory", available=available, floor=self._memory_floor)
-            self._memory_floor = 0
+        if available < self._limits["memory_floor"]:
+            self._say("low_memory", available=available, floor=self._limits["memory_floor"])
+            self._limits["memory_floor"] = 0
             self._kill_all(pid)
+        if self._limits["memory_most"] or self._limits["processes_most"]:
+            self._look_at_use(pid)
+
+    def _look_at_use(self, pid: int) -> None:
+        """Kill everything if it uses more than it may."""
+        alive = [process for process in descendants(os.getpid()) if process.is_alive]
+        used = {
+            "memory_most": sum(process.resident_bytes for process in alive),
+            "processes_most": len(alive),
+        }
+        for what, amount in used.items():
+            most = self._limits[what]
+            if most and amount > most:
+                self._say("over_limit", what=what, used=amount, most=most)
+                self._limits[what] = 0
+                self._kill_all(pid)
 
     def _shorten_log(self) -> None:
         """Drop the middle of a log that has got too long.
@@ -280,17 +303,24 @@ class Warden:
             return
 
 
+def _somebody_else(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of Popen with which a child runs as somebody else, if it is to."""
+    if limits.get("user") is None:
+        return {}
+    return {"user": limits["user"], "group": limits["group"], "extra_groups": []}
+
+
 def _hear(number: int, frame: Any) -> None:
     """Let a signal wake us, and nothing more. Not SIG_IGN: a child inherits that."""
 
 
 def main(argv: list[str]) -> None:
     """Run the warden of a trial that is to be started."""
-    lifeline, status, descriptors, grace_s, memory_floor, separator, *child = argv
+    lifeline, status, descriptors, grace_s, limits, separator, *child = argv
     assert separator == "--"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _hear)  # the parent decides; we go when its lifeline closes
-    warden = Warden(int(lifeline), int(status), float(grace_s), int(memory_floor))
+    warden = Warden(int(lifeline), int(status), float(grace_s), json.loads(limits))
     warden.run(child, [int(descriptor) for descriptor in descriptors.split(",")])
 
 

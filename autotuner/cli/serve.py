@@ -1,0 +1,231 @@
+"""``autotune serve`` and ``autotune token``: the service and who may use it."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotuner.cli.browse import HOME
+from autotuner.cli.dashboard import port_of
+from autotuner.cli.terminal import out_console
+from autotuner.errors import UserError, did_you_mean
+from autotuner.study.artifacts import artifact_folder
+from autotuner.study.crew import Crew
+from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
+
+if TYPE_CHECKING:
+    from autotuner.service.jobs import Queue
+
+_MOST_STUDIES = 1000
+_PER_MINUTE = 600
+
+
+def check_installed() -> None:
+    """Raise UserError if the packages of the service are not installed."""
+    for package in ("fastapi", "uvicorn", "httpx"):
+        if importlib.util.find_spec(package) is None:
+            hint = "pip install 'tf-autotune[service]'"
+            raise UserError(f"the service needs the package {package}", hint=hint)
+
+
+def serve(
+    *,
+    models: Path,
+    storage_url: str | None,
+    host: str,
+    port: int,
+    dashboard_port: int | None,
+    allowed: Sequence[str],
+    interpreters: Sequence[str],
+    passed: Sequence[str],
+    require_token: bool,
+    worker_only: bool,
+    limits: Sequence[str],
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, which are the regular end: the exit code is 0.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    check_installed()
+    # FastAPI takes half a second to import, for which other commands need not wait
+    from autotuner.service.jobs import Queue
+    from autotuner.service.server import Thread
+    from autotuner.service.workshop import Workshop, environment_of_runs
+
+    if not models.is_dir():
+        hint = "--models takes the folder of the scripts that may be submitted"
+        raise UserError(f"--models {models}: no such folder", hint=hint)
+    known = _interpreters(interpreters)
+    url = storage_url or default_url(HOME)
+    storage = open_storage(url, create=True)
+    jobs = Queue(storage)
+    crew = Crew(jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say)
+    with crew:
+        workshop = Workshop(
+            jobs,
+            crew,
+            models=models,
+            home=Path.cwd(),
+            environment=environment_of_runs(os.environ, passed, url),
+            limits=limits,
+            say=_say,
+        )
+        if worker_only:
+            _say(f"{shown_url(url)}: works off the queue; Ctrl-C ends it")
+            with (
+                contextlib.suppress(KeyboardInterrupt, SystemExit),
+                Thread("workshop", workshop.run, workshop.stop),
+            ):
+                threading.Event().wait()  # for Ctrl-C or SIGTERM
+        with Thread("workshop", workshop.run, workshop.stop):
+            _serve_http(
+                storage_url=url,
+                jobs=jobs,
+                models=models,
+                host=host,
+                port=port,
+                dashboard_port=dashboard_port,
+                allowed=allowed,
+                interpreters=known,
+                require_token=require_token,
+            )
+
+
+def _serve_http(
+    *,
+    storage_url: str,
+    jobs: "Queue",
+    models: Path,
+    host: str,
+    port: int,
+    dashboard_port: int | None,
+    allowed: Sequence[str],
+    interpreters: dict[str, str],
+    require_token: bool,
+) -> None:
+    from autotuner.dashboard.guard import LOOPBACK
+    from autotuner.dashboard.server import open_server
+    from autotuner.service.api import Service, make_app
+    from autotuner.service.doors import Doors, Rules, Sessions, known_hosts
+    from autotuner.service.server import Thread, bind, log_to_stderr, make_server
+    from autotuner.service.tokens import Scope, check_token, list_tokens
+    from autotuner.service.views import Views
+
+    name = f"[{host}]" if ":" in host else host
+    needs_token = require_token or name.lower() not in LOOPBACK
+    if needs_token and not any(not token.revoked for token in list_tokens(jobs.study)):
+        hint = f"make one first: autotune token create --name me --scope submit --storage {shown_url(storage_url)}"
+        raise UserError(f"--host {host}: a token is needed, and there is none yet", hint=hint)
+    log_to_stderr()
+
+    def may_read(given: str) -> bool:
+        token = check_token(jobs.study.user_attrs, given)
+        return token is not None and Scope.READ in token.scopes
+
+    listening = bind(host, port)
+    port = listening.getsockname()[1]
+    storage = open_storage(storage_url, create=False)
+    dashboard = open_server(
+        storage,
+        artifact_folder(HOME),
+        host=host,
+        port=port + 1 if dashboard_port is None and port < 65535 else dashboard_port or 0,
+        allowed=allowed,
+        check=may_read if needs_token else None,
+        read_only=True,
+    )
+    sessions = Sessions()
+    service = Service(
+        jobs=jobs,
+        views=Views(storage, jobs),
+        models=models,
+        interpreters=interpreters,
+        most_studies=_MOST_STUDIES,
+        dashboard=f"http://{name}:{port_of(dashboard)}/",
+        sessions=sessions,
+    )
+    app = Doors(
+        make_app(service),
+        rules=Rules(
+            hosts=known_hosts(host, allowed), needs_token=needs_token, per_minute=_PER_MINUTE
+        ),
+        attributes=lambda: jobs.study.user_attrs,
+        sessions=sessions,
+    )
+    sys.stdout.write(f"service:   http://{name}:{port}/\ndashboard: {service.dashboard}\n")
+    sys.stdout.write("Ctrl-C ends it\n")
+    sys.stdout.flush()
+    # uvicorn ends in order, and then raises the signal again
+    with (
+        contextlib.suppress(KeyboardInterrupt, SystemExit),
+        Thread("dashboard", dashboard.run, dashboard.close),
+    ):
+        make_server(app).run(sockets=[listening])
+
+
+def _interpreters(asked: Sequence[str]) -> dict[str, str]:
+    """Return interpreters by the names under which they are asked for: NAME=PATH, or a path."""
+    found = {}
+    for text in asked:
+        name, sign, path = text.rpartition("=")
+        where = shutil.which(path)
+        if where is None:
+            hint = "--interpreter takes NAME=PATH of a Python that has TensorFlow"
+            raise UserError(f"--interpreter {text}: no such interpreter", hint=hint)
+        found[name if sign else path] = str(Path(where).absolute())
+    return found
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def create(name: str, scopes: Sequence[str], storage_url: str | None) -> None:
+    """Make a token and print it."""
+    from autotuner.service.jobs import Queue
+    from autotuner.service.tokens import Scope, create_token
+
+    known = [scope.value for scope in Scope]
+    for scope in scopes:
+        if scope not in known:
+            raise UserError(f'--scope: unknown scope "{scope}"', hint=did_you_mean(scope, known))
+    wanted = {Scope(scope) for scope in scopes} | {Scope.READ}
+    jobs = Queue(open_storage(storage_url or default_url(HOME), create=True))
+    sys.stdout.write(create_token(jobs.study, name, wanted) + "\n")
+    _say("keep it: it is not shown again. Use it as AUTOTUNE_TOKEN")
+
+
+def list_all(storage_url: str | None) -> None:
+    """Print all tokens; not their secrets, which nobody has."""
+    from rich.table import Table
+
+    from autotuner.service.jobs import Queue
+    from autotuner.service.tokens import list_tokens
+
+    jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))
+    table = Table("key", "name", "scopes", "created", "state", box=None)
+    for token in list_tokens(jobs.study):
+        scopes = ", ".join(sorted(scope.value for scope in token.scopes))
+        state = "revoked" if token.revoked else "valid"
+        table.add_row(token.key, token.name, scopes, token.created, state)
+    out_console().print(table)
+
+
+def revoke(key: str, storage_url: str | None) -> None:
+    """Let a token not be valid any more."""
+    from autotuner.service.jobs import Queue
+    from autotuner.service.tokens import list_tokens, revoke_token
+
+    jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))
+    if not revoke_token(jobs.study, key):
+        known = [token.key for token in list_tokens(jobs.study)]
+        hint = did_you_mean(key, known) if known else "there are none"
+        raise UserError(f'there is no token "{key}"', hint=hint)
+    _say(f"token {key} is not valid any more")

@@ -1,0 +1,197 @@
+"""``autotune worker``: one more process that works on a study, on this or another machine."""
+
+import dataclasses
+import os
+import shlex
+import time
+from collections.abc import Collection
+
+import optuna
+from optuna.storages import BaseStorage
+
+from autotuner.cli.browse import HOME, storage_name
+from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.cli.run_study import artifacts_of, measuring, open_display
+from autotuner.cli.terminal import out_console
+from autotuner.errors import UserError
+from autotuner.machine import Machine, inspect_machine
+from autotuner.report.dashboard_pages import DashboardPages
+from autotuner.report.progress import JsonProgress, Progress
+from autotuner.spec.duration import parse_duration
+from autotuner.spec.study_spec import StudySpec
+from autotuner.study.crew import Crew
+from autotuner.study.identity import claim_folder, identify
+from autotuner.study.joining import (
+    build_differences,
+    check_parts,
+    identity_differences,
+    machine_differences,
+    space_problems,
+)
+from autotuner.study.listening import Listeners
+from autotuner.study.opening import load_study
+from autotuner.study.preparation import run_first_trials
+from autotuner.study.record import Origin, StudyFacts, read_origin, read_study_facts
+from autotuner.study.samplers import check_sampler
+from autotuner.study.search import run_search
+from autotuner.study.settings import read_spec
+from autotuner.study.sittings import spent_in_sitting_s
+from autotuner.study.storage import is_shared, open_storage, shown_url
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.probe import probe
+from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.decision import Decision
+from autotuner.verdict.final import run_final
+from autotuner.verdict.race import run_race
+from autotuner.verdict.sentences import sentence
+from autotuner.verdict.sequential import rule_of
+
+_LOOK_AGAIN_S = 2.0
+_GIVEN_UP = "its script failed with the defaults, or somebody has removed it"
+
+
+def work(
+    flags: Flags,
+    *,
+    storage_url: str,
+    machine_class: str | None,
+    wait_for_study: str | None,
+    as_json: bool,
+) -> None:
+    """Carry out ``autotune worker``: work on a study until it has its verdict.
+
+    Raises:
+        UserError: if there is no such study, or this worker does not fit it.
+    """
+    environment = dict(os.environ)
+    base = base_spec(flags)
+    if base is None or flags.study is None:
+        hint = "a worker brings its own copy of the script: --model SCRIPT --study NAME"
+        raise UserError("nothing to work on", hint=hint)
+    relaxed = check_parts([] if machine_class is None else machine_class.split(","))
+    own = apply_flags(base, flags)
+    python = find_interpreter(own.python)
+    patience_s = parse_duration(wait_for_study, where="--wait-for-study") if wait_for_study else 0.0
+    storage = open_storage(storage_url, create=False)
+    if not is_shared(storage):
+        hint = "use PostgreSQL (postgresql://...) or Optuna's proxy in front of it (grpc://...)"
+        raise UserError(
+            f"--storage {shown_url(storage_url)}: a file can't be worked on from several processes",
+            hint=hint,
+        )
+    machine = inspect_machine()
+    with (
+        open_display(rule_of(own), as_json=as_json) as display,
+        ProcessRunner(environment) as runner,
+    ):
+        study, stored, origin = _await_study(storage, flags.study, patience_s, display)
+        spec = _joined(stored, own)
+        check_sampler(spec.sampler)
+        folder = claim_folder(HOME, flags.study, storage_name(storage_url))
+        build = probe(spec, python=python, folder=folder / "probe", runner=runner)
+        here = Origin(identity=identify(spec, machine, build), machine=machine, build=build)
+        _check_fit(study, origin, here, relaxed)
+        display.say(f"joined study {flags.study}: {spec.model.name} on {machine.describe()}")
+        with (
+            measuring(flags.study, display, shared=True, wait=True) as turn,
+            Crew(study, shared=True, machine=machine.host, heard=display.say) as crew,
+        ):
+            setting = Setting(
+                study=study,
+                storage=storage,
+                spec=spec,
+                machine=machine,
+                build=build,
+                python=python,
+                folder=folder,
+                runner=runner,
+                listener=Listeners([display, DashboardPages(study, storage, whole=False)]),
+                artifacts=artifacts_of(display),
+                spent_s=spent_in_sitting_s(study),
+                crew=crew,
+                turn=turn,
+            )
+            with Tuner(setting) as tuner:
+                try:
+                    decision = _work(tuner, machine)
+                except KeyError as error:  # Optuna's, for a study that there is not
+                    if flags.study in optuna.get_all_study_names(storage):
+                        raise
+                    raise UserError(f'study "{flags.study}" is gone', hint=_GIVEN_UP) from error
+    if decision is None:
+        return
+    said = sentence(decision, tuner.facts.objective)
+    if as_json:
+        JsonProgress().say(said)
+        return
+    console = out_console(soft_wrap=True)
+    console.print(said, markup=False)
+    where = f"--storage {shlex.quote(shown_url(storage_url))}"
+    console.print(f"files:     autotune export {shlex.quote(flags.study)} {where}", markup=False)
+
+
+def _work(tuner: Tuner, machine: Machine) -> Decision | None:
+    run_first_trials(tuner)
+    _check_space(tuner.facts, machine)
+    run_search(tuner)
+    run_race(tuner)
+    return run_final(tuner, tuner.study)
+
+
+def _await_study(
+    storage: BaseStorage, name: str, patience_s: float, display: Progress
+) -> tuple[optuna.Study, StudySpec, Origin]:
+    """Return a study that ``autotune run`` has begun, waiting for that if asked to."""
+    until, said = time.monotonic() + patience_s, False
+    while True:
+        if time.monotonic() >= until or name in optuna.get_all_study_names(storage):
+            study = load_study(storage, name)
+            stored, origin = read_spec(study), read_origin(study)
+            if stored is not None and origin is not None:
+                return study, stored, origin
+        if time.monotonic() >= until:
+            hint = "begin it: autotune run --storage URL --study NAME --model SCRIPT"
+            raise UserError(f'study "{name}": autotune run has not begun it', hint=hint)
+        if not said:
+            display.say(f"waiting for study {name} to be begun")
+            said = True
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _joined(stored: StudySpec, own: StudySpec) -> StudySpec:
+    """Return the study's specification with what a worker brings itself: all that is run."""
+    return dataclasses.replace(
+        stored,
+        model=own.model,
+        arguments=own.arguments,
+        python=own.python,
+        environment=own.environment,
+        batch_size=own.batch_size,
+        shapes=own.shapes,
+    )
+
+
+def _check_fit(study: optuna.Study, origin: Origin, here: Origin, relaxed: Collection[str]) -> None:
+    """Raise UserError if trials here could not be compared with those of the study."""
+    problems = [
+        *identity_differences(origin.identity, here.identity),
+        *build_differences(origin.build, here.build),
+        *machine_differences(origin.machine, here.machine, relaxed),
+    ]
+    if problems:
+        lines = "".join(f"\n    {problem}" for problem in problems)
+        hint = (
+            "--machine-class PART,PART allows a machine to differ in cpu, cores, quota, memory, isa"
+        )
+        raise UserError(f'this worker does not fit study "{study.study_name}":{lines}', hint=hint)
+    facts = read_study_facts(study)
+    if facts is not None:
+        _check_space(facts, here.machine)
+
+
+def _check_space(facts: StudyFacts, machine: Machine) -> None:
+    problems = list(space_problems(facts.space, machine))
+    if problems:
+        lines = "".join(f"\n    {problem}" for problem in problems)
+        hint = "run it on machines that have the same allocators and CPUs, or leave these knobs out"
+        raise UserError(f"this machine can't try what the study searches:{lines}", hint=hint)

@@ -1,0 +1,101 @@
+"""Whose is a task that two workers have taken on at once?
+
+A trial is added to Optuna's storage together with everything that says what it is, and trials are
+numbered in the order in which they were added. So whoever looks at the study after that sees the
+same trials before its own, and the first one keeps what both wanted; the other one withdraws. That
+is Lamport's bakery (1974), with the storage to hand out the numbers. No lock is needed, which a
+worker could take with it when it dies, and nothing that the gRPC proxy does not pass.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from autotuner.knobs.knob import Configuration
+from autotuner.study.budget import SEARCH_ROLES
+from autotuner.study.record import Role, TrialRecord
+
+_Rule = Callable[[TrialRecord, Sequence[TrialRecord], Configuration], bool]
+
+
+def objection(
+    mine: TrialRecord,
+    records: Sequence[TrialRecord],
+    *,
+    default: Configuration,
+    most_trials: int | None,
+) -> str | None:
+    """Return why a trial that has just been added is not to be run; None if it is.
+
+    Args:
+        mine: the trial.
+        records: all trials of the study, read after it was added.
+        default: TensorFlow's own configuration.
+        most_trials: of the search in all; None: time alone limits them.
+    """
+    before = [r for r in records if r.number < mine.number and r.counts]
+    used = sum(r.role in SEARCH_ROLES for r in before)
+    if mine.role in SEARCH_ROLES and most_trials is not None and used >= most_trials:
+        return "the trials are used up"
+    rule = _RULES.get(mine.role)
+    if rule is not None and rule(mine, before, default):
+        return "another worker has taken it on"
+    return None
+
+
+def _same_role(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
+    return any(r.role is mine.role for r in before)
+
+
+def _being_measured(
+    mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration
+) -> bool:
+    """Tell whether the configuration is being measured: a repeat later on is another matter."""
+    if mine.undecided:
+        return False
+    running = (r for r in before if r.is_running and r.role in SEARCH_ROLES and not r.undecided)
+    return mine.key(default) in {record.key(default) for record in running}
+
+
+def _same_round(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
+    key = mine.key(default)
+    searched = max((r.number for r in before if r.role is Role.SEARCH), default=-1)
+    return any(
+        r.race_round == mine.race_round and r.key(default) == key
+        for r in before
+        if r.role is Role.RACE and r.number > searched  # those before it were of another race
+    )
+
+
+def _same_pair(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
+    return any(r.pair == mine.pair and r.owner != mine.owner for r in before)
+
+
+_RULES: Mapping[Role, _Rule] = {
+    Role.DEFAULT: _same_role,
+    Role.RECIPE: _same_role,
+    Role.SCRIPT: _same_role,
+    Role.SEARCH: _being_measured,
+    Role.RACE: _same_round,
+    Role.FINAL: _same_pair,
+}
+
+
+def lost_tasks(records: Sequence[TrialRecord], default: Configuration) -> list[Configuration]:
+    """Return what the search is to try again: configurations whose worker has died, once each.
+
+    Who is lost twice is not tried a third time: it may be the configuration that does it.
+    """
+    losses: dict[str, list[TrialRecord]] = {}
+    counted: set[str] = set()
+    for record in records:
+        if record.role is not Role.SEARCH:
+            continue
+        key = record.key(default)
+        if record.lost:
+            losses.setdefault(key, []).append(record)
+        elif record.counts and key in losses:
+            counted.add(key)
+    return [
+        dict(lost[0].configuration)
+        for key, lost in losses.items()
+        if len(lost) == 1 and key not in counted
+    ]

@@ -1,0 +1,119 @@
+"""A real ``autotune serve`` in a process of its own; TensorFlow is stubbed, so that a trial is quick."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.integration.sitting import SCRIPT, STUB
+
+_PATIENCE_S = 120
+QUICK: dict[str, Any] = {"effort": "fast", "trials": 3, "knobs": ["intra_op", "kernels"]}
+
+
+class Serving:
+    """One run of the command; ``url``: where it listens."""
+
+    def __init__(self, folder: Path, *options: str, mark: str = "", **environment: str) -> None:
+        self.folder = folder
+        self.models = folder / "models"
+        self.models.mkdir(exist_ok=True)
+        script = self.models / "train.py"
+        if not script.exists():
+            script.write_text(SCRIPT)
+        self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "autotuner", "serve", "--models", str(self.models)),
+                *("--port", "0", "--dashboard-port", "0"),
+                *("--pass-env", "PYTHONPATH", "--pass-env", "MARK", *options),
+            ],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(STUB),
+                "AUTOTUNE_LOCK": str(folder / "lock"),
+                "SECRET_OF_THE_SERVICE": "not for trials",
+                "MARK": mark,
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        )
+        weakref.finalize(self, self._said.close)
+        assert self.process.stdout is not None
+        lines = {}
+        for line in self.process.stdout:
+            found = re.match(r"(service|dashboard): +(http://\S+)/$", line)
+            if found:
+                lines[found[1]] = found[2]
+            if "Ctrl-C" in line:
+                break
+        assert "service" in lines, self.said
+        self.url, self.dashboard = lines["service"], lines["dashboard"]
+        self.port = int(self.url.rpartition(":")[2])
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    @property
+    def said(self) -> str:
+        """What it wrote to standard error."""
+        return os.pread(self._said.fileno(), 1 << 20, 0).decode()
+
+    def client(self, token: str | None = None, **headers: str) -> httpx.Client:
+        """Return a client of it."""
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
+    def submit(self, **fields: object) -> httpx.Response:
+        """Submit a quick study."""
+        with self.client() as client:
+            return client.post("/studies", json={"script": "train.py", **QUICK, **fields})
+
+    def state(self, study: str) -> dict[str, Any]:
+        """Return a study as it is told."""
+        with self.client() as client:
+            told: dict[str, Any] = client.get(f"/studies/{study}").json()
+            return told
+
+    def until(self, study: str, *states: str) -> dict[str, Any]:
+        """Wait until a study is in one of some states."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while (told := self.state(study))["state"] not in states:
+            assert time.monotonic() < deadline, (told, self.said)
+            time.sleep(0.1)
+        return told
+
+    def connect(self) -> socket.socket:
+        """Return a bare connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def stop(self) -> int:
+        """End it as a user does, and return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=_PATIENCE_S)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str, **more: str) -> Iterator[Serving]:
+    """Run a service while the context lasts."""
+    service = Serving(folder, *options, **more)
+    try:
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait()

@@ -1,0 +1,305 @@
+"""Several workers on one study: simulated runners, each in a thread, one storage between them."""
+
+import dataclasses
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autotuner.knobs.knob import Configuration
+from autotuner.spec.study_spec import Objective, SamplerName, StudySpec
+from autotuner.study.crew import Crew, is_alive, living, this_worker, worker_name
+from autotuner.study.opening import create_study, is_idle, load_study
+from autotuner.study.preparation import is_prepared, run_first_trials
+from autotuner.study.record import Role, Task, TrialRecord, read_records
+from autotuner.study.search import run_search
+from autotuner.study.settings import write_spec
+from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.request import TrialRequest
+from autotuner.verdict.decision import Decision
+from autotuner.verdict.final import decision_of, run_final
+from autotuner.verdict.race import run_race
+from autotuner.verdict.sentences import further_sentences, sentence
+from autotuner.verdict.sequential import Verdict
+from benchmarks.simulated import SimulatedRunner
+from tests.integration.test_study import Silent, threads_matter
+from tests.unit.test_knobs import BUILD
+from tests.unit.test_machine import machine
+
+_QUICK_S = 0.002
+
+
+class DiedError(Exception):
+    """A worker's machine has lost its power."""
+
+
+class Unhurried(SimulatedRunner):
+    """Its processes take a moment by the real clock, so that no worker does it all by itself."""
+
+    def _start_process(self, request: TrialRequest) -> None:
+        super()._start_process(request)
+        time.sleep(_QUICK_S)
+
+
+class Fleet:
+    """A study in memory that any number of workers can join."""
+
+    def __init__(self, folder: Path, **fields: object) -> None:
+        self.folder = folder
+        script = folder / "train.py"
+        script.write_text("import tensorflow\n")
+        self.spec = StudySpec(model=script, **fields)  # type: ignore[arg-type]
+        self.storage = optuna.storages.InMemoryStorage()
+        study = create_study(self.storage, "s", Objective.THROUGHPUT)
+        write_spec(study, self.spec)
+        self.errors: list[BaseException] = []
+
+    def study(self) -> optuna.Study:
+        """Return the study as another process would open it."""
+        return load_study(self.storage, "s")
+
+    def crew(self, host: str, study: optuna.Study) -> Crew:
+        """Return the crew as a worker on a machine sees it."""
+        return Crew(study, shared=True, machine=host, poll_s=_QUICK_S)
+
+    def tuner(self, runner: SimulatedRunner, crew: Crew, study: optuna.Study) -> Tuner:
+        """Return a worker's tuner."""
+        return Tuner(
+            Setting(
+                study=study,
+                storage=self.storage,
+                spec=self.spec,
+                machine=dataclasses.replace(machine(affinity=4, cores=4), host=crew.machine),
+                build=BUILD,
+                python=Path("python"),
+                folder=self.folder / ".autotune" / crew.machine,
+                runner=runner,
+                listener=Silent(),
+                crew=crew,
+                monotonic=runner.monotonic,
+            )
+        )
+
+    def work(self, host: str, runner: SimulatedRunner) -> None:
+        """Be a worker from joining to the end."""
+        study = self.study()
+        with self.crew(host, study) as crew, self.tuner(runner, crew, study) as tuner:
+            run_first_trials(tuner)
+            run_search(tuner)
+            run_race(tuner)
+            run_final(tuner, study)
+
+    def run(self, runners: Mapping[str, SimulatedRunner]) -> None:
+        """Let one worker on each machine run the study to its end."""
+
+        def work(host: str, runner: SimulatedRunner) -> None:
+            try:
+                self.work(host, runner)
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                self.errors.append(error)
+
+        threads = [threading.Thread(target=work, args=one) for one in runners.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert not any(thread.is_alive() for thread in threads)
+        if self.errors:
+            raise self.errors[0]
+
+    def records(self) -> list[TrialRecord]:
+        """Return all trials."""
+        return read_records(self.study().get_trials(deepcopy=False))
+
+    def decision(self) -> Decision:
+        """Return the decision on the study."""
+        study = self.study()
+        tuner = self.tuner(SimulatedRunner(threads_matter), self.crew("reader", study), study)
+        found = decision_of(study, tuner.facts)
+        assert found is not None
+        return found
+
+
+def runners(
+    *hosts: str, speed: Callable[[Configuration], float] = threads_matter
+) -> dict[str, SimulatedRunner]:
+    """Return a simulated machine for each host, each with noise of its own."""
+    return {host: Unhurried(speed, seed=host) for host in hosts}
+
+
+@pytest.mark.parametrize("sampler", [SamplerName.GP, SamplerName.TPE, SamplerName.GRID])
+def test_workers_share_a_study(tmp_path: Path, sampler: SamplerName) -> None:
+    """The budget is exact, nothing is done twice, and all machines are in the verdict."""
+    fleet = Fleet(tmp_path, trials=24, sampler=sampler)
+    fleet.run(runners("a", "b", "c"))
+    records = [r for r in fleet.records() if r.counts]
+    roles = Counter(r.role for r in records)
+    assert roles[Role.DEFAULT] == roles[Role.RECIPE] == 1
+    assert roles[Role.CONTROL] == 2
+    assert roles[Role.DEFAULT] + roles[Role.RECIPE] + roles[Role.SEARCH] == 24
+    assert {r.machine for r in records if r.role is Role.SEARCH} == {"a", "b", "c"}
+    assert not any(r.state is TrialState.RUNNING for r in fleet.records())
+    found = fleet.decision()
+    assert found.verdict is Verdict.FASTER
+    assert {one.machine for one in found.machines} == {"a", "b", "c"}
+    assert all(one.pairs >= 2 for one in found.machines)
+    assert any(said.startswith("by machine: a 1.") for said in further_sentences(found, None))
+
+
+def test_a_round_of_the_race_is_run_once(tmp_path: Path) -> None:
+    """Each candidate meets the defaults once in each round, whoever lets it."""
+    fleet = Fleet(tmp_path, trials=24)
+    fleet.run(runners("a", "b", "c", "d"))
+    raced = Counter(
+        (r.race_round, json.dumps(dict(r.configuration)))
+        for r in fleet.records()
+        if r.role is Role.RACE and r.counts
+    )
+    assert raced
+    assert set(raced.values()) == {1}
+
+
+def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
+    """What wins on two machines and loses on the third is not called FASTER."""
+
+    def loses(configuration: Configuration) -> float:
+        return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 75.0
+
+    def wins(configuration: Configuration) -> float:
+        return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 190.0
+
+    fleet = Fleet(tmp_path, trials=6, knobs=("intra_op",))
+    fleet.run({**runners("a", "b", speed=wins), **runners("c", speed=loses)})
+    found = fleet.decision()
+    assert found.machines_disagree
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert not found.deploys_best
+    assert "slower on others" in sentence(found, Objective.THROUGHPUT)
+
+
+def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
+    """A worker dies in mid-trial: what it measured comes back, and the budget stays exact."""
+    fleet = Fleet(tmp_path, trials=8)
+    study = fleet.study()
+    crew = fleet.crew("a", study)
+    runner = SimulatedRunner(threads_matter)
+    with crew, fleet.tuner(runner, crew, study) as tuner:
+        run_first_trials(tuner)
+        configuration = {**tuner.facts.space.default, "intra_op": 3}
+        dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
+        signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
+        dead.set_user_attr("owner", signature.replace(crew.me.key, "another"))
+        tuner._mine.clear()
+        run_search(tuner)
+    records = fleet.records()
+    lost = next(r for r in records if r.number == dead.number)
+    assert lost.lost
+    assert lost.state is TrialState.FAIL
+    assert "died" in lost.reason
+    again = [r for r in records if dict(r.configuration) == configuration and not r.lost]
+    assert [r.state for r in again] == [TrialState.COMPLETE]
+    searched = (Role.DEFAULT, Role.RECIPE, Role.SEARCH)
+    assert sum(r.counts and r.role in searched for r in records) == 8
+
+
+def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
+    """It may be the configuration that takes machines down."""
+    fleet = Fleet(tmp_path, trials=6)
+    study = fleet.study()
+    with (
+        fleet.crew("a", study) as crew,
+        fleet.tuner(SimulatedRunner(threads_matter), crew, study) as tuner,
+    ):
+        run_first_trials(tuner)
+        configuration = {**tuner.facts.space.default, "intra_op": 3, "inter_op": 3}
+        for _ in range(2):
+            dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
+            signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
+            dead.set_user_attr("owner", signature.replace(crew.me.key, "another"))
+            tuner._mine.clear()
+            assert tuner.sweep() == 1
+        before = len(fleet.records())
+        run_search(tuner)
+    new = fleet.records()[before:]
+    assert new
+    assert all(dict(r.configuration) != configuration for r in new[:1])
+
+
+def test_another_worker_takes_the_preparation_over(tmp_path: Path) -> None:
+    """The first worker dies in the noise check: the next one ends it, and the default stays."""
+    fleet = Fleet(tmp_path, trials=6)
+
+    def die(count: int) -> None:
+        if count == 3:
+            raise DiedError
+
+    first = SimulatedRunner(threads_matter, seed=1)
+    first.before_run = die
+    with pytest.raises(DiedError):
+        fleet.work("a", first)
+    study = fleet.study()
+    assert is_idle(study)
+    fleet.run(runners("b"))
+    records = [r for r in fleet.records() if r.counts]
+    assert sum(r.role is Role.DEFAULT for r in records) == 1
+    assert records[0].machine == "a"
+    assert fleet.decision().finding is not None
+
+
+def test_the_eldest_becomes_captain(tmp_path: Path) -> None:
+    """One worker is the captain; when it leaves, the eldest of the others is."""
+    fleet = Fleet(tmp_path)
+    first, second, third = (fleet.crew(host, fleet.study()) for host in "abc")
+    with first:
+        assert first.is_captain()
+        with second, third:
+            assert not second.is_captain()
+            assert not third.is_captain()
+            assert first.is_captain()
+            assert first.machines() == {"a", "b", "c"}
+    with second, third:
+        second._since, third._since = 1.0, 2.0
+        second._sign()
+        third._sign()
+        assert not third.is_captain()
+        assert second.is_captain()
+        assert not third.is_captain()
+
+
+def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere it is the sign that counts: it runs out after a minute."""
+    fleet = Fleet(tmp_path)
+    study = fleet.study()
+    with fleet.crew("a", study) as crew:
+        signature = crew.me.signature(10_000)
+        there = study.user_attrs
+        assert list(living(there)) == [crew.me.key]
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+        assert is_alive(signature, there)
+        sign = f"worker:{crew.me.key}"
+        late = {sign: there[sign].replace('"until": ', '"until": -')}
+        assert not is_alive(signature, late)
+        assert is_alive(signature, {})  # it has left no sign, and its trial may still run
+    assert living(study.user_attrs) == {}
+    assert worker_name(this_worker().signature(1)).startswith("process ")
+
+
+def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
+    """What was found out once is taken over, and heard of."""
+    fleet = Fleet(tmp_path, trials=6)
+    fleet.run(runners("a"))
+    study = fleet.study()
+    crew = fleet.crew("b", study)
+    with crew, fleet.tuner(SimulatedRunner(threads_matter), crew, study) as tuner:
+        assert is_prepared(tuner)
+        count = len(fleet.records())
+        run_first_trials(tuner)
+        run_search(tuner)
+        assert len(fleet.records()) == count
+        assert tuner.noise.processes > 1
