@@ -1,8 +1,8 @@
 """``make bench-fleet``: many workers on one study in a real PostgreSQL.
 
-Each worker is a process that replays a recorded surface, with a short sleep in place of each trial's
-minutes, so that what is measured is the storage, the claims and the search. Workers of every second
-line are killed at random meanwhile, and replaced: nothing may be lost, nor done twice.
+Each worker is a process that replays a recorded surface, with a short sleep in place of each
+trial's minutes, so that what is measured is the storage, the claims and the search. With ``--kill``
+workers are killed at random meanwhile, and replaced: nothing may be lost, nor done twice.
 
     python -m benchmarks.fleet [--workers 1 2 8 32 64] [--trials 96] [--repetitions 3] [--kill]
 """
@@ -288,8 +288,9 @@ def main() -> None:
     print(
         f"{given.trials} trials of the search on {given.surface}, {_SLEEP_S} s for each process "
         f"started; signs of life run out after {GRACE_S:.0f} s\n\n"
-        "| workers | trials/s | database, ms a trial | sessions waiting for a lock | measured twice "
-        "at once | withdrawn | trials of the search | lost | run again | regret, % |\n"
+        "| workers | trials/s | database, ms a trial | sessions waiting for a lock "
+        "| measured twice at once | withdrawn | trials of the search | lost | run again "
+        "| regret, % |\n"
         "|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )

@@ -36,7 +36,7 @@ from autotuner.study.opening import create_study, load_study
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.settings import write_spec
-from autotuner.study.storage import default_url, open_storage
+from autotuner.study.storage import default_url, open_database
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.sequential import rule_of
 from benchmarks import postgres
@@ -168,7 +168,7 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
         "report": _timed(lambda: render_page(contents)),
         "show": _timed(lambda: show_study(name, storage_url=url)),
         "list": _timed(lambda: list_all(storage_url=url)),
-        "resume": _timed(lambda: load_study(open_storage(url, create=False), name).get_trials()),
+        "resume": _timed(lambda: load_study(open_database(url, create=False), name).get_trials()),
     }
 
 
@@ -208,7 +208,7 @@ def _measure_all(sizes: Sequence[int], given: str | None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / ".autotune"
             url = given or default_url(home)
-            storage = open_storage(url, create=True)
+            storage = open_database(url, create=True)
             name = f"bench-{os.getpid()}-{size}"
             found = measure(storage, url, name, size, home)
             kind = storage.engine.dialect.name

@@ -2,8 +2,9 @@
 
 A study is run by one process, or by many on many machines. All there is between them is Optuna's
 storage, so a worker says in the study now and then that it lives (Optuna's own heartbeats need
-``study.optimize``, and do not pass its gRPC proxy). A worker that has not been heard of for a minute
-is taken to be dead, and its trial is another one's. Clocks must agree to within half of that.
+``study.optimize``, and do not pass its gRPC proxy). A worker that has not been heard of for a
+minute is taken to be dead, and its trial is another one's. Clocks must agree to within half
+of that.
 
 On the same machine it is enough to look whether the process is there. So a study in a file or in
 memory, which nobody else can reach, needs none of this: its crew is one process.
@@ -13,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -222,5 +224,5 @@ class Crew:
         return bool(self._study.user_attrs.get(_CAPTAIN) == self.me.key)
 
     def wait(self, polls: float = 1) -> None:
-        """Wait for others to get on."""
-        time.sleep(polls * self._poll_s)
+        """Wait for others to get on; not all for as long, or all would ask the database at once."""
+        time.sleep(polls * self._poll_s * random.uniform(0.5, 1.5))

@@ -32,6 +32,7 @@ _ELSEWHERE = 0.05  # how much a gain may differ in another study
 _STRONG = 1.0
 _PATIENCE = 4
 _WORTH_A_TRIAL = 0.003
+_TO_SPARE = 100
 
 
 class ModelSampler(BaseSampler):
@@ -72,7 +73,7 @@ class ModelSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Return the most promising configuration."""
-        return dict(self.propose() or self._anything())
+        return dict(next(iter(self.proposals()), None) or self._anything())
 
     def sample_independent(
         self,
@@ -84,13 +85,16 @@ class ModelSampler(BaseSampler):
         """Return any value: asked for only where a trial has parameters of its own."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def propose(self) -> Configuration | None:
-        """Return the most promising configuration; None if all are being measured by others."""
+    def proposals(self) -> list[Configuration]:
+        """Return the most promising configurations, the best first; none if all are being measured.
+
+        Another worker may take the first one while this one computes, so there are some to spare.
+        """
         records = self._records()
-        pending = _being_measured(records, self._space.default)
+        pending = being_measured(records, self._space.default)
         observations = observe(records, self._space.default, self._between)
         if not observations:
-            return self._anything()
+            return [self._anything()]
         model = KnobModel(self._space.domains, self._space.default, observations)
         if len(records) % 2:
             model.expect_interactions(_STRONG)
@@ -101,11 +105,11 @@ class ModelSampler(BaseSampler):
             model.believe(list(pending.values()))
         candidates = [c for c in self._candidates(leaders) if configuration_key(c) not in pending]
         if not candidates:
-            return None
+            return []
         mean, deviation = model.predict(candidates)
         hoped = expected_improvement(mean, deviation, max(0.0, float(means.max())))
         self._hopes.append(float(hoped.max()))
-        return candidates[int(np.argmax(hoped))]
+        return [candidates[k] for k in np.argsort(-hoped, kind="stable")[:_TO_SPARE]]
 
     @property
     def has_hope(self) -> bool:
@@ -151,7 +155,7 @@ class ModelSampler(BaseSampler):
         return self._space.point(self._random.randrange(self._space.size))
 
 
-def _being_measured(
+def being_measured(
     records: Sequence[TrialRecord], default: Configuration
 ) -> dict[str, Configuration]:
     """Return the configurations that are being measured, by their keys."""

@@ -115,7 +115,7 @@ for _name in (*vars(BaseStorage), *_FROM_CACHE):
 
 
 def _is_away(error: BaseException) -> bool:
-    """Tell whether a gRPC server could not be reached, which may pass; gRPC need not be installed."""
+    """Tell whether a gRPC server could not be reached, which may pass; gRPC may not be there."""
     code = getattr(error, "code", None)
     return callable(code) and getattr(code(), "name", "") == "UNAVAILABLE"
 

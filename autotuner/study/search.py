@@ -1,7 +1,7 @@
 """The search: which configurations are tried, until the number of trials or the time is used up.
 
-Any number of workers run it on one study. What is to be tried next follows from the study alone, and
-a trial that one of them has added is tried by no other.
+Any number of workers run it on one study. What is to be tried next follows from the study alone,
+and a trial that one of them has added is tried by no other.
 """
 
 import itertools

@@ -46,7 +46,7 @@ from autotuner.study.claims import objection
 from autotuner.study.crew import GRACE_S, Crew, worker_name
 from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
-from autotuner.study.model_sampler import ModelSampler
+from autotuner.study.model_sampler import ModelSampler, being_measured
 from autotuner.study.noise import Noise
 from autotuner.study.opening import load_study
 from autotuner.study.record import (
@@ -55,6 +55,7 @@ from autotuner.study.record import (
     StudyFacts,
     Task,
     TrialRecord,
+    configuration_key,
     outcome_attributes,
     read_noise,
     read_origin,
@@ -361,10 +362,12 @@ class Tuner:
             if not isinstance(sampler, ModelSampler):
                 self._run_suggested()
                 return True
-            proposed = sampler.propose()
-            if proposed is not None:
-                self.run_trial(Role.SEARCH, proposed)
-            return proposed is not None
+            proposed = sampler.proposals()
+            taken = being_measured(self.records(), self.facts.space.default)  # by now
+            free = (one for one in proposed if configuration_key(one) not in taken)
+            if (configuration := next(free, None)) is not None:
+                self.run_trial(Role.SEARCH, configuration)
+            return bool(proposed)
 
     def _run_suggested(self) -> None:
         """Run a trial for which one of Optuna's samplers suggests the parameters: it needs one."""

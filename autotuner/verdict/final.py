@@ -59,9 +59,9 @@ def decision_of(
 def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     """Run pairs until they are decided or the reserve is spent, then the numerical guard.
 
-    Of several workers each runs pairs on its own machine, at least one of each order while there are
-    less than three machines that have; the captain stays until all of them are over, and runs the
-    guard.
+    Of several workers each runs pairs on its own machine, at least one of each order while there
+    are less than three machines that have; the captain stays until all of them are over, and runs
+    the guard.
     """
 
     def current() -> Decision | None:

@@ -1,8 +1,8 @@
 """One configuration on several machines: what each of them shows, and whether they agree.
 
-All pairs together are tested as on one machine (:mod:`autotuner.verdict.sequential`). That mean may
-hide a machine on which the configuration loses, so each machine's own mean is looked at as well, with
-the spread that all machines have in common, as a few pairs on each say little of it.
+All pairs together are tested as on one machine (:mod:`autotuner.verdict.sequential`). That mean
+may hide a machine on which the configuration loses, so each machine's own mean is looked at as
+well, with the spread that all machines have in common, as a few pairs on each say little of it.
 """
 
 import dataclasses

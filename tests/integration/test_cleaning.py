@@ -10,7 +10,7 @@ import pytest
 from autotuner.cli.main import main
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.identity import claim_folder
-from autotuner.study.record import Role
+from autotuner.study.record import Role, Task
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.test_study import Bench, run_all, threads_matter
 
@@ -89,8 +89,7 @@ def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:
 def test_a_running_study_stays(bench: Bench, run: Run) -> None:
     """Its process lives: this one."""
     tuner = bench.tuner(SimulatedRunner(threads_matter))
-    trial = bench.study.ask()
-    tuner._start(trial, Role.SEARCH, {})
+    tuner._add(Task(role=Role.SEARCH, configuration={}), {})
     said = run("clean", "s", "--yes")
     assert "running: stays" in said
     assert "removed 0," in said

@@ -17,7 +17,7 @@ from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.opening import load_study
 from autotuner.study.record import read_records
-from autotuner.study.storage import open_storage
+from autotuner.study.storage import open_database
 from autotuner.study.stored import count_trials, read_trials
 from benchmarks import postgres
 from benchmarks.simulated import SimulatedRunner
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server
 @contextlib.contextmanager
 def storage_of(server: postgres.Server) -> Iterator[BaseStorage]:
     """Open the server's studies, and close the connections again."""
-    storage = open_storage(server.url, create=False)
+    storage = open_database(server.url, create=False)
     yield storage
     storage.remove_session()
     storage.engine.dispose()
@@ -158,5 +158,5 @@ def test_errors_are_clear(server: postgres.Server) -> None:
     """A wrong password is no reason to wait, and is not shown."""
     wrong = server.url.replace("p%40ss%2Fword", "secret")
     with pytest.raises(UserError, match="password authentication failed") as error:
-        open_storage(wrong, create=False)
+        open_database(wrong, create=False)
     assert "secret" not in error.value.message

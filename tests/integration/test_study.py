@@ -19,8 +19,8 @@ from autotuner.machine import Machine
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.study.artifacts import artifact_store
-from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.crew import is_alive, this_worker, worker_name
+from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.identity import claim_folder, folder_name, identify
 from autotuner.study.importing import check_source, import_trials
 from autotuner.study.listening import Listener, Listeners
@@ -108,7 +108,7 @@ class Bench:
         spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
         storage: BaseStorage = self._memory
         if self.on_disk or self.url:
-            storage = open_storage(self.url or default_url(self.folder / ".autotune"), create=True)
+            storage = open_database(self.url or default_url(self.folder / ".autotune"), create=True)
         known = optuna.get_all_study_names(storage)
         if "s" not in known:
             create_study(storage, "s", spec.objective)
@@ -736,7 +736,7 @@ def test_two_storages_do_not_share_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["plain", "with space", "br{ac}es", "qu'ote", "per%cent", "ünï"])
 def test_databases_in_odd_folders(tmp_path: Path, folder: str) -> None:
     """A working directory with any name holds a database."""
-    storage = open_storage(default_url(tmp_path / folder / ".autotune"), create=True)
+    storage = open_database(default_url(tmp_path / folder / ".autotune"), create=True)
     create_study(storage, "s", Objective.THROUGHPUT)
     assert (tmp_path / folder / ".autotune" / "studies.db").is_file()
     storage.engine.dispose()

@@ -1,7 +1,10 @@
-"""Real workers on one study in a real PostgreSQL: joined, killed, and ended by those who are left."""
+"""Real workers on one study in a real PostgreSQL: they join, are killed, and others end it."""
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import uuid
 import warnings
 from collections import Counter
@@ -18,7 +21,7 @@ from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
 from benchmarks import postgres
 from tests.conftest import living_with
-from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended, role_phase
+from tests.integration.sitting import QUICK, SCRIPT, STUB, Sitting, ended, role_phase
 
 pytestmark = [
     pytest.mark.postgres,
@@ -87,7 +90,7 @@ def check(site: Site) -> list[TrialRecord]:
 def test_one_of_two_is_killed_and_the_other_ends_the_study(
     server: postgres.Server, tmp_path: Path, dies: str
 ) -> None:
-    """Both measure; one is killed with -9 in mid-trial; the other runs that trial again, and ends."""
+    """Both measure; one is killed with -9 in mid-trial; the other repeats that trial, and ends."""
     site = Site(tmp_path, server.url)
     run = site.run()
     run.until(ended("default"))
@@ -120,22 +123,27 @@ def test_a_worker_waits_for_its_study_and_both_say_the_same(
     check(site)
 
 
-def test_another_script_does_not_join(
-    server: postgres.Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def refused(*options: str) -> str:
+    """Try to join, in a process of its own, and return why that is refused."""
+    command = [sys.executable, "-m", "autotuner", "worker", *options]
+    environment = {**os.environ, "PYTHONPATH": str(STUB)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 1, done.stderr
+    return done.stderr
+
+
+def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -> None:
     """A copy that differs, other arguments, a study that there is not: refused, and said why."""
     site = Site(tmp_path, server.url)
     run = site.run()
     run.until(ended("default"))
     other = tmp_path / "other.py"
     other.write_text(SCRIPT + "# another\n")
-    where = ["--storage", server.url, "--study", site.study]
-    assert main(["worker", "--model", str(other), *where, "--", "--fast"]) == 1
-    said = capsys.readouterr().err
+    where = ["--model", str(other), "--storage", server.url]
+    said = refused(*where, "--study", site.study, "--", "--fast")
     assert "the script: this copy is another one" in said
     assert "arguments: none in the study, here --fast" in said
-    assert main(["worker", "--model", str(other), "--storage", server.url, "--study", "none"]) == 1
-    assert 'unknown study "none"' in capsys.readouterr().err
+    assert 'unknown study "none"' in refused(*where, "--study", "none")
     assert run.end() == 0, run.said
     check(site)
 

@@ -135,7 +135,7 @@ def search(
     sampler = ModelSampler(space, lambda: records, between=0.01, seed=5)
     noise = random.Random(6)
     for number in range(1, trials + 1):
-        point = sampler.propose()
+        point = sampler.proposals()[0]
         assert space.holds(point)
         gain = value(point)
         measured = None if gain is None else math.exp(gain + noise.gauss(0, 0.01))
@@ -175,7 +175,7 @@ def test_the_sampler_leaves_what_crashes() -> None:
     sampler = ModelSampler(SPACE, lambda: records, between=0.01, seed=7)
     crashes = 0
     for number in range(1, 31):
-        point = sampler.propose()
+        point = sampler.proposals()[0]
         gain = crashing(point)
         crashes += gain is None
         records.append(record(number, point, None if gain is None else math.exp(gain)))
