@@ -71,7 +71,7 @@ bench-search: $(READY) ## Make docs/search-results.md from the recorded surfaces
 bench-warm: $(READY) ## Measure forked trials against started ones (half an hour)
 	$(BIN)/python -m benchmarks.warm
 
-bench-fleet: $(READY) ## Let up to 64 workers share a study in PostgreSQL (ten minutes)
+bench-fleet: $(READY) ## Let up to 64 workers share a study in PostgreSQL (a quarter of an hour)
 	$(BIN)/python -m benchmarks.fleet
 	$(BIN)/python -m benchmarks.fleet --workers 8 32 --kill
 

@@ -49,7 +49,7 @@ from autotuner.verdict.sequential import rule_of
 from benchmarks import postgres
 from benchmarks.replay import ReplayRunner, Surface, load_surface
 
-_SLEEP_S = 0.25
+_SLEEP_S = 1.0
 _LOOK_S = 0.05
 _KILL_EVERY_S = 2.0
 _SEARCHED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
@@ -102,7 +102,7 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
     study = load_study(storage, "s")
     runner = SleepyRunner(surface, 1000 * seed + number)
     began = time.monotonic()
-    with Crew(study, shared=True, machine=host, poll_s=0.1) as crew:
+    with Crew(study, shared=True, machine=host, poll_s=0.5) as crew:
         setting = Setting(
             study=study,
             storage=storage,
