@@ -73,7 +73,7 @@ class ModelSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Return the most promising configuration."""
-        return dict(next(iter(self.proposals()), None) or self._anything())
+        return dict((self.proposals() or [self._anything()])[0])
 
     def sample_independent(
         self,
