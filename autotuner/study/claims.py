@@ -16,6 +16,14 @@ from autotuner.study.record import Role, TrialRecord
 _Rule = Callable[[TrialRecord, Sequence[TrialRecord], Configuration], bool]
 
 
+TAKEN = "another worker has taken it on"
+
+
+def before(mine: TrialRecord, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that count and were added before one of them: what it has to respect."""
+    return [record for record in records if record.number < mine.number and record.counts]
+
+
 def objection(
     mine: TrialRecord,
     records: Sequence[TrialRecord],
@@ -31,42 +39,36 @@ def objection(
         default: TensorFlow's own configuration.
         most_trials: of the search in all; None: time alone limits them.
     """
-    before = [r for r in records if r.number < mine.number and r.counts]
-    used = sum(r.role in SEARCH_ROLES for r in before)
+    earlier = before(mine, records)
+    used = sum(r.role in SEARCH_ROLES for r in earlier)
     if mine.role in SEARCH_ROLES and most_trials is not None and used >= most_trials:
         return "the trials are used up"
     rule = _RULES.get(mine.role)
-    if rule is not None and rule(mine, before, default):
-        return "another worker has taken it on"
-    return None
+    return TAKEN if rule is not None and rule(mine, earlier, default) else None
 
 
-def _same_role(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
-    return any(r.role is mine.role for r in before)
+def _same_role(mine: TrialRecord, earlier: Sequence[TrialRecord], default: Configuration) -> bool:
+    return any(r.role is mine.role for r in earlier)
 
 
 def _being_measured(
-    mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration
+    mine: TrialRecord, earlier: Sequence[TrialRecord], default: Configuration
 ) -> bool:
     """Tell whether the configuration is being measured: a repeat later on is another matter."""
     if mine.undecided:
         return False
-    running = (r for r in before if r.is_running and r.role in SEARCH_ROLES and not r.undecided)
+    running = (r for r in earlier if r.is_running and r.role in SEARCH_ROLES and not r.undecided)
     return mine.key(default) in {record.key(default) for record in running}
 
 
-def _same_round(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
+def _same_round(mine: TrialRecord, earlier: Sequence[TrialRecord], default: Configuration) -> bool:
     key = mine.key(default)
-    searched = max((r.number for r in before if r.role is Role.SEARCH), default=-1)
+    searched = max((r.number for r in earlier if r.role is Role.SEARCH), default=-1)
     return any(
         r.race_round == mine.race_round and r.key(default) == key
-        for r in before
+        for r in earlier
         if r.role is Role.RACE and r.number > searched  # those before it were of another race
     )
-
-
-def _same_pair(mine: TrialRecord, before: Sequence[TrialRecord], default: Configuration) -> bool:
-    return any(r.pair == mine.pair and r.owner != mine.owner for r in before)
 
 
 _RULES: Mapping[Role, _Rule] = {
@@ -75,7 +77,6 @@ _RULES: Mapping[Role, _Rule] = {
     Role.SCRIPT: _same_role,
     Role.SEARCH: _being_measured,
     Role.RACE: _same_round,
-    Role.FINAL: _same_pair,
 }
 
 

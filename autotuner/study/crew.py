@@ -19,10 +19,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import optuna
 import psutil
@@ -36,6 +36,7 @@ _BEAT_S = 15.0
 _POLL_S = 1.0
 _PRESENT = "worker:"
 _CAPTAIN = "captain"
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +198,15 @@ class Crew:
             return {self._machine}
         there = living(self._study.user_attrs).values()
         return {self._machine, *(fields["machine"] for fields in there)}
+
+    def pick(self, options: Sequence[_T]) -> _T:
+        """Return one of the first few of what is best first; the very first one without others.
+
+        Workers that look at the same moment see the same, and only one of them can have it.
+        """
+        if not self._shared:
+            return options[0]
+        return random.choice(options[: max(1, len(living(self._study.user_attrs)))])
 
     def is_alive(self, signature: str) -> bool:
         """Tell whether the worker that has signed something is still there."""

@@ -8,6 +8,7 @@ keeps its unit and the machine's drift is out of it.
 
 import contextlib
 import dataclasses
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ from autotuner.statistics.throughput import (
 from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.budget import SEARCH_ROLES, Budget
-from autotuner.study.claims import objection
+from autotuner.study.claims import TAKEN, before, objection
 from autotuner.study.crew import GRACE_S, Crew, worker_name
 from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
@@ -84,6 +85,10 @@ from autotuner.trial.running import time_allowed
 
 _SIDES = 2  # of a duel, one after the other until both are warm
 _LOST = "its autotune died"
+_PAIR_BITS = 48
+WITHDRAWN = "withdrawn"
+"""How the reason of a trial begins that was not run, as another worker was quicker."""
+
 Turn = Callable[[], contextlib.AbstractContextManager[None]]
 
 
@@ -364,9 +369,9 @@ class Tuner:
                 return True
             proposed = sampler.proposals()
             taken = being_measured(self.records(), self.facts.space.default)  # by now
-            free = (one for one in proposed if configuration_key(one) not in taken)
-            if (configuration := next(free, None)) is not None:
-                self.run_trial(Role.SEARCH, configuration)
+            free = [one for one in proposed if configuration_key(one) not in taken]
+            if free:
+                self.run_trial(Role.SEARCH, self.crew.pick(free))
             return bool(proposed)
 
     def _run_suggested(self) -> None:
@@ -451,33 +456,41 @@ class Tuner:
             most_trials=self.budget.most_trials,
         )
         if why is not None:
-            self._fail(trial.number, f"withdrawn: {why}")
+            self._fail(trial.number, f"{WITHDRAWN}: {why}")
         return why is None
 
     def run_pair(
         self,
         configuration: Configuration,
         *,
-        pair: int,
         starts_first: bool,
         against: Configuration | None = None,
+        is_wanted: Callable[[Sequence[TrialRecord]], bool] | None = None,
     ) -> TrialRecord | None:
         """Let a configuration meet another one, the defaults if not said, in fresh processes.
 
-        The one that starts first is the reference of the duel. Returns the configuration's record,
-        whose gain is None if either of them failed; its state is FAIL if it was the other. None if
-        another worker runs the pair of that number.
+        Args:
+            configuration: one side.
+            starts_first: it is the reference of the duel.
+            against: the other side.
+            is_wanted: tells, of the trials before this pair, whether it is wanted; others may have
+                begun theirs in the same moment. None: it is.
+
+        Returns:
+            the configuration's record, whose gain is None if either of them failed; its state is
+            FAIL if it was the other. None if the pair is not wanted.
         """
+        pair = secrets.randbits(_PAIR_BITS)  # no other worker draws the same
         other: Configuration = against or {}
         order = [configuration, other] if starts_first else [other, configuration]
         ours, theirs = (0, 1) if starts_first else (1, 0)
         with self.turn(), contextlib.ExitStack() as stack:
-            trials = []
+            trials: list[optuna.Trial] = []
             for side in order:
                 task = Task(role=Role.FINAL, configuration=side, pair=pair)
                 trial = self._add(task)
                 stack.enter_context(self._failing_if_interrupted(trial))
-                if not self._is_ours(trial):
+                if not trials and not self._is_pair_wanted(trial, is_wanted):
                     return None
                 self.listener.trial_started(trial.number, task.role, side)
                 trials.append(trial)
@@ -493,6 +506,20 @@ class Tuner:
             itself = comparison and dataclasses.replace(comparison, gain=1.0, low=None, high=None)
             self._tell_side(trials[theirs], sides[theirs], itself, limited=False)
         return self._record(trials[ours].number)
+
+    def _is_pair_wanted(
+        self,
+        first: optuna.Trial,
+        is_wanted: Callable[[Sequence[TrialRecord]], bool] | None,
+    ) -> bool:
+        """Tell whether a pair whose first side was just added is to be run; if not, withdraw it."""
+        if not self.crew.is_shared or is_wanted is None:
+            return True
+        mine = self._record(first.number)
+        wanted = is_wanted(before(mine, self.records()))
+        if not wanted:
+            self._fail(first.number, f"{WITHDRAWN}: {TAKEN}")
+        return wanted
 
     def _tell_side(
         self,

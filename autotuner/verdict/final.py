@@ -71,9 +71,8 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     while decision is not None:
         with tuner.turn():
             decision = current()
-            wanted = decision is not None and _wants_pair(decision, tuner, attempts)
-            if decision is not None and wanted:
-                _run_next_pair(tuner, decision)
+            if decision is not None and _wants_pair(decision, tuner, attempts, tuner.records()):
+                _run_next_pair(tuner, decision, attempts)
                 attempts += 1
                 continue
         if decision is None or not (tuner.others_run(Role.FINAL) or _is_awaited(decision, tuner)):
@@ -88,23 +87,27 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     return decision
 
 
-def _run_next_pair(tuner: Tuner, decision: Decision) -> None:
-    used = [record.pair for record in tuner.records() if record.pair is not None]
+def _run_next_pair(tuner: Tuner, decision: Decision, attempts: int) -> None:
+    records = tuner.records()
+    own = _own_pairs(tuner, decision, records)
+    ours_first = starts_first(own)
+    if len(own) % 2 == 0:  # this machine has as many of each order: see to it that all have
+        ours_first = (len(_pairs(tuner, decision, records)) + _running_pairs(records)) % 2 == 1
     tuner.run_pair(
         decision.best.configuration,
-        pair=max(used, default=-1) + 1,
-        starts_first=starts_first(_own_pairs(tuner, decision)),
+        starts_first=ours_first,
+        is_wanted=lambda earlier: _wants_pair(decision, tuner, attempts, earlier),
     )
 
 
-def _own_pairs(tuner: Tuner, decision: Decision) -> list[Pair]:
+def _own_pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:
     """Return the pairs that this machine has run."""
-    return [p for p in _all_pairs(tuner, decision) if p.machine == tuner.crew.machine]
+    pairs = _pairs(tuner, decision, records)
+    return [pair for pair in pairs if pair.machine == tuner.crew.machine]
 
 
-def _all_pairs(tuner: Tuner, decision: Decision) -> list[Pair]:
-    default = tuner.facts.space.default
-    return counted_pairs(tuner.records(), decision, default, tuner.noise_if_known)
+def _pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:
+    return counted_pairs(records, decision, tuner.facts.space.default, tuner.noise_if_known)
 
 
 def _is_awaited(decision: Decision, tuner: Tuner) -> bool:
@@ -114,8 +117,9 @@ def _is_awaited(decision: Decision, tuner: Tuner) -> bool:
     """
     if not tuner.crew.is_shared or _is_out(decision) or not tuner.budget.has_time_for_pairs():
         return False
-    done = covered(on_machines(_all_pairs(tuner, decision)))
-    took_part = {record.machine for record in tuner.records() if record.state in ENDED}
+    records = tuner.records()
+    done = covered(on_machines(_pairs(tuner, decision, records)))
+    took_part = {record.machine for record in records if record.state in ENDED}
     others = (tuner.crew.machines() & took_part) - {tuner.crew.machine}
     return len(done) < WANTED and bool(others - done) and tuner.crew.is_captain()
 
@@ -125,26 +129,34 @@ def _is_out(decision: Decision) -> bool:
     return decision.is_default or decision.final_failures > 0
 
 
-def _wants_pair(decision: Decision, tuner: Tuner, attempts: int) -> bool:
-    """Tell whether one more pair is wanted here; the first few even beyond the budget."""
+def _wants_pair(
+    decision: Decision, tuner: Tuner, attempts: int, records: Sequence[TrialRecord]
+) -> bool:
+    """Tell whether one more pair is wanted here; the first few even beyond the budget.
+
+    Args:
+        decision: so far.
+        tuner: would run it.
+        attempts: how many it has run.
+        records: the trials that count.
+    """
     most = tuner.spec.plan.most_pairs
     if _is_out(decision) or attempts >= _MOST_ATTEMPTS * most:
         return False
-    running = _pairs_of_others(tuner)
-    counted = (0 if decision.finding is None else decision.finding.pairs) + running
-    if counted < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
+    pairs = _pairs(tuner, decision, records)
+    begun = len(pairs) // 2 * 2 + _running_pairs(records)  # they count in twos, one of each order
+    if begun < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
         return True
-    done = covered(on_machines(_all_pairs(tuner, decision)))
+    done = covered(on_machines(pairs))
     here = tuner.crew.machine
-    if tuner.crew.is_shared and here not in done and len(done) < WANTED and counted < most:
+    if tuner.crew.is_shared and here not in done and len(done) < WANTED and begun < most:
         return True
     decided = decision.finding is not None and decision.finding.decided
-    # they count in twos, one of each order: a pair that stays alone would tell nothing
-    to_count = 1 if starts_first(_own_pairs(tuner, decision)) else 2
-    return not decided and counted < most and tuner.budget.has_time_for_pairs(to_count)
+    # a pair that stays alone would tell nothing
+    to_count = 1 if len(_own_pairs(tuner, decision, records)) % 2 else 2
+    return not decided and begun < most and tuner.budget.has_time_for_pairs(to_count)
 
 
-def _pairs_of_others(tuner: Tuner) -> int:
-    """Return how many pairs other workers are running."""
-    running = (r for r in tuner.records() if r.is_running and r.role is Role.FINAL)
-    return len({record.pair for record in running})
+def _running_pairs(records: Sequence[TrialRecord]) -> int:
+    """Return how many pairs are being run."""
+    return len({r.pair for r in records if r.is_running and r.role is Role.FINAL})

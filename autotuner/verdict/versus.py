@@ -33,9 +33,9 @@ def run_versus(
         what was found, and in a sentence why not, if a side failed.
     """
     pairs: list[Pair] = []
-    for pair in range(_MOST_ATTEMPTS * rule.most_pairs):
+    for _ in range(_MOST_ATTEMPTS * rule.most_pairs):
         starts = starts_first(pairs)
-        record = tuner.run_pair(configuration, pair=pair, starts_first=starts, against=against)
+        record = tuner.run_pair(configuration, starts_first=starts, against=against)
         assert record is not None  # nobody else is there
         if record.gain is None:
             return None, f"a process failed: {record.reason}"

@@ -105,11 +105,13 @@ class Sitting:
         raise AssertionError(f"no {pattern}")
 
     def end(self) -> int:
-        """Wait for the end, take in what is left of the events, and return the exit code."""
-        code = self.process.wait(timeout=_PATIENCE_S)
-        while (event := self._arrived.get(timeout=10)) is not None:
+        """Take in what is left of the events, wait for the end, and return the exit code.
+
+        A whole run may take long on a busy machine: it hangs if it says nothing for so long.
+        """
+        while (event := self._arrived.get(timeout=_PATIENCE_S)) is not None:
             self.events.append(event)
-        return code
+        return self.process.wait(timeout=_PATIENCE_S)
 
     @property
     def said(self) -> str:
