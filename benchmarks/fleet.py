@@ -72,7 +72,7 @@ class _Stopwatch:
     """Adds up the time that this process spends in the database, waits and repetitions included."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds, self.operations = 0.0, 0
         self._local = threading.local()
 
     def timed(self, patiently: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,6 +87,7 @@ class _Stopwatch:
             finally:
                 self._local.inside = False
                 self.seconds += time.monotonic() - before
+                self.operations += 1
 
         return call
 
@@ -101,7 +102,6 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
     storage = open_database(url, create=False)
     study = load_study(storage, "s")
     runner = SleepyRunner(surface, 1000 * seed + number)
-    began = time.monotonic()
     with Crew(study, shared=True, machine=host, poll_s=0.5) as crew:
         setting = Setting(
             study=study,
@@ -122,14 +122,15 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
             run_search(tuner)
             run_race(tuner)
             run_final(tuner, study)
-    took = {"database_s": watch.seconds, "wall_s": time.monotonic() - began}
+    took = {"database_s": watch.seconds, "operations": watch.operations}
     (folder / f"{host}-{os.getpid()}.json").write_text(json.dumps(took))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What came of one run. ``database_ms``: time in the database for each trial.
+    """What came of one run. ``operation_ms``: how long an operation of the storage takes.
 
+    ``operations``: of the storage for each trial, those of workers that wait for others included.
     ``locked``: sessions that waited for a lock in the database, in the mean. ``twice``: pairs of
     trials that measured the same configuration at the same time. ``withdrawn``: tasks that another
     worker had taken on in the same moment. ``lost``: trials whose worker was killed, ``again``: how
@@ -138,7 +139,8 @@ class Run:
 
     trials: int
     per_s: float
-    database_ms: float
+    operations: float
+    operation_ms: float
     locked: float
     twice: int
     withdrawn: int
@@ -175,7 +177,7 @@ def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kil
         began = time.monotonic()
         crew = [start(number) for number in range(workers)]
         with _counting_locks(url) as seen:
-            killed = _kill_some(crew, start, workers, seed) if kill else 0
+            killed = _kill_some(url, crew, start, workers, seed) if kill else 0
             while any(process.is_alive() for process in crew):
                 time.sleep(_LOOK_S)
         wall_s = time.monotonic() - began
@@ -184,16 +186,28 @@ def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kil
         took = [json.loads(file.read_text()) for file in folder.glob("*.json")]
     study = load_study(storage, "s")
     records = read_records(study.get_trials(deepcopy=False))
-    found = _judge(study, surface, records, sum(one["database_s"] for one in took), wall_s)
+    found = _judge(study, surface, records, wall_s)
     assert not kill or killed, "the study was over before anybody was killed"
-    return dataclasses.replace(found, locked=sum(seen) / max(1, len(seen)))
+    operations = sum(one["operations"] for one in took)
+    return dataclasses.replace(
+        found,
+        operations=operations / found.trials,
+        operation_ms=1000 * sum(one["database_s"] for one in took) / operations,
+        locked=sum(seen) / max(1, len(seen)),
+    )
 
 
 def _kill_some(
-    crew: list[BaseProcess], start: Callable[[int], BaseProcess], workers: int, seed: int
+    url: str,
+    crew: list[BaseProcess],
+    start: Callable[[int], BaseProcess],
+    workers: int,
+    seed: int,
 ) -> int:
-    """Kill a worker now and then, with -9, and let a new one come; return how many."""
+    """Kill a worker of the search now and then, by -9, and let a new one come; return how many."""
     draw, killed = random.Random(seed), 0
+    while not _searches(url):
+        time.sleep(_LOOK_S)
     while killed < workers // 2:
         time.sleep(_KILL_EVERY_S)
         alive = [process for process in crew if process.is_alive()]
@@ -205,6 +219,13 @@ def _kill_some(
         killed += 1
         crew.append(start(workers + killed))
     return killed
+
+
+def _searches(url: str) -> bool:
+    """Tell whether the study's search has begun."""
+    asked = "select 1 from trial_user_attributes where key = 'role' and value_json = '\"search\"'"
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(asked).fetchone() is not None
 
 
 @contextmanager
@@ -233,7 +254,6 @@ def _judge(
     study: optuna.Study,
     surface: Surface,
     records: Sequence[TrialRecord],
-    database_s: float,
     wall_s: float,
 ) -> Run:
     facts = read_study_facts(study)
@@ -248,7 +268,8 @@ def _judge(
     return Run(
         trials=len(ended),
         per_s=len(ended) / wall_s,
-        database_ms=1000 * database_s / len(ended),
+        operations=0.0,
+        operation_ms=0.0,
         locked=0.0,
         twice=_twice(study, records, default),
         withdrawn=sum(r.reason.startswith("withdrawn") for r in records),
@@ -288,10 +309,11 @@ def main() -> None:
     print(
         f"{given.trials} trials of the search on {given.surface}, {_SLEEP_S} s for each process "
         f"started; signs of life run out after {GRACE_S:.0f} s\n\n"
-        "| workers | trials/s | database, ms a trial | sessions waiting for a lock "
+        "| workers | trials/s | storage operations a trial | ms an operation "
+        "| sessions waiting for a lock "
         "| measured twice at once | withdrawn | trials of the search | lost | run again "
         "| regret, % |\n"
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as text, postgres.running(Path(text) / "server") as server:
@@ -309,7 +331,8 @@ def main() -> None:
             ]
             cells = [
                 f"{median(r.per_s for r in runs):.1f}",
-                f"{median(r.database_ms for r in runs):.0f}",
+                f"{median(r.operations for r in runs):.0f}",
+                f"{median(r.operation_ms for r in runs):.0f}",
                 f"{median(r.locked for r in runs):.2f}",
                 f"{sum(r.twice for r in runs)}",
                 f"{sum(r.withdrawn for r in runs)}",

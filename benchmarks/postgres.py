@@ -45,7 +45,8 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        where = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        options = f"{where} -c max_connections=300"  # two for each worker of a fleet
         self._run("pg_ctl", "-w", "-l", str(self._log), "-o", options, "start")
 
     def stop(self) -> None:

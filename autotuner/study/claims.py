@@ -8,6 +8,7 @@ worker could take with it when it dies, and nothing that the gRPC proxy does not
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.budget import SEARCH_ROLES
@@ -19,9 +20,9 @@ _Rule = Callable[[TrialRecord, Sequence[TrialRecord], Configuration], bool]
 TAKEN = "another worker has taken it on"
 
 
-def before(mine: TrialRecord, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def before(number: int, records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that count and were added before one of them: what it has to respect."""
-    return [record for record in records if record.number < mine.number and record.counts]
+    return [record for record in records if record.number < number and record.counts]
 
 
 def objection(
@@ -39,7 +40,7 @@ def objection(
         default: TensorFlow's own configuration.
         most_trials: of the search in all; None: time alone limits them.
     """
-    earlier = before(mine, records)
+    earlier = before(mine.number, records)
     used = sum(r.role in SEARCH_ROLES for r in earlier)
     if mine.role in SEARCH_ROLES and most_trials is not None and used >= most_trials:
         return "the trials are used up"
@@ -54,11 +55,19 @@ def _same_role(mine: TrialRecord, earlier: Sequence[TrialRecord], default: Confi
 def _being_measured(
     mine: TrialRecord, earlier: Sequence[TrialRecord], default: Configuration
 ) -> bool:
-    """Tell whether the configuration is being measured: a repeat later on is another matter."""
+    """Tell whether the configuration is being measured, or was when this trial was thought of.
+
+    A repeat later on, by who knows how it came out, is another matter.
+    """
     if mine.undecided:
         return False
-    running = (r for r in earlier if r.is_running and r.role in SEARCH_ROLES and not r.undecided)
-    return mine.key(default) in {record.key(default) for record in running}
+    others = (r for r in earlier if r.role in SEARCH_ROLES and not r.undecided)
+    unknown = (r for r in others if r.is_running or _ended_after(r, mine.started))
+    return mine.key(default) in {record.key(default) for record in unknown}
+
+
+def _ended_after(record: TrialRecord, moment: datetime | None) -> bool:
+    return record.ended is not None and moment is not None and record.ended > moment
 
 
 def _same_round(mine: TrialRecord, earlier: Sequence[TrialRecord], default: Configuration) -> bool:

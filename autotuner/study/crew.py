@@ -208,10 +208,9 @@ class Crew:
             return options[0]
         return random.choice(options[: max(1, len(living(self._study.user_attrs)))])
 
-    def is_alive(self, signature: str) -> bool:
-        """Tell whether the worker that has signed something is still there."""
-        attributes = self._study.user_attrs if self._shared else {}
-        return is_alive(signature, attributes)
+    def signs(self) -> Mapping[str, Any]:
+        """Return the signs of life that workers have left, for :func:`is_alive`."""
+        return self._study.user_attrs if self._shared else {}
 
     def is_captain(self) -> bool:
         """Tell whether this worker does what is done once for all; the eldest takes over.

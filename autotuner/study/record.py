@@ -117,7 +117,8 @@ class TrialRecord:
     ``undecided``: its configuration is not known yet.
     ``last_lines``: of the script's output, where it failed. ``stages_s``: what its wall time went
     into, see :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the
-    other side of its duel, where it did. ``started``: local time.
+    other side of its duel, where it did. ``started`` and ``ended``: local
+    times of its machine.
     """
 
     number: int
@@ -143,6 +144,7 @@ class TrialRecord:
     last_lines: tuple[str, ...] = ()
     stages_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     started: datetime | None = None
+    ended: datetime | None = None
     machine: str = ""
     owner: str = ""
     race_round: int | None = None
@@ -462,6 +464,7 @@ def read_record(trial: AnyTrial) -> TrialRecord | None:
         last_lines=tuple(attributes.get("last_lines", ())),
         stages_s=attributes.get("stages_s", {}),
         started=trial.datetime_start,
+        ended=trial.datetime_complete,
         machine=attributes.get("machine") or _host_of(attributes.get("owner", "")),
         owner=attributes.get("owner", ""),
         race_round=attributes.get("race_round"),

@@ -18,7 +18,7 @@ from autotuner.study.claims import lost_tasks
 from autotuner.study.importing import best_imported
 from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.noise import Method
-from autotuner.study.record import ENDED, Role, configuration_key, read_diagnosis
+from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key, read_diagnosis
 from autotuner.study.samplers import make_sampler, walk_grid
 from autotuner.study.tuner import Tuner
 
@@ -67,11 +67,12 @@ def _run_next(
         grid: what to try instead of what is proposed.
     """
     _run_control_if_due(tuner)
-    planned = [*lost_tasks(tuner.records(), tuner.facts.space.default), *_untried(tuner, suggested)]
+    records, default = tuner.records(), tuner.facts.space.default
+    planned = [*lost_tasks(records, default), *_untried(records, default, suggested)]
     if not planned and grid is not None:
-        planned = list(_next_untried(tuner, grid))
+        planned = list(_next_untried(records, default, grid))
     if planned:
-        tuner.run_trial(Role.SEARCH, planned[0])
+        tuner.run_trial(Role.SEARCH, tuner.crew.pick(planned))
         return True
     if grid is not None or (tuner.spec.trials is None and not _has_hope(sampler)):
         return False
@@ -99,12 +100,11 @@ def _run_control_if_due(tuner: Tuner) -> None:
         tuner.run_control()
 
 
-def _tried(tuner: Tuner) -> set[str]:
+def _tried(records: Sequence[TrialRecord], default: Configuration) -> set[str]:
     """Return the keys of what was tried, or is being tried."""
-    default = tuner.facts.space.default
     return {
         record.key(default)
-        for record in tuner.records()
+        for record in records
         if record.counts and record.role is not Role.IMPORTED
     }
 
@@ -118,15 +118,21 @@ def _suggested(tuner: Tuner) -> list[Configuration]:
     return found
 
 
-def _untried(tuner: Tuner, configurations: Sequence[Configuration]) -> list[Configuration]:
+def _untried(
+    records: Sequence[TrialRecord],
+    default: Configuration,
+    configurations: Sequence[Configuration],
+) -> list[Configuration]:
     if not configurations:
         return []
-    tried = _tried(tuner)
+    tried = _tried(records, default)
     return [one for one in configurations if configuration_key(one) not in tried]
 
 
-def _next_untried(tuner: Tuner, grid: Iterator[Configuration]) -> Iterator[Configuration]:
+def _next_untried(
+    records: Sequence[TrialRecord], default: Configuration, grid: Iterator[Configuration]
+) -> Iterator[Configuration]:
     """Yield the next point of the grid that has not been tried, if there is one."""
-    default, tried = tuner.facts.space.default, _tried(tuner)
+    tried = _tried(records, default)
     points = (effective(point, default) for point in grid)
     yield from itertools.islice((p for p in points if configuration_key(p) not in tried), 1)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.budget import SEARCH_ROLES, Budget
 from autotuner.study.claims import TAKEN, before, objection
-from autotuner.study.crew import GRACE_S, Crew, worker_name
+from autotuner.study.crew import GRACE_S, Crew, is_alive, worker_name
 from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
 from autotuner.study.model_sampler import ModelSampler, being_measured
@@ -228,14 +228,12 @@ class Tuner:
 
     def sweep(self) -> int:
         """Fail trials that a dead worker has left running; return how many there were."""
-        swept = 0
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
-        for trial in self.study.get_trials(deepcopy=False, states=unfinished):
-            if self._is_abandoned(trial):
-                swept += self._take_away(trial)
-        return swept
+        trials = self.study.get_trials(deepcopy=False, states=unfinished)
+        signs = self.crew.signs() if trials else {}
+        return sum(self._take_away(trial) for trial in trials if self._is_abandoned(trial, signs))
 
-    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+    def _is_abandoned(self, trial: FrozenTrial, signs: Mapping[str, Any]) -> bool:
         """Tell whether nobody runs a trial that has not ended."""
         owned_by = trial.user_attrs.get("owner", "")
         if not owned_by and self.crew.is_shared and trial.datetime_start is not None:
@@ -244,7 +242,7 @@ class Tuner:
         if self.crew.me.key in owned_by:
             # the storage has added it, but its answer got lost
             return trial.number not in self._mine
-        return not self.crew.is_alive(owned_by)
+        return not is_alive(owned_by, signs)
 
     def _take_away(self, trial: FrozenTrial) -> bool:
         """Fail a dead worker's trial; return whether it was running, and not failed already."""
@@ -281,7 +279,9 @@ class Tuner:
 
     def frozen(self, number: int) -> FrozenTrial:
         """Return a trial as Optuna has it."""
-        return self.study.get_trials(deepcopy=False)[number]
+        storage, study_id = self.study._storage, self.study._study_id
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return storage.get_trial(trial_id)
 
     def run_defaults(self) -> None:
         """Run the inspection and TensorFlow's defaults, if that is missing.
@@ -449,9 +449,10 @@ class Tuner:
         self._mine.add(trial.number)
         if not self.crew.is_shared:
             return True
+        records = self.records()
         why = objection(
-            self._record(trial.number),
-            self.records(),
+            next(record for record in records if record.number == trial.number),
+            records,
             default={} if self._facts is None else self._facts.space.default,
             most_trials=self.budget.most_trials,
         )
@@ -515,8 +516,7 @@ class Tuner:
         """Tell whether a pair whose first side was just added is to be run; if not, withdraw it."""
         if not self.crew.is_shared or is_wanted is None:
             return True
-        mine = self._record(first.number)
-        wanted = is_wanted(before(mine, self.records()))
+        wanted = is_wanted(before(first.number, self.records()))
         if not wanted:
             self._fail(first.number, f"{WITHDRAWN}: {TAKEN}")
         return wanted

@@ -124,7 +124,8 @@ def _run_round(tuner: Tuner, order: Mapping[str, Configuration], number: int) ->
             if missing and not tuner.budget.has_time_for_pairs():
                 return False
             if missing:
-                tuner.run_trial(Role.RACE, order[missing[0]], race_round=number)
+                key = tuner.crew.pick(missing)
+                tuner.run_trial(Role.RACE, order[key], race_round=number)
                 continue
         if not tuner.others_run(Role.RACE):
             return True
