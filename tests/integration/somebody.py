@@ -1,0 +1,48 @@
+"""Somebody else, as whom root's tests run things, and an interpreter that this user can start.
+
+A checkout or an interpreter in root's own home is closed to others; Debian's interpreter is not.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+NOBODY = "nobody"
+TREE = Path(__file__).resolve().parents[2]
+IS_ROOT = os.geteuid() == 0
+AS_NOBODY: dict[str, Any] = (
+    {"user": NOBODY, "group": "nogroup", "extra_groups": []} if IS_ROOT else {}
+)
+PACKAGES = f"{TREE}:{sysconfig.get_path('purelib')}"
+"""For PYTHONPATH: what this interpreter has, for another one of the same version."""
+
+
+def _runs(python: str) -> bool:
+    """Tell whether the user can run the command with an interpreter."""
+    try:
+        done = subprocess.run(
+            [python, "-c", "import sys, autotuner.cli.app; print(sys.version_info[:2])"],
+            cwd="/",
+            env={"PYTHONPATH": PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **AS_NOBODY,
+        )
+    except OSError:
+        return False
+    return done.stdout == f"{sys.version_info[:2]}\n"
+
+
+_FOUND = [one for one in (sys.executable, "/usr/bin/python3") if _runs(one)]
+PYTHON = Path(next(iter(_FOUND), sys.executable))
+"""An interpreter that somebody else can run, unless ``WHY_NOT``."""
+
+WHY_NOT = ""
+if not IS_ROOT:
+    WHY_NOT = "only root can run as somebody else"
+elif not _FOUND:
+    WHY_NOT = f"{NOBODY} can't read {TREE}, or run an interpreter like {sys.executable}"
