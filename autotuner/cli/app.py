@@ -279,8 +279,8 @@ def worker(
     machine_class: Annotated[
         str | None,
         typer.Option(
-            help="Parts in which this machine may differ from the study's, with commas: cpu, cores, "
-            "quota, memory, isa.  [default: none]"
+            help="Parts in which this machine may differ from the study's, with commas: cpu, "
+            "cores, quota, memory, isa.  [default: none]"
         ),
     ] = None,
     wait_for_study: Annotated[

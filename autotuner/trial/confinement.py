@@ -118,7 +118,7 @@ class Confinement:
                 raise UserError(f"--run-as {self.user}: it may write to {path}", hint=hint)
 
     def _may(self, path: Path, how: str) -> bool:
-        """Ask the system as the user: modes alone do not tell, there are access lists and mounts."""
+        """Ask the system as the user: there are access lists and mounts besides modes."""
         entry = self.entry
         assert entry is not None
         done = subprocess.run(

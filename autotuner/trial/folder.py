@@ -51,9 +51,7 @@ def child_argv(folder: Path, request: TrialRequest, *descriptors: int) -> list[s
     return [str(request.python), str(CHILD_MAIN), str(folder / "request.json"), *numbers]
 
 
-def repro_script(
-    folder: Path, request: TrialRequest, confinement: Confinement = UNCONFINED
-) -> str:
+def repro_script(folder: Path, request: TrialRequest, confinement: Confinement = UNCONFINED) -> str:
     """Return a shell script that runs the trial once more, as the same user.
 
     It holds only what the trial sets, not the user's environment, which may have secrets in it.

@@ -3,10 +3,13 @@
 A checkout or an interpreter in root's own home is closed to others; Debian's interpreter is not.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ def _runs(python: str) -> bool:
         )
     except OSError:
         return False
-    return done.stdout == f"{sys.version_info[:2]}\n"
+    return bool(done.stdout == f"{sys.version_info[:2]}\n")
 
 
 _FOUND = [one for one in (sys.executable, "/usr/bin/python3") if _runs(one)]
@@ -46,3 +49,15 @@ if not IS_ROOT:
     WHY_NOT = "only root can run as somebody else"
 elif not _FOUND:
     WHY_NOT = f"{NOBODY} can't read {TREE}, or run an interpreter like {sys.executable}"
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder that others can go through.
+
+    Pytest's own is closed to them, and every further run of pytest closes it again.
+    """
+    with tempfile.TemporaryDirectory(prefix="autotune-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

@@ -21,7 +21,7 @@ from autotuner.trial.request import WarmStart
 from autotuner.trial.runner import ProcessRunner
 from tests.conftest import RunScript, left_of
 from tests.integration.sitting import QUICK, Sitting, trials_in
-from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT
+from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
 
 root_only = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
@@ -112,26 +112,24 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Return a folder of root's that others can go through."""
-    for path in (tmp_path, *tmp_path.parents):
-        if str(path).startswith("/tmp/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    return tmp_path
+def tmp_path() -> Iterator[Path]:
+    """Return a folder of root's that others can go through, to all fixtures here."""
+    with open_folder() as folder:
+        yield folder
 
 
 @root_only
 def test_a_script_runs_as_somebody_else(
-    run_script: RunScript, place: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+    run_script: RunScript, tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With that user's name, home and groups; what is root's stays closed to it."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
     monkeypatch.setenv("AUTOTUNE_STORAGE", "postgresql://tuner:secret@db/autotune")
-    secret = place / "secret"
+    secret = tmp_path / "secret"
     secret.write_text("x")
     secret.chmod(0o600)
     entry = pwd.getpwnam(NOBODY)
-    script = WHO.format(secret=str(secret), folder=str(place / "trial"))
+    script = WHO.format(secret=str(secret), folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON)
     said = outcome.log.read_text()
@@ -156,10 +154,10 @@ def test_a_script_runs_as_somebody_else(
 
 @root_only
 def test_what_repeats_a_trial_does_it_as_that_user(
-    run_script: RunScript, place: Path, mark: str
+    run_script: RunScript, tmp_path: Path, mark: str
 ) -> None:
     """Root can run ``repro.sh`` without being had by the script."""
-    script = WHO.format(secret="/etc/shadow", folder=str(place / "trial"))
+    script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON)
     first = json.loads(outcome.log.read_text().splitlines()[0])
@@ -174,11 +172,11 @@ def test_what_repeats_a_trial_does_it_as_that_user(
 
 @root_only
 def test_a_script_that_runs_as_somebody_else_is_not_forked(
-    run_script: RunScript, place: Path, mark: str
+    run_script: RunScript, tmp_path: Path, mark: str
 ) -> None:
     """The warden of a fork would be that user's, too, who could stop it."""
     warm = WarmStart(modules=("json",), start_timeout_s=20)
-    script = WHO.format(secret="/etc/shadow", folder=str(place / "trial"))
+    script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON, warm_start=warm)
         assert "another user" in runner.why_cold
@@ -215,7 +213,7 @@ def test_processes(run_script: RunScript, mark: str) -> None:
 
 @root_only
 def test_what_somebody_else_has_started_is_killed_too(
-    run_script: RunScript, place: Path, mark: str
+    run_script: RunScript, tmp_path: Path, mark: str
 ) -> None:
     """Limits hold for another user's processes, and nothing of them is left."""
     confinement = Confinement(user=NOBODY, processes=5)
@@ -226,22 +224,22 @@ def test_what_somebody_else_has_started_is_killed_too(
 
 
 @root_only
-def test_a_study_goes_on_after_a_trial_that_takes_too_much(place: Path) -> None:
+def test_a_study_goes_on_after_a_trial_that_takes_too_much(tmp_path: Path) -> None:
     """Trials over the limit are failed trials with a reason; all of them run as that user."""
-    (place / "train.py").write_text(FICKLE)
+    (tmp_path / "train.py").write_text(FICKLE)
     limits = ["--run-as", NOBODY, "--trial-memory", "200M", "--trial-processes", "8"]
     command = ["--model", "train.py", "--study", "s", *QUICK, "--sequential", *limits]
     as_whom = ["--python", str(PYTHON), "--warm", "on"]
-    sitting = Sitting(place, *command, *as_whom, mark=uuid.uuid4().hex)
+    sitting = Sitting(tmp_path, *command, *as_whom, mark=uuid.uuid4().hex)
     assert sitting.end() == 0, sitting.said
     assert sitting.events[-1]["event"] == "result"
-    trials = trials_in(place / ".autotune/studies.db")
+    trials = trials_in(tmp_path / ".autotune/studies.db")
     over = [a for state, a in trials.values() if a.get("status") == Status.OVER_LIMIT.value]
     assert over
     assert all("--trial-memory allows 200 MiB" in one["reason"] for one in over)
     measured = [a for state, a in trials.values() if a.get("status") == Status.MEASURED.value]
     assert len(measured) > 1
-    logs = list(place.glob(".autotune/s/trials/*/output.log"))
+    logs = list(tmp_path.glob(".autotune/s/trials/*/output.log"))
     assert len(logs) >= len(over) + len(measured)
     who = f"as {pwd.getpwnam(NOBODY).pw_uid}"
     assert all(log.read_text().splitlines()[0] == who for log in logs)
@@ -260,9 +258,9 @@ def test_defaults_that_take_too_much_end_the_study(tmp_path: Path) -> None:
 
 @root_only
 @pytest.mark.parametrize("command", ["run", "worker", "serve"])
-def test_only_root_may(place: Path, command: str) -> None:
+def test_only_root_may(tmp_path: Path, command: str) -> None:
     """Anybody else is told so at once, and nothing is made."""
-    home = place / "home"
+    home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o777)
     (home / "train.py").write_text(FICKLE)
@@ -301,14 +299,14 @@ def test_who_can_t_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @root_only
-def test_places_that_do_not_do(place: Path) -> None:
+def test_places_that_do_not_do(tmp_path: Path) -> None:
     """A script that the user can't read; a folder in which root writes and the user may, too."""
     confinement = Confinement(user=NOBODY)
-    folder = place / "study"
+    folder = tmp_path / "study"
     folder.mkdir()
-    script = place / "train.py"
+    script = tmp_path / "train.py"
     script.write_text(FICKLE)
-    confinement.check_place(folder, [script, place])
+    confinement.check_place(folder, [script, tmp_path])
     script.chmod(0o600)
     with pytest.raises(UserError, match=r"train\.py is closed to it"):
         confinement.check_place(folder, [script])
@@ -316,9 +314,9 @@ def test_places_that_do_not_do(place: Path) -> None:
     with pytest.raises(UserError, match="study is closed to it"):
         confinement.check_place(folder, [])
     folder.chmod(0o755)
-    place.chmod(0o777)
+    tmp_path.chmod(0o777)
     with pytest.raises(UserError, match="it may write to "):
         confinement.check_place(folder, [])
-    place.chmod(0o1777)
+    tmp_path.chmod(0o1777)
     confinement.check_place(folder, [])
     Confinement(memory_bytes=1).check_place(folder, [Path("/no/such")])

@@ -34,6 +34,7 @@ from autotuner.study.storage import open_database
 from benchmarks import postgres
 from tests.conftest import left_of
 from tests.integration.sitting import SCRIPT, STUB
+from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TREE = DEPLOY.parent
@@ -89,8 +90,17 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path.name} {one['metadata']['name']}", template["spec"]
 
 
-def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Fill in variables as Compose does: ``${NAME:-default}`` and ``${NAME:?message}``."""
+def interpolated(node: Any, variables: Mapping[str, str]) -> Any:
+    """Fill in variables as Compose does: ``${NAME:-default}`` and ``${NAME:?message}``.
+
+    In the values of what the file says, not in its text.
+    """
+    if isinstance(node, dict):
+        return {key: interpolated(value, variables) for key, value in node.items()}
+    if isinstance(node, list):
+        return [interpolated(value, variables) for value in node]
+    if not isinstance(node, str):
+        return node
 
     def value(found: "re.Match[str]") -> str:
         name, sign, rest = found[1], found[2], found[3]
@@ -99,13 +109,14 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
             raise ValueError(f"{name}: {rest}")
         return given or (rest if sign == ":-" else "")
 
-    return re.sub(r"\$\{(\w+)(:-|:\?)?([^}]*)\}", value, text)
+    return re.sub(r"\$\{(\w+)(:-|:\?)?([^}]*)\}", value, node)
 
 
 def compose(**variables: str) -> dict[str, Any]:
     """Return the Compose file's services, with variables filled in."""
-    text = interpolated(COMPOSE.read_text(), variables)
-    services: dict[str, Any] = yaml.safe_load(text)["services"]
+    services: dict[str, Any] = interpolated(yaml.safe_load(COMPOSE.read_text()), variables)[
+        "services"
+    ]
     return services
 
 
@@ -211,7 +222,10 @@ def test_images_are_pinned() -> None:
 
 def test_nothing_runs_as_root() -> None:
     """Neither ours nor the database; nothing can become root, nothing has a capability."""
-    assert [value for name, value in dockerfile() if name == "USER"] == ["tuner"]
+    # as a number, which Kubernetes can tell from root
+    assert [value for name, value in dockerfile() if name == "USER"] == ["1000:1000"]
+    made = next(value for name, value in dockerfile() if "useradd" in value)
+    assert "useradd --create-home --uid 1000 --user-group tuner" in made
     for name, service in compose(POSTGRES_PASSWORD="x").items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -328,7 +342,9 @@ def copy_for_the_image(folder: Path) -> None:
     sent = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     copied = [value.split() for name, value in dockerfile() if name == "COPY"]
     assert {word for words in copied for word in words[:-1]} == sent
-    left_out = shutil.ignore_patterns(*(line.removeprefix("**/") for line in ignored if "**" in line))
+    left_out = shutil.ignore_patterns(
+        *(line.removeprefix("**/") for line in ignored if "**" in line)
+    )
     for *sources, target in copied:
         for source in sources:
             if (TREE / source).is_dir():
@@ -374,11 +390,11 @@ def test_the_image_can_be_made_of_what_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+def server() -> Iterator[postgres.Server]:
     """Run a server with the database and the password of the recipes."""
     if not postgres.AVAILABLE:
         pytest.skip(postgres.REASON)
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+    with open_folder() as folder, postgres.running(folder) as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE autotune")
             connection.execute(f"ALTER ROLE tuner PASSWORD '{PASSWORD}'")
@@ -404,14 +420,14 @@ class Site:
         command.write_text(
             "#!/bin/sh\ncommand=$1\nshift\n"
             f'[ "$command" = run ] && set -- {" ".join(BRIEF)} "$@"\n'
-            f'exec {sys.executable} -m autotuner "$command" "$@"\n'
+            f'exec {PYTHON} -m autotuner "$command" "$@"\n'
         )
         command.chmod(0o755)
-        if os.geteuid() == 0:
-            for path in (folder, *folder.parents):
-                if str(path).startswith("/tmp/"):
-                    path.chmod(path.stat().st_mode | 0o011)
-            shutil.chown(self.work, "nobody")
+        (self.bin / "python").symlink_to(PYTHON)
+        # where root's interpreter and checkout are closed to others, it has to be root
+        self._as_whom = {} if WHY_NOT else AS_NOBODY
+        if self._as_whom:
+            shutil.chown(self.work, NOBODY)
 
     def here(self, text: str) -> str:
         """Return a text of a recipe with the places and the port that these things have here."""
@@ -432,16 +448,13 @@ class Site:
     ) -> "subprocess.Popen[str]":
         """Start a command line of a recipe, with nothing of our environment but what it needs."""
         variables = {name: self.here(str(value)) for name, value in environment.items()}
-        more: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            more = {"user": "nobody", "group": "nogroup", "extra_groups": []}
         with (self.folder / f"{log}.log").open("wb") as output:
             process = subprocess.Popen(
                 [self.here(word) for word in words],
                 cwd=self.work,
                 env={
-                    "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-                    "PYTHONPATH": str(STUB),
+                    "PATH": f"{self.bin}:/usr/bin:/bin",
+                    "PYTHONPATH": f"{STUB}:{PACKAGES}",
                     "MARK": self.mark,
                     "AUTOTUNE_LOCK": str(self.work / "lock"),
                     **variables,
@@ -450,7 +463,7 @@ class Site:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
-                **more,
+                **self._as_whom,
             )
         self._started.append(process)
         return process
@@ -495,11 +508,12 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: postgres.Server) -> Iterator[Site]:
+def site(server: postgres.Server) -> Iterator[Site]:
     """Return a machine."""
-    site = Site(tmp_path, server)
-    yield site
-    site.close()
+    with open_folder() as folder:
+        site = Site(folder, server)
+        yield site
+        site.close()
 
 
 def fetch(url: str, **headers: str) -> tuple[int, str]:
@@ -571,7 +585,9 @@ def test_what_compose_starts(site: Site) -> None:
     (told,) = re.findall(r"run --rm run (export .*)", COMPOSE.read_text())
     words = [*entry, *told.replace("mlp_train", "train").split()]
     site.end("export", site.start(words, services["run"]["environment"], log="export"))
-    assert "# autotune" in site.said("export")
+    assert site.said("export").startswith(
+        "# Settings for TensorFlow on the CPU, found by autotune\n"
+    )
 
 
 @pytest.mark.postgres
@@ -628,7 +644,7 @@ def test_what_kubernetes_starts(site: Site) -> None:
 
 @pytest.mark.postgres
 def test_what_slurm_starts(site: Site) -> None:
-    """The first task begins and the second joins, in one folder; submitted again, they end at once."""
+    """One task begins, another joins, in one folder; submitted again, they end at once."""
     environment = {"AUTOTUNE_STORAGE": site.url, "STUDY": "array"}
     script = str(site.models / "train.py")
     for attempt in ("first", "again"):

@@ -7,8 +7,8 @@ Command line::
 It imports MODULES (names with commas), says ``ready`` on EVENTS_FD, and then takes orders from
 ORDERS_FD, a Unix socket of sequenced packets. An order is a JSON object with ``request`` (see
 main.py), ``environment`` (the trial's whole environment), ``directory``, ``grace_s`` and
-``limits`` (see warden.py), and comes with five descriptors: the trial's events and orders, its warden's
-status and lifeline, and its log. For each order it says ``forked`` (pid: of the warden) or
+``limits`` (see warden.py), and comes with five descriptors: the trial's events and orders, its
+warden's status and lifeline, and its log. For each order it says ``forked`` (pid: of the warden) or
 ``refused`` (reason); when it can't import it says ``error`` (text) and ends. It ends when the
 socket is closed.
 
