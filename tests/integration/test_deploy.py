@@ -198,7 +198,9 @@ def test_slurm_s_own_sbatch_knows_the_options(tmp_path: Path) -> None:
         )
         said[script] = done.stderr
     assert "unrecognized option" in said[wrong]
-    assert "option" not in said[SLURM]
+    assert (
+        said[SLURM] == "allocation failure: Unable to contact slurm controller (connect failure)\n"
+    )
 
 
 # ---- what they have to hold
@@ -660,6 +662,90 @@ def test_what_slurm_starts(site: Site) -> None:
             site.end(name, process)
     site.check("array")
     assert len(list((site.work / ".autotune").glob("array*/claim.json"))) == 1
+
+
+class Slurm:
+    """A real Slurm with two nodes, both on this machine; one user's, without authentication."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        host = socket.gethostname()
+        ports = [free_port() for _ in range(3)]
+        self._settings = folder / "slurm.conf"
+        self._settings.write_text(
+            f"ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={ports[0]}\n"
+            "SlurmUser=root\nSlurmdUser=root\nAuthType=auth/none\nCredType=cred/none\n"
+            f"StateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/%n\n"
+            f"SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/%n.pid\n"
+            "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n"
+            "JobAcctGatherType=jobacct_gather/none\nSelectType=select/cons_tres\n"
+            + "".join(
+                f"NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1\n"
+                for number, port in enumerate(ports[1:])
+            )
+            + "PartitionName=test Nodes=n[0-1] Default=YES\n"
+        )
+        self.environment = {"SLURM_CONF": str(self._settings)}
+        (folder / "state").mkdir()
+        daemons = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n0"], ["slurmd", "-D", "-N", "n1"]]
+        with (folder / "daemons.log").open("wb") as log:
+            self._daemons = [
+                subprocess.Popen(
+                    daemon,
+                    env={**os.environ, **self.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+                for daemon in daemons
+            ]
+
+    def wait(self) -> None:
+        """Wait until both nodes are there."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            done = subprocess.run(
+                ["sinfo", "--noheader", "--states=idle", "--format=%D"],
+                env={**os.environ, **self.environment},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            if done.stdout.strip() == "2":
+                return
+            assert time.monotonic() < deadline, (self.folder / "daemons.log").read_text()
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """End it."""
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            daemon.wait(timeout=60)
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not (shutil.which("slurmctld") and shutil.which("slurmd")),
+    reason="no Slurm here that root could start: apt-get install slurmctld slurmd slurm-client",
+)
+def test_slurm_itself_runs_the_array(site: Site) -> None:
+    """A real Slurm starts two tasks, each on a node of its own, as a user without privileges."""
+    with open_folder() as folder:
+        slurm = Slurm(folder)
+        try:
+            slurm.wait()
+            environment = {**slurm.environment, "AUTOTUNE_STORAGE": site.url, "STUDY": "slurm"}
+            words = ["sbatch", "--wait", "--array=0-1", str(SLURM), str(site.models / "train.py")]
+            site.end("sbatch", site.start(words, environment, log="sbatch"))
+        finally:
+            slurm.close()
+    site.check("slurm")
+    logs = {path.name.rpartition("-")[2]: path for path in site.work.glob("autotune-*.log")}
+    assert set(logs) == {"0.log", "1.log"}
+    assert "study slurm: train.py on" in logs["0.log"].read_text()
+    assert "joined study slurm: train.py on" in logs["1.log"].read_text()
+    if not WHY_NOT:
+        assert {path.owner() for path in logs.values()} == {NOBODY}
 
 
 @pytest.mark.parametrize(
