@@ -320,3 +320,16 @@ def test_places_that_do_not_do(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     confinement.check_place(folder, [])
     Confinement(memory_bytes=1).check_place(folder, [Path("/no/such")])
+
+
+@root_only
+def test_a_closed_place_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    """As the script's own failure it would be a riddle."""
+    script = tmp_path / "train.py"
+    script.write_text(FICKLE)
+    script.chmod(0o600)
+    command = ["--model", "train.py", "--study", "s", "--run-as", NOBODY, "--python", str(PYTHON)]
+    sitting = Sitting(tmp_path, *command, mark=uuid.uuid4().hex)
+    assert sitting.end() == 1
+    assert f"{script} is closed to it" in sitting.events[-1]["message"]
+    assert trials_in(tmp_path / ".autotune/studies.db") == {}
