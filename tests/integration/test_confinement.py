@@ -88,6 +88,17 @@ for _ in range(50):
     time.sleep(0.02)
 time.sleep(60)
 """
+# all fork for as long as they live, into sessions of their own; a hundred at most, for our own sake
+SWARMING = """\
+import os, resource
+resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
+while True:
+    try:
+        if not os.fork():
+            os.setsid()
+    except OSError:
+        pass
+"""
 # uses more than others wherever it is given one thread
 FICKLE = """\
 import os, time
@@ -212,13 +223,14 @@ def test_processes(run_script: RunScript, mark: str) -> None:
 
 
 @root_only
+@pytest.mark.parametrize("script", [FORKING, SWARMING], ids=["forking", "swarming"])
 def test_what_somebody_else_has_started_is_killed_too(
-    run_script: RunScript, tmp_path: Path, mark: str
+    run_script: RunScript, mark: str, script: str
 ) -> None:
     """Limits hold for another user's processes, and nothing of them is left."""
     confinement = Confinement(user=NOBODY, processes=5)
     with ProcessRunner(os.environ, confinement=confinement) as runner:
-        outcome = run_script(FORKING, runner=runner, python=PYTHON)
+        outcome = run_script(script, runner=runner, python=PYTHON)
     assert outcome.status is Status.OVER_LIMIT
     assert "--trial-processes allows 5" in outcome.reason
 

@@ -703,18 +703,32 @@ class Slurm:
     def wait(self) -> None:
         """Wait until both nodes are there."""
         deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            done = subprocess.run(
-                ["sinfo", "--noheader", "--states=idle", "--format=%D"],
-                env={**os.environ, **self.environment},
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            if done.stdout.strip() == "2":
-                return
+        while self._told("sinfo", "--noheader", "--states=idle", "--format=%D").strip() != "2":
             assert time.monotonic() < deadline, (self.folder / "daemons.log").read_text()
             time.sleep(0.2)
+
+    def run(self, site: Site, environment: Mapping[str, str], *words: str) -> None:
+        """Submit a job and wait until all of it has come to its regular end."""
+        own = {**environment, **self.environment}
+        site.end("sbatch", site.start(["sbatch", "--parsable", *words], own, log="sbatch"))
+        job, deadline = site.said("sbatch").strip(), time.monotonic() + _PATIENCE_S
+        states = {"PENDING"}
+        while states & {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}:
+            assert time.monotonic() < deadline, states
+            time.sleep(0.2)
+            told = self._told("scontrol", "show", "job", "--oneliner", job)
+            states = set(re.findall(r"JobState=(\w+)", told))
+        assert states == {"COMPLETED"}, (told, [p.read_text() for p in site.work.glob("*.log")])
+
+    def _told(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout
 
     def close(self) -> None:
         """End it."""
@@ -734,9 +748,8 @@ def test_slurm_itself_runs_the_array(site: Site) -> None:
         slurm = Slurm(folder)
         try:
             slurm.wait()
-            environment = {**slurm.environment, "AUTOTUNE_STORAGE": site.url, "STUDY": "slurm"}
-            words = ["sbatch", "--wait", "--array=0-1", str(SLURM), str(site.models / "train.py")]
-            site.end("sbatch", site.start(words, environment, log="sbatch"))
+            environment = {"AUTOTUNE_STORAGE": site.url, "STUDY": "slurm"}
+            slurm.run(site, environment, "--array=0-1", str(SLURM), str(site.models / "train.py"))
         finally:
             slurm.close()
     site.check("slurm")
