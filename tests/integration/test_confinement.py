@@ -21,7 +21,17 @@ from autotuner.trial.request import WarmStart
 from autotuner.trial.runner import ProcessRunner
 from tests.conftest import RunScript, left_of
 from tests.integration.sitting import QUICK, Sitting, trials_in
-from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
+from tests.integration.somebody import (
+    AS_NOBODY,
+    NOBODY,
+    PACKAGES,
+    PYTHON,
+    WHY_NOT,
+    open_folder,
+    open_up,
+)
+
+__all__ = ["NOBODY", "open_up"]  # for the service's test
 
 root_only = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
