@@ -161,7 +161,7 @@ def run(
         str | None,
         typer.Option(
             help="Fork trials of the search from a process that has imported TensorFlow: auto, on "
-            "or off.  [default: auto, if a check shows no difference]"
+            "or off.  [default: auto, if a check shows no difference; off with --run-as]"
         ),
     ] = None,
     export_anyway: ExportAnywayOption = False,
@@ -279,18 +279,21 @@ def worker(
     machine_class: Annotated[
         str | None,
         typer.Option(
-            help="Parts in which this machine may differ from the study's, with commas: cpu, cores, "
-            "quota, memory, isa.  [default: none]"
+            help="Parts in which this machine may differ from the study's, with commas: cpu, "
+            "cores, quota, memory, isa.  [default: none]"
         ),
     ] = None,
     wait_for_study: Annotated[
         str | None,
         typer.Option(help="Wait so long for the study to be begun.  [default: 0s]"),
     ] = None,
+    run_as: RunAsOption = None,
+    trial_memory: TrialMemoryOption = None,
+    trial_processes: TrialProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join a study of `autotune run` from this or another machine, and work on it to its end."""
-    from autotuner.cli.resolve import Flags
+    from autotuner.cli.resolve import Flags, confinement
     from autotuner.cli.worker import work
     from autotuner.errors import UserError
     from autotuner.report.progress import JsonProgress
@@ -315,6 +318,7 @@ def worker(
             machine_class=machine_class,
             wait_for_study=wait_for_study,
             as_json=as_json,
+            confinement=confinement(run_as, trial_memory, trial_processes),
         )
     except UserError as error:
         if as_json:
@@ -620,8 +624,12 @@ def serve(
     trial_processes: TrialProcessesOption = None,
 ) -> None:
     """Serve an HTTP interface and a page: submit studies, follow them, fetch what to deploy."""
+    from autotuner.cli.resolve import confinement
     from autotuner.cli.serve import serve
+    from autotuner.trial.confinement import check_confinement
 
+    # now, and not when the first study is to be tuned
+    check_confinement(confinement(run_as, trial_memory, trial_processes))
     limits = {
         "--run-as": run_as,
         "--trial-memory": trial_memory,

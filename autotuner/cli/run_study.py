@@ -28,7 +28,7 @@ from autotuner.report.progress import JsonProgress, Progress, make_progress
 from autotuner.report.tables import result_table
 from autotuner.report.wording import notice_text
 from autotuner.spec.duration import format_duration
-from autotuner.spec.study_spec import StudySpec
+from autotuner.spec.study_spec import StudySpec, Warm
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
 from autotuner.study.crew import Crew
@@ -47,6 +47,7 @@ from autotuner.study.tuner import Setting, Tuner, Turn
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
+from autotuner.trial.request import needed_by_trials
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
@@ -70,6 +71,7 @@ def run_study(
         UserError: for whatever the user can mend.
     """
     environment = dict(os.environ)  # as it is now: libraries we use may change ours later
+    check_confinement(confinement)
     spec = base_spec(flags)
     if spec is not None:
         spec = apply_flags(spec, flags)
@@ -82,15 +84,17 @@ def run_study(
     # a study that is only named must be there already
     storage = open_storage(storage_url or default_url(HOME), create=spec is not None)
     spec, name = _settle(spec, flags, storage)
+    spec = suited_to(confinement, spec)
     check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
     folder = claim_folder(HOME, name, storage_name(storage_url))
+    confinement.check_place(folder, needed_by_trials(spec, python))
     machine = inspect_machine()
     rule = rule_of(spec)
     shared = is_shared(storage)
     with (
         open_display(rule, as_json=as_json) as display,
-        ProcessRunner(environment, confinement=check_confinement(confinement)) as runner,
+        ProcessRunner(environment, confinement=confinement) as runner,
         contextlib.ExitStack() as stack,
     ):
         turn = stack.enter_context(measuring(name, display, shared=shared, wait=wait))
@@ -139,6 +143,14 @@ def run_study(
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
         _finish(contents, paths, page, storage_url, as_json=as_json)
+
+
+def suited_to(confinement: Confinement, spec: StudySpec) -> StudySpec:
+    """Return a specification without warm parents where scripts run as another user.
+
+    A forked trial's warden would be that user's as well, so that a script could stop it.
+    """
+    return spec if confinement.user is None else dataclasses.replace(spec, warm=Warm.OFF)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 
 from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
-from autotuner.cli.run_study import artifacts_of, measuring, open_display
+from autotuner.cli.run_study import artifacts_of, measuring, open_display, suited_to
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError
 from autotuner.machine import Machine, inspect_machine
@@ -38,7 +38,9 @@ from autotuner.study.settings import read_spec
 from autotuner.study.sittings import spent_in_sitting_s
 from autotuner.study.storage import is_shared, open_storage, shown_url
 from autotuner.study.tuner import Setting, Tuner
+from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.probe import probe
+from autotuner.trial.request import needed_by_trials
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import run_final
@@ -57,6 +59,7 @@ def work(
     machine_class: str | None,
     wait_for_study: str | None,
     as_json: bool,
+    confinement: Confinement = UNCONFINED,
 ) -> None:
     """Carry out ``autotune worker``: work on a study until it has its verdict.
 
@@ -64,6 +67,7 @@ def work(
         UserError: if there is no such study, or this worker does not fit it.
     """
     environment = dict(os.environ)
+    check_confinement(confinement)
     base = base_spec(flags)
     if base is None or flags.study is None:
         hint = "a worker brings its own copy of the script: --model SCRIPT --study NAME"
@@ -82,12 +86,16 @@ def work(
     machine = inspect_machine()
     with (
         open_display(rule_of(own), as_json=as_json) as display,
-        ProcessRunner(environment) as runner,
+        ProcessRunner(environment, confinement=confinement) as runner,
     ):
         study, stored, origin = _await_study(storage, flags.study, patience_s, display)
-        spec = _joined(stored, own)
+        spec = suited_to(confinement, _joined(stored, own))
         check_sampler(spec.sampler)
+        # its own, as others may use the same disk
         folder = claim_folder(HOME, flags.study, storage_name(storage_url))
+        folder = folder / "workers" / f"{machine.host}-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        confinement.check_place(folder, needed_by_trials(spec, python))
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         here = Origin(identity=identify(spec, machine, build), machine=machine, build=build)
         _check_fit(study, origin, here, relaxed)

@@ -1,16 +1,26 @@
 """What a trial may use, and as whom it runs: for scripts of people who are not trusted with more.
 
-Its warden sees to the limits, every quarter of a second, as TensorFlow does not run under the
-kernel's own: RLIMIT_AS counts what is only reserved, which is very much.
+Its warden, which stays root's, sees to the limits, four times a second. The kernel's own would not
+do: RLIMIT_AS counts what is only reserved, which is very much in TensorFlow's processes, and
+RLIMIT_NPROC counts threads, and those of all processes of a user.
+
+The folder of a trial stays ours as well. A script that could write there could put a link in place
+of a file that we write or read as root.
 """
 
 import dataclasses
 import os
 import pwd
+import stat
+import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from autotuner.errors import UserError
+
+_SESSION = ("XDG_", "SUDO_", "SSH_", "DBUS_")
+_ANSWER_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,27 +40,50 @@ class Confinement:
         """The user's entry in the system's list; None without a user of its own."""
         return None if self.user is None else pwd.getpwnam(self.user)
 
+    @property
+    def groups(self) -> list[int]:
+        """All groups of the user; none without a user of its own."""
+        entry = self.entry
+        return [] if entry is None else os.getgrouplist(entry.pw_name, entry.pw_gid)
+
     def limits(self, memory_floor_bytes: int) -> dict[str, Any]:
         """Return what the warden is told, see child/warden.py.
 
         Args:
             memory_floor_bytes: the trial is stopped when less is available on the machine.
         """
-        return {
+        limits: dict[str, Any] = {
             "memory_floor": memory_floor_bytes,
             "memory_most": self.memory_bytes or 0,
             "processes_most": self.processes or 0,
         }
+        entry = self.entry
+        if entry is not None:
+            limits |= {"user": entry.pw_uid, "group": entry.pw_gid, "groups": self.groups}
+        return limits
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that say who a process is."""
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment as the user's: its name and home, without what is our session's."""
         entry = self.entry
         if entry is None:
-            return {}
-        return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+            return dict(base)
+        kept = {name: value for name, value in base.items() if not name.startswith(_SESSION)}
+        kept.pop("MAIL", None)
+        own = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+        return {**kept, **own, "SHELL": entry.pw_shell}
 
-    def give(self, folder: Path) -> None:
-        """Let the trial's user read and write a folder, and what is in it.
+    def prefix(self) -> list[str]:
+        """Return what to put before a command to run it by hand as a trial runs."""
+        entry = self.entry
+        if entry is None:
+            return []
+        groups = ",".join(map(str, self.groups))
+        ids = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", f"--groups={groups}"]
+        own = [f"{name}={value}" for name, value in self.environment({}).items()]
+        return ["setpriv", *ids, "--no-new-privs", "env", *own]
+
+    def admit(self, folder: Path, request: Path) -> None:
+        """Let the trial's user read the request in a trial's folder, and write nothing there.
 
         Raises:
             OSError: if that can't be done.
@@ -58,8 +91,53 @@ class Confinement:
         entry = self.entry
         if entry is None:
             return
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        for path, mode in ((folder, 0o710), (request, 0o640)):
+            os.chown(path, -1, entry.pw_gid)
+            path.chmod(mode)
+
+    def check_place(self, folder: Path, needed: Iterable[Path]) -> None:
+        """See that the user can get at what a trial needs, and can't write where we write as root.
+
+        Args:
+            folder: that of the study's files.
+            needed: files and folders that a trial reads.
+
+        Raises:
+            UserError: if one of them is closed to the user, or a folder is not.
+        """
+        entry = self.entry
+        if entry is None:
+            return
+        for path in (*needed, folder):
+            if not self._may(path, "-x" if path.is_dir() else "-r"):
+                hint = f"put it where {self.user} may read it, with all folders above it"
+                raise UserError(f"--run-as {self.user}: {path} is closed to it", hint=hint)
+        for path in (folder, *folder.parents):
+            if path.exists() and not _keeps_others_out(path) and self._may(path, "-w"):
+                hint = f"start autotune where {self.user} may not write: it writes there as root"
+                raise UserError(f"--run-as {self.user}: it may write to {path}", hint=hint)
+
+    def _may(self, path: Path, how: str) -> bool:
+        """Ask the system as the user: there are access lists and mounts besides modes."""
+        entry = self.entry
+        assert entry is not None
+        done = subprocess.run(
+            ["/usr/bin/test", how, str(path)],
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=self.groups,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            timeout=_ANSWER_S,
+            check=False,
+        )
+        return done.returncode == 0
+
+
+def _keeps_others_out(folder: Path) -> bool:
+    """Tell whether it is like /tmp, where nobody can touch what is another's."""
+    found = folder.stat()
+    return bool(found.st_mode & stat.S_ISVTX) and found.st_uid == 0
 
 
 UNCONFINED = Confinement()

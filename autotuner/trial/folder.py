@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autotuner.errors import UserError
 from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
+from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.request import CHILD_MAIN, TrialRequest, as_json
 
 _LAST_LINES = 5
@@ -16,8 +17,15 @@ _FULL_BYTES = 65_536
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\t -\U0010ffff]")
 
 
-def prepare_folder(folder: Path, request: TrialRequest) -> None:
+def prepare_folder(
+    folder: Path, request: TrialRequest, confinement: Confinement = UNCONFINED
+) -> None:
     """Make the folder and write ``request.json`` and ``repro.sh``.
+
+    Args:
+        folder: the trial's.
+        request: what it is to do.
+        confinement: as whom it runs.
 
     Raises:
         UserError: if the folder can't be made or written.
@@ -26,8 +34,11 @@ def prepare_folder(folder: Path, request: TrialRequest) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # arguments and the study's [environment] stand in its files
         text = json.dumps(as_json(request), indent=1)
-        (folder / "request.json").write_text(text + "\n", encoding="utf-8")
-        (folder / "repro.sh").write_text(repro_script(folder, request), encoding="utf-8")
+        asked = folder / "request.json"
+        asked.write_text(text + "\n", encoding="utf-8")
+        again = repro_script(folder, request, confinement)
+        (folder / "repro.sh").write_text(again, encoding="utf-8")
+        confinement.admit(folder, asked)
     except OSError as error:
         check_disk(folder)
         hint = "run autotune where it may write .autotune/, or free some space"
@@ -40,14 +51,14 @@ def child_argv(folder: Path, request: TrialRequest, *descriptors: int) -> list[s
     return [str(request.python), str(CHILD_MAIN), str(folder / "request.json"), *numbers]
 
 
-def repro_script(folder: Path, request: TrialRequest) -> str:
-    """Return a shell script that runs the trial once more.
+def repro_script(folder: Path, request: TrialRequest, confinement: Confinement = UNCONFINED) -> str:
+    """Return a shell script that runs the trial once more, as the same user.
 
     It holds only what the trial sets, not the user's environment, which may have secrets in it.
     """
     setting = {**dict(request.environment), **as_environment(request.configuration)}
     unset = [name for name in MANAGED_VARIABLES if name not in setting]
-    argv = child_argv(folder, request, 3)
+    argv = [*confinement.prefix(), *child_argv(folder, request, 3)]
     lines = [
         "#!/bin/sh",
         "# Repeats this trial by hand; its windows go to events.repro.jsonl beside this file.",

@@ -39,6 +39,9 @@ def probe(spec: StudySpec, *, python: Path, folder: Path, runner: Runner) -> Bui
 
 
 def _refusal(outcome: Outcome, python: Path) -> UserError:
+    if outcome.status is Status.OVER_LIMIT:
+        hint = "that is without your script: TensorFlow's import alone needs so much"
+        return UserError(f"{python}: {outcome.reason}", hint=hint)
     if outcome.error_kind == "tensorflow":
         hint = "install it there (pip install tensorflow), or name another one by --python"
         return UserError(f"{python}: TensorFlow can't be imported: {outcome.reason}", hint=hint)

@@ -256,10 +256,8 @@ def start_warded(
     inherited = [*wires.childs, *more_descriptors]
     status, lifeline = wires.wardens
     numbers = [str(lifeline), str(status), ",".join(map(str, inherited))]
-    limits, entry = confinement.limits(memory_floor_bytes), confinement.entry
-    if entry is not None:
-        limits |= {"user": entry.pw_uid, "group": entry.pw_gid}
-    settings = [str(grace_s), json.dumps(limits)]
+    settings = [str(grace_s), json.dumps(confinement.limits(memory_floor_bytes))]
+    entry = confinement.entry
     command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
     # the child's environment is not for the warden, which needs our own, and is not for argv
     # or a file either, as it may hold secrets: it goes in by standard input
@@ -267,6 +265,8 @@ def start_warded(
     try:
         log.unlink(missing_ok=True)
         with log.open("ab") as output:  # for appending: the warden may shorten it
+            if entry is not None:  # for a script that opens /dev/stdout once more
+                os.fchown(output.fileno(), entry.pw_uid, entry.pw_gid)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

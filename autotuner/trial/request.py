@@ -93,6 +93,11 @@ def arguments_of(spec: StudySpec) -> tuple[str, ...]:
     return (str(spec.model), "--batch-size", str(size), *shapes)
 
 
+def needed_by_trials(spec: StudySpec, python: Path) -> tuple[Path, ...]:
+    """Return the files and folders that a trial must be able to read."""
+    return (python, CHILD_MAIN, spec.model, Path.cwd())
+
+
 def pipeline_settings(configuration: Configuration) -> dict[str, int | str | None]:
     """Return the arguments of the child's ``pipeline.apply_data_settings`` for a configuration."""
     return _settings(configuration, [n for n, k in KNOBS.items() if k.group is Group.DATA])

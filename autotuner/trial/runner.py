@@ -153,7 +153,7 @@ class ProcessRunner:
         memory_floor_bytes: int | None = None,
         confinement: Confinement = UNCONFINED,
     ) -> None:
-        self._base = {**base_environment, **confinement.environment()}
+        self._base = confinement.environment(base_environment)
         self._confinement = confinement
         self._warm_parents = WarmParents(self._base, confinement)
         self._memory_floor = (

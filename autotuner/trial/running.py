@@ -108,7 +108,7 @@ class Progress:
             case "low_memory":
                 self.low_memory = True
             case "over_limit":
-                self.over_limit = dict(message)
+                self.over_limit = self.over_limit or dict(message)
             case "not_started":
                 self.error = {"kind": "not_started", "text": message["reason"], "where": ""}
             case "exited":
@@ -184,7 +184,7 @@ class RunningTrial:
         self.request = request
         self.folder = folder.absolute()
         self._confinement = confinement
-        prepare_folder(self.folder, request)
+        prepare_folder(self.folder, request, confinement)
         self.progress = Progress()
         self.timed_out: Phase | None = None
         self.started = time.monotonic()
@@ -199,7 +199,6 @@ class RunningTrial:
             self._record = stack.enter_context(
                 (self.folder / "events.jsonl").open("w", encoding="utf-8")
             )
-            confinement.give(self.folder)
             environment = build_environment(request, base_environment)
             self._process = stack.enter_context(self._launch(environment, warm_parents))
             on_phase(Phase.START)  # in here: Ctrl-C may well come while it is heard

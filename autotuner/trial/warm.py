@@ -28,6 +28,8 @@ MOST_PARENTS = 4
 _LEAST_MEMORY_BYTES = 2 * 2**30
 _IMPORT_S = 120.0
 _FORK_S = 10.0
+# a forked warden would be the script's user, too, who could stop it
+_AS_SOMEBODY_ELSE = "scripts run as another user, whose processes are started one by one"
 _BEFORE_A_FORK = (ReadAt.EXEC, ReadAt.LIBRARY_LOAD, ReadAt.TF_IMPORT)
 
 
@@ -88,8 +90,6 @@ class _WarmParent:
                 log=folder / "output.log",
                 grace_s=request.timing.grace_s,
                 memory_floor_bytes=0,
-                # who runs, but not how much: trials have limits of their own
-                confinement=Confinement(user=confinement.user),
                 more_descriptors=(theirs.fileno(),),
             )
         self._closed = False
@@ -161,7 +161,7 @@ class WarmParents:
         self._confinement = confinement
         self._parents: OrderedDict[str, _WarmParent] = OrderedDict()
         self._made = 0
-        self.why_not = ""
+        self.why_not = "" if confinement.user is None else _AS_SOMEBODY_ELSE
 
     def launch(
         self,

@@ -5,9 +5,9 @@ Command line, for a trial that is started::
     PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S LIMITS -- CHILD_ARGV...
 
 It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. LIMITS is a JSON
-object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: none), and ``user`` and
-``group`` (numbers) where the child is to run as somebody else. A trial that is
-forked by a warm parent has a warden that was forked, too, see warm.py. The warden becomes the
+object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: none), and ``user``, ``group``
+and ``groups`` (numbers) where the child is to run as somebody else. A trial that is forked by a
+warm parent has a warden that was forked, too, see warm.py. The warden becomes the
 reaper of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does
 not escape), and waits:
 
@@ -17,8 +17,8 @@ not escape), and waits:
 - the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
 - less than ``memory_floor`` bytes of the machine's memory are available: SIGKILL to all, before
   the kernel picks a victim of its own;
-- the child and its descendants have more than ``memory_most`` bytes resident together, or are more
-  than ``processes_most``: SIGKILL to all;
+- the child and its descendants have more than ``memory_most`` bytes resident together (what several
+  of them share is counted once), or are more than ``processes_most``: SIGKILL to all;
 - standard output, a file, is longer than 16 MiB: its middle is dropped, head and tail are kept.
 
 If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
@@ -41,13 +41,14 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 _POLL_S = 0.25
 _STDOUT = 1
 _MOST_LOG, _HEAD, _TAIL = 16 * 2**20, 2**20, 2**20
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 def prctl(option: int, value: int) -> None:
@@ -58,6 +59,12 @@ def prctl(option: int, value: int) -> None:
 def die_with_parent() -> None:
     """Have this process killed when its parent ends, however that ends."""
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def begin_as_somebody_else() -> None:
+    """Do in a child what :func:`die_with_parent` does, and let no setuid program give it more."""
+    die_with_parent()  # what changes the user takes this back, so it comes after that
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def become_subreaper() -> None:
@@ -109,6 +116,34 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
+def used_bytes(processes: list[Process], most: int) -> int:
+    """Return what processes have resident together, exactly where it may be more than ``most``.
+
+    What they share, such as libraries and what was there before a fork, is counted once then. That
+    takes the kernel some milliseconds, in which the process waits, so it is not asked before.
+    """
+    roughly = sum(process.resident_bytes for process in processes)
+    return roughly if roughly <= most else sum(map(_share_bytes, processes))
+
+
+def _share_bytes(process: Process) -> int:
+    """Return what a process has resident, with its share of what others have as well."""
+    try:
+        with open(f"/proc/{process.pid}/smaps_rollup") as lines:
+            for line in lines:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # it has ended, or may not be looked into
+        pass
+    return process.resident_bytes
+
+
+_MEASURES: dict[str, Callable[[list[Process], int], int]] = {
+    "memory_most": used_bytes,
+    "processes_most": lambda processes, most: len(processes),
+}
+
+
 def available_bytes() -> int:
     """Return how much memory the machine can still give away."""
     with open("/proc/meminfo") as lines:
@@ -125,16 +160,34 @@ def _send(pid: int, number: int) -> None:
         return
 
 
-def kill_descendants(wait_s: float = 2.0) -> None:
-    """Kill everything below this process, until nothing new turns up, and reap what is ours."""
-    deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline:
+def kill_descendants(wait_s: float = 8.0) -> None:
+    """Kill everything below this process, until nothing new turns up, and reap what is ours.
+
+    The parent waits for ten seconds.
+    """
+    started = time.monotonic()
+    while time.monotonic() < started + wait_s:
         alive = [process for process in descendants(os.getpid()) if process.is_alive]
         for process in alive:
             _send(process.pid, signal.SIGKILL)
         _reap_orphans()
         if not alive:
             return
+        if time.monotonic() < started + _POLL_S:
+            time.sleep(0.01)
+        else:
+            _go_first()
+
+
+def _go_first() -> None:
+    """Be scheduled before all others, where that is allowed.
+
+    Processes that fork for as long as they live would else leave us a small part of the CPUs, and
+    be more in the time between our looking and our killing.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
         time.sleep(0.01)
 
 
@@ -157,6 +210,7 @@ class Warden:
         self._grace_s = grace_s
         self._limits = dict(limits)
         self._kill_at: float | None = None
+        self._look_at = 0.0
         self._dropped = 0
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
@@ -180,8 +234,7 @@ class Warden:
                 env=json.load(sys.stdin),
                 pass_fds=descriptors,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
-                **_somebody_else(self._limits),
+                **_as_whom(self._limits),
             )
         except OSError as error:
             self._say("not_started", reason=error.strerror)
@@ -223,20 +276,19 @@ class Warden:
             self._say("low_memory", available=available, floor=self._limits["memory_floor"])
             self._limits["memory_floor"] = 0
             self._kill_all(pid)
-        if self._limits["memory_most"] or self._limits["processes_most"]:
+        limited = self._limits["memory_most"] or self._limits["processes_most"]
+        if limited and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _POLL_S  # not at every turn of a duel
             self._look_at_use(pid)
 
     def _look_at_use(self, pid: int) -> None:
         """Kill everything if it uses more than it may."""
         alive = [process for process in descendants(os.getpid()) if process.is_alive]
-        used = {
-            "memory_most": sum(process.resident_bytes for process in alive),
-            "processes_most": len(alive),
-        }
-        for what, amount in used.items():
+        for what, measure in _MEASURES.items():
             most = self._limits[what]
-            if most and amount > most:
-                self._say("over_limit", what=what, used=amount, most=most)
+            used = measure(alive, most) if most else 0
+            if used > most:
+                self._say("over_limit", what=what, used=used, most=most)
                 self._limits[what] = 0
                 self._kill_all(pid)
 
@@ -303,11 +355,16 @@ class Warden:
             return
 
 
-def _somebody_else(limits: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of Popen with which a child runs as somebody else, if it is to."""
+def _as_whom(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of Popen with which a child begins as whom it is to run."""
     if limits.get("user") is None:
-        return {}
-    return {"user": limits["user"], "group": limits["group"], "extra_groups": []}
+        return {"preexec_fn": die_with_parent}
+    return {
+        "user": limits["user"],
+        "group": limits["group"],
+        "extra_groups": limits["groups"],
+        "preexec_fn": begin_as_somebody_else,
+    }
 
 
 def _hear(number: int, frame: Any) -> None:
