@@ -15,7 +15,7 @@ help: ## Show this help
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[postgres,service,dev]'
 	@touch $(READY)
 
 demo: $(READY) ## Tune a reference workload in three to four minutes
