@@ -117,7 +117,7 @@ class Problem(BaseModel):
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": HTTPStatus(code).phrase}
-    for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 500, 503)
+    for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 431, 500, 503)
 }
 _KNOWN: dict[int | str, dict[str, Any]] = {
     200: {"model": Told, "description": "It is in the queue already"}

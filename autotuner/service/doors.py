@@ -27,6 +27,7 @@ from autotuner.service.tokens import Scope, Token, check_token
 
 LOGGER = logging.getLogger("autotune.service")
 MOST_BODY_BYTES = 64 * 1024
+MOST_HEADER_BYTES = 16 * 1024
 BODY_S = 10.0
 """How long a body may take to arrive."""
 
@@ -185,6 +186,11 @@ class Doors:
 
 
 def _headers(scope: Scope_) -> dict[str, str]:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > MOST_HEADER_BYTES:
+        reason = f"more than {MOST_HEADER_BYTES} bytes of headers"
+        raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     found: dict[str, str] = {}
     for raw, value in scope["headers"]:
         name = raw.decode("latin-1").lower()
