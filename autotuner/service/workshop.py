@@ -93,7 +93,8 @@ def command_of(
 class _News:
     """What a run has said of itself.
 
-    ``ended``: what it has come to, and ``tuned``: in which study; ``failed``: why it has not.
+    ``ended``: what it has come to, and ``tuned``: in which study; ``failed``: why it has not,
+    and ``hint``: what to do on this machine.
     """
 
     part: float = 0.0
@@ -101,6 +102,7 @@ class _News:
     ended: str | None = None
     tuned: str = ""
     failed: str | None = None
+    hint: str = ""
 
     def hear(self, line: bytes) -> None:
         """Take in one line of ``autotune run --json``; what is none is of no interest."""
@@ -116,7 +118,8 @@ class _News:
             case {"event": "trial_started", "number": number, "role": role}:
                 self.said = f"trial {number} ({role})"
             case {"event": "error", "message": message, "hint": hint}:
-                self.failed = f"{message} ({hint})" if hint else str(message)
+                # what a script has printed last stays in its log
+                self.failed, self.hint = str(message).split("\n")[0], str(hint or "")
             case {"event": "result", "best": {"study": study, "result": {"sentence": sentence}}}:
                 self.ended, self.tuned = str(sentence), str(study)
 
@@ -223,8 +226,9 @@ class Workshop:
         elif ending.code == 0 and news.ended is not None:
             self._jobs.finish(job, State.DONE, news.ended, tuned=news.tuned)
         else:
-            self._jobs.finish(job, State.FAILED, ending.reason)
-            self._say(f"job {job.number}: failed: {ending.reason!a}")
+            reason = ending.reason.replace(f"{self._models.resolve()}/", "")
+            self._jobs.finish(job, State.FAILED, reason)
+            self._say(f"job {job.number}: failed: {reason!a} {news.hint!a}")
         self._say(f"job {job.number}: study {job.submission.study} ended with {ending.code}")
 
     def _command(self, submission: Submission) -> list[str]:
