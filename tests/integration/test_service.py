@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -33,6 +34,8 @@ from autotuner.study.storage import default_url, open_database, open_storage
 from benchmarks import postgres
 from tests.conftest import left_of, living_with
 from tests.integration.serving import Serving, serving
+from tests.integration.sitting import SCRIPT
+from tests.integration.test_confinement import NOBODY, open_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCRIPTS = ("a.py", "b.py", "a.py")
@@ -260,6 +263,27 @@ def test_trials_do_not_see_the_service_s_environment(service: Serving) -> None:
     seen = set(log.read_text().split())
     assert {"PATH", "MARK", "PYTHONPATH"} <= seen
     assert not seen & {"SECRET_OF_THE_SERVICE", "AUTOTUNE_STORAGE", "AUTOTUNE_TOKEN"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as somebody else")
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="no /usr/bin/python3 here")
+def test_trials_run_as_somebody_else(tmp_path: Path) -> None:
+    """With ``--run-as`` what the service itself knows is closed to scripts."""
+    open_up(tmp_path)
+    plain = ("--interpreter", "plain=/usr/bin/python3")  # which others may run, too
+    with serving(tmp_path, "--run-as", NOBODY, *plain) as service:
+        script = service.models / "nosy.py"
+        nosy = "import os\nprint('uid', os.getuid(), flush=True)\n"
+        for path in (f"/proc/{service.process.pid}/environ", "/proc/%d/environ"):
+            shown = repr(path) + (" % os.getppid()" if "%" in path else "")
+            nosy += f"try:\n    open({shown}).read()\n    print('read', flush=True)\n"
+            nosy += "except PermissionError:\n    print('closed', flush=True)\n"
+        script.write_text(nosy + SCRIPT)
+        assert service.submit(script="nosy.py", python="plain", trials=1, pairs=0).is_success
+        service.until("nosy", "done")
+        log = next((tmp_path / ".autotune" / "nosy" / "trials").glob("0000/output.log"))
+        said = log.read_text().splitlines()
+    assert said[:3] == [f"uid {pwd.getpwnam(NOBODY).pw_uid}", "closed", "closed"]
 
 
 def test_arguments_reach_the_script_as_they_are(service: Serving) -> None:
