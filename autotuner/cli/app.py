@@ -624,6 +624,8 @@ def serve(
     from autotuner.cli.serve import Front, serve
     from autotuner.trial.confinement import check_confinement
 
+    # now, and not when the first study is to be tuned
+    check_confinement(confinement(run_as, trial_memory, trial_processes))
     limits = {
         "--run-as": run_as,
         "--trial-memory": trial_memory,
@@ -636,7 +638,6 @@ def serve(
         allowed=allow_host or (),
         require_token=require_token,
     )
-    check_confinement(confinement(run_as, trial_memory, trial_processes))  # now, not with each job
     serve(
         None if worker_only else front,
         models=models,

@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
 from autotuner.dashboard.guard import Guard
-from autotuner.dashboard.server import guarded_app, open_server
+from autotuner.dashboard.server import check_for, guarded_app, open_server
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
@@ -90,7 +90,7 @@ class Asked:
 
 def guarded(bench: Bench, **fields: Any) -> Guard:
     """Return the guarded dashboard of the study."""
-    settings = {"hosts": {"127.0.0.1", "localhost"}, "token": None, "read_only": False, **fields}
+    settings = {"hosts": {"127.0.0.1", "localhost"}, "check": None, "read_only": False, **fields}
     return guarded_app(bench.storage, bench.folder / ".autotune/artifacts", **settings)
 
 
@@ -269,7 +269,7 @@ def test_another_sites_writes_are_refused(bench: Bench) -> None:
 
 def test_a_token_is_asked_for(bench: Bench) -> None:
     """By a page for people, by 401 for programs; the right one gets in by header or by cookie."""
-    app = guarded(bench, token="correct horse")
+    app = guarded(bench, check=check_for("correct horse"))
     page = Asked(app, "GET", "/dashboard/studies/1", HTTP_ACCEPT="text/html")
     assert page.status == 303
     assert page.headers["location"] == "/autotune/login?next=%2Fdashboard%2Fstudies%2F1"
@@ -295,14 +295,14 @@ def test_a_token_is_asked_for(bench: Bench) -> None:
 @pytest.mark.parametrize("target", ["//evil.example", "http://evil.example", "/\\evil", "%0d%0aX"])
 def test_the_login_leads_nowhere_else(bench: Bench, target: str) -> None:
     """A link to the login page can't send the user to another site."""
-    app = guarded(bench, token="correct horse")
+    app = guarded(bench, check=check_for("correct horse"))
     done = Asked(app, "POST", f"/autotune/login?next={target}", b"token=correct+horse")
     assert done.headers["location"] == "/"
 
 
 def test_the_login_page_holds_nothing_of_the_request(bench: Bench) -> None:
     """What stands in the address is escaped."""
-    app = guarded(bench, token="correct horse")
+    app = guarded(bench, check=check_for("correct horse"))
     page = Asked(app, "GET", '/autotune/login?next=/"><script>alert(1)</script>')
     assert b"<script" not in page.body
 
@@ -338,7 +338,13 @@ def test_servers_that_are_not_opened(
     """Open to everyone, a token that can be guessed, an address that is not ours."""
     with pytest.raises(UserError, match=message):
         open_server(
-            bench.storage, bench.folder, host=host, port=0, allowed=(), token=token, read_only=True
+            bench.storage,
+            bench.folder,
+            host=host,
+            port=0,
+            allowed=(),
+            check=check_for(token),
+            read_only=True,
         )
 
 
