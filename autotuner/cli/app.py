@@ -625,7 +625,7 @@ def serve(
 ) -> None:
     """Serve an HTTP interface and a page: submit studies, follow them, fetch what to deploy."""
     from autotuner.cli.resolve import confinement
-    from autotuner.cli.serve import serve
+    from autotuner.cli.serve import Front, serve
     from autotuner.trial.confinement import check_confinement
 
     # now, and not when the first study is to be tuned
@@ -635,17 +635,19 @@ def serve(
         "--trial-memory": trial_memory,
         "--trial-processes": trial_processes,
     }
-    serve(
-        models=models,
-        storage_url=storage,
+    front = Front(
         host=host,
         port=port,
         dashboard_port=dashboard_port,
         allowed=allow_host or (),
+        require_token=require_token,
+    )
+    serve(
+        None if worker_only else front,
+        models=models,
+        storage_url=storage,
         interpreters=interpreter or (),
         passed=pass_env or (),
-        require_token=require_token,
-        worker_only=worker_only,
         limits=[f"{name}={value}" for name, value in limits.items() if value is not None],
     )
 
@@ -717,6 +719,10 @@ def submit(
         int | None, typer.Option(help="Trials of the search in all.  [default: by effort]")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to aim at, such as 10m.")] = None,
+    pairs: PairsOption = None,
+    measure_time: Annotated[
+        str | None, typer.Option(help="Longest measurement of a trial.  [default: by effort]")
+    ] = None,
     python: Annotated[
         str | None, typer.Option(help="The name of one of the service's interpreters.")
     ] = None,
@@ -734,16 +740,22 @@ def submit(
         "knobs": None if knobs is None else [k.strip() for k in knobs.split(",") if k.strip()],
         "trials": trials,
         "budget": budget,
+        "pairs": pairs,
+        "measure_time": measure_time,
         "python": python,
     }
-    if not submit(Remote(url, token), script, context.obj or (), given, follow=follow):
+    with Remote(url, token) as remote:
+        well = submit(remote, script, context.obj or (), given, follow=follow)
+    if not well:
         raise typer.Exit(1)
 
 
 @app.command()
 def status(
     study: Annotated[str | None, typer.Argument(help="A study; without it all of them.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on telling until its end.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on telling until nothing is left to do.")
+    ] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -751,7 +763,9 @@ def status(
     """Ask a service how far its studies are."""
     from autotuner.cli.remote import Remote, status
 
-    if not status(Remote(url, token), study, follow=follow, as_json=as_json):
+    with Remote(url, token) as remote:
+        well = status(remote, study, follow=follow, as_json=as_json)
+    if not well:
         raise typer.Exit(1)
 
 
@@ -764,7 +778,8 @@ def cancel(
     """End a study that waits in a service's queue or is being tuned."""
     from autotuner.cli.remote import Remote, cancel
 
-    cancel(Remote(url, token), study)
+    with Remote(url, token) as remote:
+        cancel(remote, study)
 
 
 @app.command()
@@ -780,7 +795,8 @@ def fetch(
     """Fetch from a service what a study recommends, as a file to deploy."""
     from autotuner.cli.remote import Remote, fetch
 
-    fetch(Remote(url, token), study, kind=kind, output=output)
+    with Remote(url, token) as remote:
+        fetch(remote, study, kind=kind, output=output)
 
 
 @app.command()

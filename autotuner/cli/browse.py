@@ -20,6 +20,7 @@ from autotuner.report.wording import (
     notice_text,
     own_text,
 )
+from autotuner.service.jobs import visible
 from autotuner.study.opening import load_facts, load_study
 from autotuner.study.record import read_study_facts, read_summary
 from autotuner.study.storage import default_url, open_storage, shown_url
@@ -110,8 +111,9 @@ def show_study(study: str, *, storage_url: str | None) -> None:
 def list_all(*, storage_url: str | None) -> None:
     """Print all studies of a storage."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
-    rows = []
-    for name, trials in count_trials(storage).items():
+    rows, counts = [], count_trials(storage)
+    for name in visible(counts):
+        trials = counts[name]
         result, model = "nothing measured yet", "-"
         study = load_study(storage, name)
         facts = read_study_facts(study)

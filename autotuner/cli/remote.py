@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
+import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from autotuner.cli.serve import check_installed
@@ -20,10 +23,15 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 _FILES = {"env": "best.env", "python": "best.py", "json": "best.json", "report": "report.html"}
 _TIMEOUT_S = 30.0
 _SILENCE_S = 60.0
+_LOOK_S = 2.0
+_ACTIVE = ("queued", "running")
+_WELL = ("done", "idle")
+Told = dict[str, Any]
+Render = Callable[[Told], str]
 
 
 class Remote:
-    """A service at a URL."""
+    """A service at a URL. Leaving the context closes the connection."""
 
     def __init__(self, url: str | None, token: str | None) -> None:
         check_installed()
@@ -34,10 +42,20 @@ class Remote:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._client = httpx.Client(
-                base_url=self._url, headers=headers, timeout=_TIMEOUT_S, trust_env=False
+                base_url=self._url,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                verify=ssl.create_default_context(),  # what this machine trusts
+                trust_env=False,  # a proxy has no business on loopback
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError(f"--url {self._url}: {error}", hint=f"write {DEFAULT_URL}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
 
     def get(self, path: str) -> "httpx.Response":
         """Return the answer to a GET; raise UserError for one that is no success."""
@@ -107,68 +125,97 @@ def submit(
     asked = {name: value for name, value in given.items() if value is not None}
     body = {"script": script, "arguments": list(arguments), **asked}
     told = remote.post("/studies", body).json()
-    sys.stdout.write(f"study {told['name']}: {told['state']}\n")
-    sys.stdout.flush()
-    return _follow(remote, told["name"]) if follow else True
+    _say(f"study {told['name']}: {told['state']}")
+    return _follow(remote, told["name"], _line) if follow else True
 
 
 def status(remote: Remote, study: str | None, *, follow: bool, as_json: bool) -> bool:
     """Print how far studies are; return False if one that is followed has failed."""
+    render: Render = json.dumps if as_json else _line
     if study is None:
-        _print_all(remote, as_json=as_json)
-        return True
-    if follow and not as_json:
-        return _follow(remote, study)
-    told = remote.get(f"/studies/{quote(study, safe='')}").json()
-    sys.stdout.write(json.dumps(told) + "\n" if as_json else _line(told) + "\n")
+        return _follow_all(remote, render) if follow else _print_all(remote, as_json=as_json)
+    if follow:
+        return _follow(remote, study, render)
+    _say(render(remote.get(_path(study)).json()))
     return True
 
 
-def _print_all(remote: Remote, *, as_json: bool) -> None:
+def _path(study: str, *rest: str) -> str:
+    return "/".join(["/studies", quote(study, safe=""), *rest])
+
+
+def _line(told: Told) -> str:
+    done = f" {told['part']:.0%}" if told["state"] == "running" else ""
+    said = told["said"] or told["result"] or "-"
+    return f"{told['name']}: {told['state']}{done}: {said}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _print_all(remote: Remote, *, as_json: bool) -> bool:
     from rich.table import Table
+    from rich.text import Text
 
     told = remote.get("/studies").json()
     if as_json:
-        sys.stdout.write(json.dumps(told) + "\n")
-        return
+        _say(json.dumps(told))
+        return True
     table = Table("study", "state", "done", "verdict", "trials", box=None)
     for one in told:
         done = f"{one['part']:.0%}" if one["state"] == "running" else ""
-        table.add_row(one["name"], one["state"], done, one["result"] or "", str(one["trials"]))
+        cells = (one["name"], one["state"], done, one["result"] or "", str(one["trials"]))
+        table.add_row(*(Text(cell) for cell in cells))
     console = out_console()
     console.print(table if told else "there are no studies yet: autotune submit SCRIPT")
+    return True
 
 
-def _line(told: Mapping[str, Any]) -> str:
-    done = f" {told['part']:.0%}" if told["state"] == "running" else ""
-    return f"{told['name']}: {told['state']}{done}: {told['said'] or told['result'] or '-'}"
-
-
-def _follow(remote: Remote, study: str) -> bool:
-    last: dict[str, Any] = {}
-    for name, told in remote.events(f"/studies/{quote(study, safe='')}/events"):
+def _follow(remote: Remote, study: str, render: Render) -> bool:
+    state, last = "not known", ""
+    for name, told in remote.events(_path(study, "events")):
         if "error" in told:
             raise UserError(f"study {study}: {told['error']}")
-        sys.stdout.write(_line(told) + "\n")
-        sys.stdout.flush()
-        last = told
+        state, text = told["state"], render(told)
+        if text != last:
+            _say(text)
+            last = text
         if name == "end":
-            return bool(told["state"] in ("done", "idle"))
-    hint = f"autotune status {study} --follow goes on"
-    raise UserError(f"the service has ended while study {study} was {last.get('state')}", hint=hint)
+            return state in _WELL
+    hint = f"autotune status {shlex.quote(study)} --follow goes on"
+    raise UserError(f"the service has ended; study {study} was {state}", hint=hint)
+
+
+def _follow_all(remote: Remote, render: Render) -> bool:
+    """Tell what is new until no study waits or runs; return whether all of them went well."""
+    said: dict[str, str] = {}
+    while True:
+        studies: list[Told] = remote.get("/studies").json()
+        active = {one["name"] for one in studies if one["state"] in _ACTIVE}
+        followed = [one for one in studies if one["name"] in {*active, *said}]
+        for name, text in ((one["name"], render(one)) for one in followed):
+            if text != said.get(name):
+                _say(text)
+                said[name] = text
+        if not active:
+            return all(one["state"] in _WELL for one in followed)
+        time.sleep(_LOOK_S)
 
 
 def cancel(remote: Remote, study: str) -> None:
     """End a study that waits or is being tuned."""
-    told = remote.post(f"/studies/{quote(study, safe='')}/cancel").json()
-    sys.stdout.write(f"study {told['name']}: cancelled\n")
+    told = remote.post(_path(study, "cancel")).json()
+    said = "cancelled" if told["state"] == "cancelled" else "its end is asked for"
+    _say(f"study {told['name']}: {said}")
 
 
 def fetch(remote: Remote, study: str, *, kind: str, output: Path | None) -> None:
     """Print or write what a study recommends."""
     if kind not in _FILES:
         raise UserError(f'--format: unknown format "{kind}"', hint=did_you_mean(kind, _FILES))
-    text = remote.get(f"/studies/{quote(study, safe='')}/{_FILES[kind]}").text
+    text = remote.get(_path(study, _FILES[kind])).text
     if output is None:
         sys.stdout.write(text)
         return

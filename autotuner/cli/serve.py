@@ -1,12 +1,13 @@
 """``autotune serve`` and ``autotune token``: the service and who may use it."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,31 +24,51 @@ if TYPE_CHECKING:
 
 _MOST_STUDIES = 1000
 _PER_MINUTE = 600
+_LONGEST_NAME = 80
+_LAST_PORT = 65535
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Front:
+    """Where the HTTP interface listens, and to whom.
+
+    ``dashboard_port``: None for the next one. ``allowed``: further names by which it is reached.
+    ``require_token``: on loopback, too.
+    """
+
+    host: str
+    port: int
+    dashboard_port: int | None
+    allowed: Sequence[str]
+    require_token: bool
 
 
 def check_installed() -> None:
     """Raise UserError if the packages of the service are not installed."""
-    for package in ("fastapi", "uvicorn", "httpx"):
+    for package in ("fastapi", "uvicorn", "python_multipart", "httpx"):
         if importlib.util.find_spec(package) is None:
             hint = "pip install 'tf-autotune[service]'"
             raise UserError(f"the service needs the package {package}", hint=hint)
 
 
 def serve(
+    front: Front | None,
     *,
     models: Path,
     storage_url: str | None,
-    host: str,
-    port: int,
-    dashboard_port: int | None,
-    allowed: Sequence[str],
     interpreters: Sequence[str],
     passed: Sequence[str],
-    require_token: bool,
-    worker_only: bool,
     limits: Sequence[str],
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, which are the regular end: the exit code is 0.
+
+    Args:
+        front: the HTTP interface; None to work off the queue only.
+        models: the folder of the scripts that may be submitted.
+        storage_url: where queue and studies are.
+        interpreters: NAME=PATH of those that may be asked for.
+        passed: names of variables that scripts are to see.
+        limits: further options of ``autotune run``.
 
     Raises:
         UserError: for whatever the user can mend.
@@ -55,7 +76,7 @@ def serve(
     check_installed()
     # FastAPI takes half a second to import, for which other commands need not wait
     from autotuner.service.jobs import Queue
-    from autotuner.service.server import Thread
+    from autotuner.service.server import Thread, log_refusals
     from autotuner.service.workshop import Workshop, environment_of_runs
 
     if not models.is_dir():
@@ -65,78 +86,77 @@ def serve(
     url = storage_url or default_url(HOME)
     storage = open_storage(url, create=True)
     jobs = Queue(storage)
+    log_refusals()
+    if front is None:
+        run = _until_the_end(url)
+    else:
+        run = _open_http(front, jobs, storage_url=url, models=models, interpreters=known)
     crew = Crew(jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say)
-    with crew:
-        workshop = Workshop(
-            jobs,
-            crew,
-            models=models,
-            home=Path.cwd(),
-            environment=environment_of_runs(os.environ, passed, url),
-            limits=limits,
-            say=_say,
-        )
-        if worker_only:
-            _say(f"{shown_url(url)}: works off the queue; Ctrl-C ends it")
-            with (
-                contextlib.suppress(KeyboardInterrupt, SystemExit),
-                Thread("workshop", workshop.run, workshop.stop),
-            ):
-                threading.Event().wait()  # for Ctrl-C or SIGTERM
-        with Thread("workshop", workshop.run, workshop.stop):
-            _serve_http(
-                storage_url=url,
-                jobs=jobs,
-                models=models,
-                host=host,
-                port=port,
-                dashboard_port=dashboard_port,
-                allowed=allowed,
-                interpreters=known,
-                require_token=require_token,
-            )
+    workshop = Workshop(
+        jobs,
+        crew,
+        models=models,
+        home=Path.cwd(),
+        interpreters=known,
+        environment=environment_of_runs(os.environ, passed, url),
+        limits=limits,
+        say=_say,
+    )
+    with (
+        crew,
+        contextlib.suppress(KeyboardInterrupt, SystemExit),
+        Thread("workshop", workshop.run, workshop.stop),
+    ):
+        run()
 
 
-def _serve_http(
+def _until_the_end(storage_url: str) -> Callable[[], object]:
+    """Return what to do where there is no HTTP interface: wait for Ctrl-C or SIGTERM."""
+    _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
+    return threading.Event().wait
+
+
+def _open_http(
+    front: Front,
+    jobs: "Queue",
     *,
     storage_url: str,
-    jobs: "Queue",
     models: Path,
-    host: str,
-    port: int,
-    dashboard_port: int | None,
-    allowed: Sequence[str],
-    interpreters: dict[str, str],
-    require_token: bool,
-) -> None:
-    from autotuner.dashboard.guard import LOOPBACK
+    interpreters: Mapping[str, str],
+) -> Callable[[], None]:
+    """Listen, say where, and return a function that serves until Ctrl-C or SIGTERM."""
+    from autotuner.dashboard.guard import LOOPBACK, Sessions
     from autotuner.dashboard.server import open_server
     from autotuner.service.api import Service, make_app
-    from autotuner.service.doors import Doors, Rules, Sessions, known_hosts
-    from autotuner.service.server import Thread, bind, log_to_stderr, make_server
+    from autotuner.service.doors import Doors, Rules, host_names
+    from autotuner.service.server import Thread, bind, make_server
     from autotuner.service.tokens import Scope, check_token, list_tokens
     from autotuner.service.views import Views
 
-    name = f"[{host}]" if ":" in host else host
-    needs_token = require_token or name.lower() not in LOOPBACK
-    if needs_token and not any(not token.revoked for token in list_tokens(jobs.study)):
-        hint = f"make one first: autotune token create --name me --scope submit --storage {shown_url(storage_url)}"
-        raise UserError(f"--host {host}: a token is needed, and there is none yet", hint=hint)
-    log_to_stderr()
+    name = f"[{front.host}]" if ":" in front.host else front.host.lower()
+    needs_token = front.require_token or name not in LOOPBACK
+    if needs_token and all(token.revoked for token in list_tokens(jobs.study)):
+        where = f"--storage {shown_url(storage_url)}"
+        hint = f"make one first: autotune token create --name me --scope submit {where}"
+        raise UserError(f"--host {front.host}: a token is needed, and there is none yet", hint=hint)
 
     def may_read(given: str) -> bool:
         token = check_token(jobs.study.user_attrs, given)
         return token is not None and Scope.READ in token.scopes
 
-    listening = bind(host, port)
-    port = listening.getsockname()[1]
+    names = host_names(front.allowed)
+    listening = bind(front.host, front.port)
+    port: int = listening.getsockname()[1]
+    beside = front.dashboard_port
+    if beside is None:
+        beside = 0 if port == _LAST_PORT else port + 1
     storage = open_storage(storage_url, create=False)
     dashboard = open_server(
         storage,
         artifact_folder(HOME),
-        host=host,
-        port=port + 1 if dashboard_port is None and port < 65535 else dashboard_port or 0,
-        allowed=allowed,
+        host=front.host,
+        port=beside,
+        allowed=names,
         check=may_read if needs_token else None,
         read_only=True,
     )
@@ -147,26 +167,32 @@ def _serve_http(
         models=models,
         interpreters=interpreters,
         most_studies=_MOST_STUDIES,
-        dashboard=f"http://{name}:{port_of(dashboard)}/",
+        dashboard_port=port_of(dashboard),
+        needs_token=needs_token,
         sessions=sessions,
     )
     app = Doors(
         make_app(service),
         rules=Rules(
-            hosts=known_hosts(host, allowed), needs_token=needs_token, per_minute=_PER_MINUTE
+            hosts=frozenset({*LOOPBACK, name, *names}),
+            origins=names,
+            needs_token=needs_token,
+            per_minute=_PER_MINUTE,
         ),
         attributes=lambda: jobs.study.user_attrs,
         sessions=sessions,
     )
-    sys.stdout.write(f"service:   http://{name}:{port}/\ndashboard: {service.dashboard}\n")
+    sys.stdout.write(f"service:   http://{name}:{port}/\n")
+    sys.stdout.write(f"dashboard: http://{name}:{service.dashboard_port}/\n")
     sys.stdout.write("Ctrl-C ends it\n")
     sys.stdout.flush()
-    # uvicorn ends in order, and then raises the signal again
-    with (
-        contextlib.suppress(KeyboardInterrupt, SystemExit),
-        Thread("dashboard", dashboard.run, dashboard.close),
-    ):
-        make_server(app).run(sockets=[listening])
+
+    def run() -> None:
+        with Thread("dashboard", dashboard.run, dashboard.close):
+            # it ends in order, and then raises the signal again
+            make_server(app).run(sockets=[listening])
+
+    return run
 
 
 def _interpreters(asked: Sequence[str]) -> dict[str, str]:
@@ -192,6 +218,8 @@ def create(name: str, scopes: Sequence[str], storage_url: str | None) -> None:
     from autotuner.service.jobs import Queue
     from autotuner.service.tokens import Scope, create_token
 
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise UserError(f"--name: a name of up to {_LONGEST_NAME} printable characters")
     known = [scope.value for scope in Scope]
     for scope in scopes:
         if scope not in known:

@@ -10,7 +10,9 @@
 import hmac
 import html
 import json
+import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:/@?#\s]+)(?::[0-9]*)?")
 _READS = ("GET", "HEAD", "OPTIONS")
 _LOGIN = "/autotune/login"
 _COOKIE = "autotune_session"
 _MOST_FORM_BYTES = 4096
+_MOST_SESSIONS = 1024
 _ACTIVE = ("html", "svg", "xml")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -38,6 +42,25 @@ input,button{{font:inherit;width:100%;padding:.4rem;margin:.4rem 0;box-sizing:bo
 <input type="password" name="token" autocomplete="current-password" required autofocus></label>
 <button>Log in</button></form></body></html>
 """
+
+
+class Sessions:
+    """Who has logged in by a browser; a restart ends all sessions."""
+
+    def __init__(self) -> None:
+        self._tokens: OrderedDict[str, str] = OrderedDict()
+
+    def begin(self, token: str) -> str:
+        """Return a new session of whoever has that token."""
+        session = secrets.token_urlsafe(32)
+        self._tokens[session] = token
+        if len(self._tokens) > _MOST_SESSIONS:
+            self._tokens.popitem(last=False)
+        return session
+
+    def token(self, session: str) -> str | None:
+        """Return the token of a session; it is to be checked anew, as it may be revoked."""
+        return self._tokens.get(session)
 
 
 class Guard:
@@ -62,7 +85,7 @@ class Guard:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._check = check
         self._read_only = read_only
-        self._session = secrets.token_urlsafe(32)  # a restart ends all sessions
+        self._sessions = Sessions()
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -95,7 +118,8 @@ class Guard:
         kind, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if kind.lower() == "bearer":
             return self._check is not None and self._check(value.strip())
-        return same(_cookie(environ.get("HTTP_COOKIE", "")), self._session)
+        token = self._sessions.token(cookie_value(environ.get("HTTP_COOKIE", ""), _COOKIE))
+        return token is not None and self._check is not None and self._check(token)
 
     def _ask_to_log_in(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -114,10 +138,13 @@ class Guard:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         target = _local(_first(environ.get("QUERY_STRING", ""), "next"))
-        said, status = "Give the token that it was started with.", HTTPStatus.OK
+        said, status = "Give its token, or one of the service's.", HTTPStatus.OK
         if environ["REQUEST_METHOD"] == "POST":
-            if self._check is not None and self._check(_first(_form(environ), "token")):
-                cookie = f"{_COOKIE}={self._session}; HttpOnly; SameSite=Strict; Path=/"
+            token = _first(_form(environ), "token")
+            if self._check is not None and self._check(token):
+                cookie = (
+                    f"{_COOKIE}={self._sessions.begin(token)}; HttpOnly; SameSite=Strict; Path=/"
+                )
                 headers = [("Location", target), ("Set-Cookie", cookie)]
                 return _answer(start_response, HTTPStatus.SEE_OTHER, "", headers)
             said, status = "That is not the token. Try again.", HTTPStatus.UNAUTHORIZED
@@ -128,10 +155,9 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """Return a Host header's name, without its port."""
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
+    """Return a Host header's name, without its port; nothing if it is none."""
+    found = _HOST.fullmatch(host.lower())
+    return found[1] if found else ""
 
 
 def same(given: str, wanted: str) -> bool:
@@ -139,10 +165,11 @@ def same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _cookie(header: str) -> str:
+def cookie_value(header: str, wanted: str) -> str:
+    """Return the value of a cookie in a Cookie header, empty if it is not there."""
     for part in header.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == _COOKIE:
+        if name == wanted:
             return value
     return ""
 

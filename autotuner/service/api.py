@@ -7,39 +7,57 @@ before, in :mod:`autotuner.service.doors`.
 import asyncio
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from optuna.exceptions import OptunaError
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match, Route
 
 from autotuner import __version__
+from autotuner.dashboard.guard import Sessions, host_name
 from autotuner.errors import UserError
 from autotuner.knobs.selection import check_knob_names
-from autotuner.service.doors import COOKIE, LOGIN, Sessions
-from autotuner.service.jobs import MOST_WAITING, BusyStudyError, Queue, QueueFullError, Submission
+from autotuner.service.doors import COOKIE, LOGIN, STORAGE_FAILS, log_refusal
+from autotuner.service.jobs import (
+    MOST_WAITING,
+    QUEUE,
+    BusyStudyError,
+    Queue,
+    QueueFullError,
+    Submission,
+)
 from autotuner.service.page import login_page, overview_page
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
 from autotuner.service.tokens import check_token
-from autotuner.service.views import REPORT, NotMeasuredError, StudyView, Views
+from autotuner.service.views import MEDIA_TYPES, REPORT, NotMeasuredError, StudyView, Views
 from autotuner.spec.duration import parse_duration
 
+_LOGGER = logging.getLogger("autotune.service")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+_DURATION = r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)?$"
 _LOOK_S = 1.0
 _QUIET_S = 15.0
 _MOST_FOLLOWERS = 32
 _LONGEST_FOLLOWED_S = 86400.0
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
 
-StudyName = Annotated[str, InPath(pattern=_NAME, description="A study's name.")]
-File = Literal["best.env", "best.py", "best.json"]
+# what the command line has made may have any name
+StudyName = Annotated[
+    str, InPath(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f/]+$", description="Its name.")
+]
 
 
 class Asked(BaseModel):
@@ -60,8 +78,12 @@ class Asked(BaseModel):
     knobs: list[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]] = Field(
         default=[], max_length=64
     )
-    trials: int | None = Field(None, ge=1, le=10_000)
-    budget: str | None = Field(None, pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)?$")
+    trials: int | None = Field(None, ge=1, le=10_000, description="Trials of the search.")
+    budget: str | None = Field(None, pattern=_DURATION, description="Time to aim at.")
+    pairs: int | None = Field(None, ge=0, le=1000, description="Most pairs of the final.")
+    measure_time: str | None = Field(
+        None, pattern=_DURATION, description="Longest measurement of a trial."
+    )
 
 
 class Told(BaseModel):
@@ -79,6 +101,13 @@ class Told(BaseModel):
     links: dict[str, str]
 
 
+class Listed(BaseModel):
+    """What can be submitted."""
+
+    scripts: list[str]
+    interpreters: list[str]
+
+
 class Problem(BaseModel):
     """Why something was not done."""
 
@@ -88,7 +117,10 @@ class Problem(BaseModel):
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": HTTPStatus(code).phrase}
-    for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 503)
+    for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 431, 500, 503)
+}
+_KNOWN: dict[int | str, dict[str, Any]] = {
+    200: {"model": Told, "description": "It is in the queue already"}
 }
 
 
@@ -96,7 +128,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 class Service:
     """What the interface works with. ``interpreters``: by the names under which they are asked for.
 
-    ``dashboard``: the URL of the dashboard, None without one.
+    ``dashboard_port``: where the dashboard listens, on the same machine. ``needs_token``: for the
+    description; it is looked at elsewhere.
     """
 
     jobs: Queue
@@ -104,7 +137,8 @@ class Service:
     models: Path
     interpreters: Mapping[str, str]
     most_studies: int
-    dashboard: str | None
+    dashboard_port: int
+    needs_token: bool
     sessions: Sessions
 
 
@@ -117,24 +151,33 @@ def make_app(service: Service) -> FastAPI:
         docs_url=None,  # its pages come from another host
         redoc_url=None,
         responses=_PROBLEMS,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if service.needs_token else [],
     )
     _handle_errors(app)
     _add_pages(app, service)
     _add_studies(app, service)
-    _add_events(app, service)  # before the files, whose path would take it in
-    _add_files(app, service)
+    _add_events(app, service)
+    for file in MEDIA_TYPES:
+        _add_file(app, service, file)
     return app
 
 
 def _told(view: StudyView) -> Told:
-    root = f"/studies/{view.name}"
-    files = ("best.env", "best.py", "best.json", REPORT)
-    links = {"events": f"{root}/events", **{file: f"{root}/{file}" for file in files}}
-    return Told(**dataclasses.asdict(view), links=links)  # type: ignore[arg-type]
+    root = f"/studies/{quote(view.name, safe='')}"
+    links = {file: f"{root}/{file}" for file in ("events", *MEDIA_TYPES)}
+    return Told(**dataclasses.asdict(view), links=links)
 
 
-def _problem(status: int, error: str, hint: str | None = None) -> JSONResponse:
+def _refuse(request: Request, status: int, error: str, hint: str | None = None) -> JSONResponse:
+    log_refusal(request.scope, status, error)
     return JSONResponse(Problem(error=error, hint=hint).model_dump(), status_code=status)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """Return the methods with which a path may be asked for."""
+    routes = [one for one in app.routes if isinstance(one, Route)]
+    found = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    return {method for one in found for method in one.methods or ()}
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -142,8 +185,10 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     def known(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        answer = _problem(error.status_code, str(error.detail))
+        answer = _refuse(request, error.status_code, str(error.detail))
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of one route only
+            answer.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
         return answer
 
     @app.exception_handler(RequestValidationError)
@@ -152,19 +197,30 @@ def _handle_errors(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}"
             for one in error.errors()
         ]
-        return _problem(422, "; ".join(where)[:1000])
+        return _refuse(request, 422, "; ".join(where)[:1000])
 
     @app.exception_handler(UserError)
     def mistaken(request: Request, error: UserError) -> JSONResponse:
-        return _problem(422, error.message, error.hint)
+        return _refuse(request, 422, error.message, error.hint)
 
     @app.exception_handler(ForbiddenScriptError)
     def forbidden(request: Request, error: ForbiddenScriptError) -> JSONResponse:
-        return _problem(422, str(error))
+        return _refuse(request, 422, str(error))
 
     @app.exception_handler(NotMeasuredError)
     def unmeasured(request: Request, error: NotMeasuredError) -> JSONResponse:
-        return _problem(409, str(error), "ask again when it is done; /studies/NAME/events tells")
+        hint = "ask again when it is done; /studies/NAME/events tells"
+        return _refuse(request, 409, str(error), hint)
+
+    @app.exception_handler(OptunaError)
+    @app.exception_handler(SQLAlchemyError)
+    def storage_fails(request: Request, error: Exception) -> JSONResponse:
+        _LOGGER.error("the storage fails", exc_info=error)
+        return _refuse(request, 503, STORAGE_FAILS)
+
+    @app.exception_handler(Exception)
+    def bug(request: Request, error: Exception) -> JSONResponse:
+        return _refuse(request, 500, "a bug in autotune: the service's log has it")
 
 
 def _existing(service: Service, name: str) -> StudyView:
@@ -174,10 +230,18 @@ def _existing(service: Service, name: str) -> StudyView:
     return view
 
 
+def _sends(media_type: str) -> dict[str, Any]:
+    """Return what describes an answer that is no JSON, where an error is nevertheless."""
+    return {"response_class": Response, "responses": {200: {"content": {media_type: {}}}}}
+
+
 def _add_pages(app: FastAPI, service: Service) -> None:
-    @app.get("/", response_class=HTMLResponse, summary="The studies, as a page")
-    def overview() -> HTMLResponse:
-        page = overview_page(service.views.all(), list_scripts(service.models), service.dashboard)
+    @app.get("/", **_sends("text/html"), summary="The studies, as a page")
+    def overview(request: Request) -> HTMLResponse:
+        # by the name under which whoever asks has reached us
+        name = host_name(request.headers["host"])
+        dashboard = f"http://{name}:{service.dashboard_port}/"
+        page = overview_page(service.views.all(), list_scripts(service.models), dashboard)
         return HTMLResponse(page, headers={"Content-Security-Policy": _CSP})
 
     @app.get(LOGIN, response_class=HTMLResponse, include_in_schema=False)
@@ -185,8 +249,9 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         return HTMLResponse(login_page(wrong=False), headers={"Content-Security-Policy": _CSP})
 
     @app.post(LOGIN, response_class=HTMLResponse, include_in_schema=False)
-    def log_in(token: Annotated[str, Form(max_length=200)]) -> Response:
+    def log_in(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
         if check_token(service.jobs.study.user_attrs, token.strip()) is None:
+            log_refusal(request.scope, 401, "the token is not valid")
             headers = {"Content-Security-Policy": _CSP}
             return HTMLResponse(login_page(wrong=True), status_code=401, headers=headers)
         answer = RedirectResponse("/", status_code=303)
@@ -200,9 +265,9 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         return {"status": "ok", "version": __version__}
 
     @app.get("/scripts", summary="What can be submitted")
-    def scripts() -> dict[str, list[str]]:
+    def scripts() -> Listed:
         found = list_scripts(service.models)
-        return {"scripts": found, "interpreters": sorted(service.interpreters)}
+        return Listed(scripts=found, interpreters=sorted(service.interpreters))
 
 
 def _add_studies(app: FastAPI, service: Service) -> None:
@@ -210,9 +275,9 @@ def _add_studies(app: FastAPI, service: Service) -> None:
     def studies() -> list[Told]:
         return [_told(view) for view in service.views.all()]
 
-    @app.post("/studies", status_code=202, summary="Submit a study")
+    @app.post("/studies", status_code=202, responses=_KNOWN, summary="Submit a study")
     def submit(asked: Asked, request: Request, response: Response) -> Told:
-        """Put a study into the queue. The same submission twice is one; a finished study goes on."""
+        """Put a study into the queue; the same twice is one, and a finished study goes on."""
         submission = _checked(asked, service)
         by = str(getattr(request.state, "by", ""))
         try:
@@ -222,9 +287,10 @@ def _add_studies(app: FastAPI, service: Service) -> None:
             raise HTTPException(409, said) from error
         except QueueFullError as error:
             raise HTTPException(503, f"{MOST_WAITING} studies wait already") from error
+        told = _told(_existing(service, job.submission.study))
         response.status_code = 202 if new else 200
-        response.headers["Location"] = f"/studies/{job.submission.study}"
-        return _told(_existing(service, job.submission.study))
+        response.headers["Location"] = f"/studies/{told.name}"
+        return told
 
     @app.get("/studies/{name}", summary="A study")
     def study(name: StudyName) -> Told:
@@ -244,41 +310,51 @@ def _add_studies(app: FastAPI, service: Service) -> None:
 
 def _checked(asked: Asked, service: Service) -> Submission:
     """Return what was asked for, checked as far as can be before it runs."""
-    script = find_script(service.models, asked.script)
+    find_script(service.models, asked.script)
+    name = asked.study or _name_for(asked.script)
+    if name == QUEUE:
+        raise HTTPException(422, f"study: {QUEUE} is the name of the queue")
     if asked.python is not None and asked.python not in service.interpreters:
         known = ", ".join(sorted(service.interpreters)) or "none but the service's own"
         raise HTTPException(422, f"python: not one of the service's interpreters: {known}")
-    check_knob_names(tuple(asked.knobs))
-    if asked.budget is not None:
-        parse_duration(asked.budget, where="budget")
-    name = asked.study or _name_for(script)
-    views = service.views
-    if views.one(name) is None and len(views.all()) >= service.most_studies:
-        raise HTTPException(
-            503, f"there are {service.most_studies} studies already: autotune clean"
-        )
-    python = None if asked.python is None else service.interpreters[asked.python]
+    check_knob_names(asked.knobs)
+    for field in ("budget", "measure_time"):
+        text = getattr(asked, field)
+        if text is not None:
+            parse_duration(text, where=field)
+    studies = service.views.all()
+    most = service.most_studies
+    if len(studies) >= most and not any(study.name == name for study in studies):
+        raise HTTPException(503, f"there are {most} studies already: autotune clean")
     return Submission(
         study=name,
         script=asked.script,
         arguments=tuple(asked.arguments),
-        python=python,
+        python=asked.python,
         effort=asked.effort,
         objective=asked.objective,
         knobs=tuple(asked.knobs),
         trials=asked.trials,
         budget=asked.budget,
+        pairs=asked.pairs,
+        measure_time=asked.measure_time,
     )
 
 
-def _name_for(script: Path) -> str:
-    """Return a study's name made of a script's."""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in script.stem)
-    return f"study-{safe}"[:80] if not safe or not safe[0].isalnum() else safe[:80]
+def _name_for(script: str) -> str:
+    """Return a study's name made of a script's path, so that two scripts have two names."""
+    path = "-".join(PurePosixPath(script).with_suffix("").parts)
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path)
+    return f"study-{safe}"[:80] if not safe[:1].isalnum() else safe[:80]
 
 
-def _add_files(app: FastAPI, service: Service) -> None:
-    def answer(name: str, file: str, request: Request) -> Response:
+def _add_file(app: FastAPI, service: Service, file: str) -> None:
+    sends = _sends(MEDIA_TYPES[file].partition(";")[0])
+    sends["responses"][304] = {"description": "As it was"}
+
+    @app.get(f"/studies/{{name}}/{file}", **sends, summary=f"Fetch {file}")
+    def fetch(name: StudyName, request: Request) -> Response:
+        """Return a file of what is recommended. Its ETag changes only when it does."""
         _existing(service, name)
         document = service.views.document(name, file)
         headers = {"ETag": document.etag, "Cache-Control": "no-cache"}
@@ -289,40 +365,13 @@ def _add_files(app: FastAPI, service: Service) -> None:
             headers["Content-Security-Policy"] = "sandbox allow-scripts allow-downloads"
         return Response(document.body, media_type=document.media_type, headers=headers)
 
-    not_modified: dict[int | str, dict[str, Any]] = {304: {"description": "As it was"}}
-
-    @app.get(
-        "/studies/{name}/report.html",
-        response_class=HTMLResponse,
-        responses=not_modified,
-        summary="The report",
-    )
-    def report(name: StudyName, request: Request) -> Response:
-        return answer(name, REPORT, request)
-
-    @app.get(
-        "/studies/{name}/{file}",
-        response_class=Response,
-        responses={**not_modified, 200: {"content": {"text/plain": {}, "application/json": {}}}},
-        summary="What to deploy",
-    )
-    def best(name: StudyName, file: File, request: Request) -> Response:
-        """Return the recommended configuration. Its ETag changes only when it does."""
-        return answer(name, file, request)
-
 
 def _add_events(app: FastAPI, service: Service) -> None:
     followers = 0
 
-    @app.get(
-        "/studies/{name}/events",
-        response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}}},
-        summary="Follow a study",
-    )
+    @app.get("/studies/{name}/events", **_sends("text/event-stream"), summary="Follow a study")
     async def events(name: StudyName) -> Response:
         """Send an event whenever the study has got on (server-sent events), ``end`` as the last."""
-        nonlocal followers
         view = await asyncio.to_thread(_existing, service, name)
         if followers >= _MOST_FOLLOWERS:
             raise HTTPException(503, f"{_MOST_FOLLOWERS} clients follow studies already")
@@ -345,16 +394,16 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
     current: StudyView | None = view
     while current is not None and time.monotonic() < until:
         data = _told(current).model_dump_json()
-        active = current.state in ("queued", "running")
-        if data != told or not active:
-            yield f"event: {'progress' if active else 'end'}\ndata: {data}\n\n"
+        if data != told:
+            yield f"event: {'progress' if current.is_active else 'end'}\ndata: {data}\n\n"
             told, quiet_s = data, 0.0
         elif quiet_s >= _QUIET_S:
             yield ": still there\n\n"
             quiet_s = 0.0
-        if not active:
+        if not current.is_active:
             return
         await asyncio.sleep(_LOOK_S)
         quiet_s += _LOOK_S
         current = await asyncio.to_thread(look)
-    yield f"event: end\ndata: {json.dumps({'error': 'the study is gone'})}\n\n"
+    if current is None:
+        yield f"event: end\ndata: {json.dumps({'error': 'the study is gone'})}\n\n"

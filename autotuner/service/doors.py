@@ -1,33 +1,40 @@
 """What stands in front of the service, as ASGI middleware; every refusal is logged with its reason.
 
 - Host check: only names that we are known by, so that no foreign page can reach us by pointing its
-  own name at this address (DNS rebinding). A browser's Origin must be one of them as well.
+  own name at this address (DNS rebinding). A browser's Origin must be the very same, or a name that
+  was allowed: another port of this machine may be another user's.
 - So many requests a minute from one address; bodies of so many bytes, that arrive within a time.
-- Token: ``Authorization: Bearer TOKEN``, or a login page that sets a cookie. Reading needs the scope
-  read, everything else submit.
+- Token: ``Authorization: Bearer TOKEN``, or a login page that sets a cookie. Reading needs the
+  scope read, everything else submit.
 """
 
 import asyncio
 import dataclasses
 import json
 import logging
-import secrets
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
-from autotuner.dashboard.guard import LOOPBACK, host_name
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from autotuner.dashboard.guard import Sessions, cookie_value, host_name
 from autotuner.service.tokens import Scope, Token, check_token
 
 LOGGER = logging.getLogger("autotune.service")
 MOST_BODY_BYTES = 64 * 1024
-_BODY_S = 10.0
+MOST_HEADER_BYTES = 16 * 1024
+BODY_S = 10.0
+"""How long a body may take to arrive."""
+
 _MINUTE_S = 60.0
+_MOST_LOGGED = 300
 _MOST_ADDRESSES = 4096
-_MOST_SESSIONS = 1024
+STORAGE_FAILS = "the storage does not answer"
 _READS = ("GET", "HEAD", "OPTIONS")
 COOKIE = "autotune_service"
 LOGIN = "/login"
@@ -69,30 +76,16 @@ class Limiter:
         return allowed
 
 
-class Sessions:
-    """Who has logged in by a browser; a restart ends all sessions."""
-
-    def __init__(self) -> None:
-        self._tokens: OrderedDict[str, str] = OrderedDict()
-
-    def begin(self, token: str) -> str:
-        """Return a new session of whoever has that token."""
-        session = secrets.token_urlsafe(32)
-        self._tokens[session] = token
-        if len(self._tokens) > _MOST_SESSIONS:
-            self._tokens.popitem(last=False)
-        return session
-
-    def token(self, session: str) -> str | None:
-        """Return the token of a session; it is checked anew each time, as it may be revoked."""
-        return self._tokens.get(session)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is let through. ``hosts``: names without ports. ``needs_token``: also for reading."""
+    """What is let through.
+
+    ``hosts``: names by which we are asked for, without ports. ``origins``: names of sites whose
+    pages may ask, besides our own. ``needs_token``: also for reading.
+    """
 
     hosts: frozenset[str]
+    origins: frozenset[str]
     needs_token: bool
     per_minute: int
 
@@ -120,6 +113,7 @@ class Doors:
         self._attributes = attributes
         self._sessions = sessions
         self._limiter = Limiter(rules.per_minute)
+        self._wait = str(math.ceil(_MINUTE_S / rules.per_minute))
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -129,39 +123,48 @@ class Doors:
         try:
             headers = _headers(scope)
             address = (scope.get("client") or ("unknown", 0))[0]
-            self._check_names(scope["method"], headers)
+            self._check_names(headers)
             if not self._limiter.allows(address):
                 reason = f"more than {self._rules.per_minute} requests a minute"
-                raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After="10")
+                raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=self._wait)
             if scope["path"] != LOGIN:
                 token = await asyncio.to_thread(self._who, headers)
                 self._check_scope(scope, headers, token)
                 scope.setdefault("state", {})["by"] = "anyone here" if token is None else token.name
             body = await _read_body(headers, receive)
         except _RefusedError as refused:
-            _log(scope, refused)
+            log_refusal(scope, refused.status, refused.reason)
             await _answer(send, refused)
             return
         await self._app(scope, _replay(body, receive), _guarded(send))
 
-    def _check_names(self, method: str, headers: Mapping[str, str]) -> None:
-        if host_name(headers.get("host", "")) not in self._rules.hosts:
+    def _check_names(self, headers: Mapping[str, str]) -> None:
+        host = headers.get("host", "")
+        if host_name(host) not in self._rules.hosts:
             reason = "this host name is not known here; see --allow-host"
             raise _RefusedError(HTTPStatus.MISDIRECTED_REQUEST, reason)
         origin = headers.get("origin")
-        if origin and host_name(urlsplit(origin).netloc) not in self._rules.hosts:
+        if origin is not None and not self._is_ours(origin, host):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "the request is another site's")
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        name = origin.partition("://")[2].lower()
+        return bool(name) and (name == host.lower() or host_name(name) in self._rules.origins)
 
     def _who(self, headers: Mapping[str, str]) -> Token | None:
         """Return the token of a request; None without one. Raises for one that is not valid."""
         kind, _, given = headers.get("authorization", "").partition(" ")
         if not kind:
-            given = self._sessions.token(_cookie(headers.get("cookie", ""))) or ""
+            given = self._sessions.token(cookie_value(headers.get("cookie", ""), COOKIE)) or ""
             if not given:
                 return None
         elif kind.lower() != "bearer":
             given = ""
-        token = check_token(self._attributes(), given.strip())
+        try:
+            token = check_token(self._attributes(), given.strip())
+        except (OptunaError, SQLAlchemyError) as error:
+            LOGGER.exception("the storage fails")
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
         if token is None:
             reason = "the token is not valid"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
@@ -183,6 +186,11 @@ class Doors:
 
 
 def _headers(scope: Scope_) -> dict[str, str]:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > MOST_HEADER_BYTES:
+        reason = f"more than {MOST_HEADER_BYTES} bytes of headers"
+        raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     found: dict[str, str] = {}
     for raw, value in scope["headers"]:
         name = raw.decode("latin-1").lower()
@@ -197,20 +205,21 @@ async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     too_long = f"a body of more than {MOST_BODY_BYTES} bytes"
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long, Connection="close")
+        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
     body = b""
     try:
-        async with asyncio.timeout(_BODY_S):
+        async with asyncio.timeout(BODY_S):
             while True:
                 message = await receive()
-                body += message.get("body", b"")
+                body += bytes(message.get("body", b""))
                 if len(body) > MOST_BODY_BYTES:
-                    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                    raise _RefusedError(status, too_long, Connection="close")
-                if message["type"] != "http.request" or not message.get("more_body", False):
+                    raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
+                if message["type"] != "http.request":
+                    raise _RefusedError(HTTPStatus.BAD_REQUEST, "the client has hung up")
+                if not message.get("more_body", False):
                     return body
     except TimeoutError as error:
-        reason = f"the body did not arrive within {_BODY_S:.0f} s"
+        reason = f"the body did not arrive within {BODY_S:.0f} s"
         status = HTTPStatus.REQUEST_TIMEOUT
         raise _RefusedError(status, reason, Connection="close") from error
 
@@ -237,7 +246,8 @@ def _guarded(send: Send) -> Send:
             usual = [
                 (b"x-content-type-options", b"nosniff"),
                 (b"x-frame-options", b"DENY"),
-                (b"referrer-policy", b"no-referrer"),
+                # with no-referrer the Origin of our own login form would be null
+                (b"referrer-policy", b"same-origin"),
             ]
             message["headers"] = [*message.get("headers", []), *usual]
         await send(message)
@@ -259,25 +269,19 @@ async def _answer(send: Send, refused: _RefusedError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _log(scope: Scope_, refused: _RefusedError) -> None:
-    """Log a refusal; what came from outside can't forge a line."""
+def log_refusal(scope: Scope_, status: int, reason: str) -> None:
+    """Log a refusal; what came from outside can't forge a line.
+
+    Args:
+        scope: of the request.
+        status: of the answer.
+        reason: why.
+    """
     address = (scope.get("client") or ("unknown", 0))[0]
-    path = scope["path"][:200]
-    LOGGER.warning(
-        "refused %s %s of %s: %d %s",
-        *(scope["method"], ascii(path), address, refused.status.value, refused.reason),
-    )
+    asked, why = ascii(scope["path"][:_MOST_LOGGED]), ascii(reason[:_MOST_LOGGED])[1:-1]
+    LOGGER.warning("refused %s %s of %s: %d %s", scope["method"][:20], asked, address, status, why)
 
 
-def _cookie(header: str) -> str:
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
-
-
-def known_hosts(host: str, allowed: Collection[str]) -> frozenset[str]:
-    """Return the names by which a service on an address may be asked for."""
-    name = f"[{host}]" if ":" in host else host
-    return frozenset(one.lower() for one in (*LOOPBACK, name, *allowed))
+def host_names(allowed: Collection[str]) -> frozenset[str]:
+    """Return names that were allowed as they stand in Host headers, without ports."""
+    return frozenset(host_name(one) for one in allowed)

@@ -8,7 +8,7 @@ trial a running one for one process only, so several machines can serve one queu
 import dataclasses
 import enum
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +43,8 @@ ACTIVE = (State.QUEUED, State.RUNNING)
 class Submission:
     """What is to be tuned, and how; None: as ``autotune run`` does it by itself.
 
-    ``script``: relative to the service's folder of models. ``python``: one of its interpreters.
+    ``script``: relative to the service's folder of models. ``python``: the name of one of its
+    interpreters.
     """
 
     study: str
@@ -55,6 +56,8 @@ class Submission:
     knobs: tuple[str, ...] = ()
     trials: int | None = None
     budget: str | None = None
+    pairs: int | None = None
+    measure_time: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Job:
 
     ``part``: which part of it is done, from 0 to 1. ``said``: the latest news, or how it ended.
     ``by``: the name of the token that has submitted it. ``cancel``: its end is wanted.
+    ``tuned``: the name of the study that it has come to, which is not the submitted one where the
+    script or the machine were no longer those of the study of that name; empty until it is done.
     """
 
     number: int
@@ -74,6 +79,7 @@ class Job:
     said: str
     cancel: bool
     owner: str
+    tuned: str
 
     @property
     def is_active(self) -> bool:
@@ -99,13 +105,17 @@ class Queue:
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the oldest first."""
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        return [_job(trial) for trial in trials if "submission" in trial.user_attrs]
+        return [_job(trial) for trial in self._trials()]
+
+    def _trials(self) -> Iterator[FrozenTrial]:
+        # the study keeps what is finished, so that only the rest is read
+        for trial in self.study.get_trials(deepcopy=False):
+            if "submission" in trial.user_attrs and "duplicate" not in trial.user_attrs:
+                yield trial
 
     def latest(self, study: str) -> Job | None:
         """Return the latest job of a study."""
-        found = (job for job in reversed(self.jobs()) if job.submission.study == study)
-        return next(found, None)
+        return latest_jobs(self.jobs()).get(study)
 
     def submit(self, submission: Submission, by: str) -> tuple[Job, bool]:
         """Add a job; of what is in the queue already there is no second one.
@@ -122,21 +132,23 @@ class Queue:
         if known is None:
             if sum(job.state is State.QUEUED for job in jobs) >= MOST_WAITING:
                 raise QueueFullError
-            number = self._add(submission, by)
+            number = self._add(submission, by, _now())
             # two may have been submitted at once: all see them in the same order
-            known = _active(self.jobs(), submission.study)
-            if known is not None and known.number == number:
-                return known, True
+            jobs = self.jobs()
+            known = _active(jobs, submission.study)
+            if known is None or known.number == number:  # None: it has ended already
+                return next(job for job in jobs if job.number == number), True
+            self._storage.set_trial_user_attr(self._id(number), "duplicate", True)
             self._end(number, State.CANCELLED, "it was submitted twice at once")
-        if known is None or known.submission != submission:
+        if known.submission != submission:
             raise BusyStudyError
         return known, False
 
-    def _add(self, submission: Submission, by: str, **more: object) -> int:
+    def _add(self, submission: Submission, by: str, submitted: str, **more: object) -> int:
         attributes = {
             "submission": json.dumps(dataclasses.asdict(submission)),
             "by": by,
-            "submitted": datetime.now(UTC).isoformat(timespec="seconds"),
+            "submitted": submitted,
             **more,
         }
         template = create_trial(state=TrialState.WAITING, user_attrs=attributes)
@@ -146,12 +158,18 @@ class Queue:
     def take(self, signature: str) -> Job | None:
         """Take the oldest job that waits; None if there is none.
 
+        A study that is being tuned is not taken a second time.
+
         Args:
             signature: who takes it.
         """
-        for job in self.jobs():
+        jobs = self.jobs()
+        busy = {job.submission.study for job in jobs if job.state is State.RUNNING}
+        waiting = [job for job in jobs if job.state is State.QUEUED]
+        # what was put back keeps its place
+        for job in sorted(waiting, key=lambda job: (job.submitted, job.number)):
             trial_id = self._id(job.number)
-            if job.state is State.QUEUED and self._starts(trial_id):
+            if job.submission.study not in busy and self._starts(trial_id):
                 self._storage.set_trial_user_attr(trial_id, "owner", signature)
                 return dataclasses.replace(job, state=State.RUNNING, owner=signature)
         return None
@@ -165,19 +183,33 @@ class Queue:
 
     def note(self, job: Job, *, part: float, said: str) -> None:
         """Note how far a job is."""
-        news = json.dumps([round(part, 4), said[:_MOST_SAID]])
-        self._storage.set_trial_user_attr(self._id(job.number), "news", news)
-
-    def finish(self, job: Job, state: State, said: str) -> None:
-        """Note how a job has ended."""
-        self._end(job.number, state, said)
-
-    def _end(self, number: int, state: State, said: str) -> None:
-        trial_id = self._id(number)
-        done = state is State.DONE
-        news = json.dumps([1.0 if done else 0.0, said[:_MOST_SAID]])
         try:
-            self._storage.set_trial_user_attr(trial_id, "news", news)
+            self._set_news(self._id(job.number), part, said)
+        except UpdateFinishedTrialError:
+            return  # somebody has ended it: is_wanted says so
+
+    def _set_news(self, trial_id: int, part: float, said: str) -> None:
+        # of scripts, too: one line, and nothing that a terminal would obey
+        text = "".join(c if c.isprintable() else " " for c in said[:_MOST_SAID])
+        news = json.dumps([round(part, 4), text])
+        self._storage.set_trial_user_attr(trial_id, "news", news)
+
+    def finish(self, job: Job, state: State, said: str, *, tuned: str = "") -> None:
+        """Note how a job has ended.
+
+        Args:
+            job: the job.
+            state: how.
+            said: the result, or why there is none.
+            tuned: the name of the study that it has come to.
+        """
+        self._end(job.number, state, said, tuned)
+
+    def _end(self, number: int, state: State, said: str, tuned: str = "") -> None:
+        trial_id, done = self._id(number), state is State.DONE
+        try:
+            self._set_news(trial_id, float(done), said)
+            self._storage.set_trial_user_attr(trial_id, "tuned", tuned)
             self._storage.set_trial_user_attr(trial_id, "state", state.value)
             if done:
                 self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
@@ -195,10 +227,10 @@ class Queue:
         if job.state is State.QUEUED and self._starts(self._id(job.number)):
             self._end(job.number, State.CANCELLED, "cancelled before it began")
 
-    def is_cancelled(self, job: Job) -> bool:
-        """Tell whether a job's end is wanted."""
+    def is_wanted(self, job: Job) -> bool:
+        """Tell whether a job that runs is to go on: it is not cancelled, nor anybody else's now."""
         trial = self._storage.get_trial(self._id(job.number))
-        return bool(trial.user_attrs.get("cancel", False))
+        return trial.state is TrialState.RUNNING and not trial.user_attrs.get("cancel", False)
 
     def put_back(self, job: Job, why: str) -> None:
         """Let a job that runs wait again, for another process.
@@ -206,24 +238,21 @@ class Queue:
         It is added anew before it ends: a kill in between leaves two, of which the second finds
         nothing left to do, where the other order would leave none.
         """
-        if not self._is_again(job.number):
-            self._add(job.submission, job.by, again_of=job.number)
+        if not any(trial.user_attrs.get("again_of") == job.number for trial in self._trials()):
+            self._add(job.submission, job.by, job.submitted, again_of=job.number)
         self._end(job.number, State.FAILED, f"put back into the queue: {why}")
 
-    def _is_again(self, number: int) -> bool:
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        return any(trial.user_attrs.get("again_of") == number for trial in trials)
+    def sweep(self, idle: str = "") -> int:
+        """Put jobs back whose process has died; return how many.
 
-    def sweep(self) -> int:
-        """Put jobs back whose process has died; return how many."""
+        Args:
+            idle: the key of a worker that is at no job: what it has taken was given up.
+        """
         attributes, swept = self.study.user_attrs, 0
-        for trial in self._storage.get_all_trials(
-            self._study_id, deepcopy=False, states=(TrialState.RUNNING,)
-        ):
-            if "submission" not in trial.user_attrs:
-                continue
+        for trial in [one for one in self._trials() if one.state is TrialState.RUNNING]:
             owner = trial.user_attrs.get("owner", "")
-            if is_alive(owner, attributes) or (not owner and _is_young(trial)):
+            given_up = bool(idle) and idle in owner
+            if not given_up and (is_alive(owner, attributes) or (not owner and _is_young(trial))):
                 continue
             job = _job(trial)
             if job.cancel:
@@ -235,6 +264,25 @@ class Queue:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def latest_jobs(jobs: Iterable[Job]) -> dict[str, Job]:
+    """Return the latest job of each study, by the names that were submitted.
+
+    The latest one knows which study an earlier one has come to, if it has not come to any itself.
+    """
+    found: dict[str, Job] = {}
+    for job in jobs:
+        before = found.get(job.submission.study)
+        if before is not None and not job.tuned:
+            found[job.submission.study] = dataclasses.replace(job, tuned=before.tuned)
+        else:
+            found[job.submission.study] = job
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _is_young(trial: FrozenTrial) -> bool:
@@ -261,6 +309,7 @@ def _job(trial: FrozenTrial) -> Job:
         said=said,
         cancel=bool(attributes.get("cancel", False)),
         owner=attributes.get("owner", ""),
+        tuned=attributes.get("tuned", ""),
     )
 
 
@@ -277,6 +326,6 @@ def _submission(fields: dict[str, Any]) -> Submission:
     return Submission(**{**fields, **lists})
 
 
-def visible(names: list[str]) -> Iterator[str]:
-    """Yield the names of studies that are not the queue."""
-    yield from (name for name in names if name != QUEUE)
+def visible(names: Iterable[str]) -> list[str]:
+    """Return the names of studies that are not the queue."""
+    return [name for name in names if name != QUEUE]

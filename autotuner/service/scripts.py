@@ -1,5 +1,6 @@
 """Which scripts may be submitted: files below one folder, whatever a path says."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 from autotuner.spec.study_spec import is_saved_model
@@ -7,6 +8,7 @@ from autotuner.spec.study_spec import is_saved_model
 _LONGEST = 500
 _SUFFIXES = (".py", ".keras", ".h5")
 _MOST_LISTED = 1000
+_MOST_LOOKED_AT = 20_000
 
 
 class ForbiddenScriptError(Exception):
@@ -26,7 +28,7 @@ def find_script(models: Path, asked: str) -> Path:
     if not asked or len(asked) > _LONGEST or not asked.isprintable():
         raise ForbiddenScriptError("script: not a path")
     path = PurePosixPath(asked)
-    if path.is_absolute() or ".." in path.parts or "\\" in asked:
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in asked:
         raise ForbiddenScriptError("script: must be a path below the service's folder of models")
     root = models.resolve()
     try:
@@ -45,12 +47,21 @@ def _is_tunable(path: Path) -> bool:
 
 
 def list_scripts(models: Path) -> list[str]:
-    """Return what can be submitted, as paths relative to the folder."""
-    root, found = models.resolve(), []
-    for path in sorted(root.rglob("*")):
-        if len(found) == _MOST_LISTED:
+    """Return what can be submitted, as paths relative to the folder; of very many only some."""
+    root, found, looked_at = models.resolve(), list[str](), 0
+    for folder, folders, files in os.walk(root):  # follows no links
+        here = Path(folder)
+        folders[:] = [name for name in folders if _is_shown(name)]
+        saved = [name for name in folders if is_saved_model(here / name)]
+        folders[:] = sorted(set(folders) - set(saved))  # what is in a saved model is no script
+        looked_at += len(folders) + len(saved) + len(files)
+        for path in (here / name for name in (*saved, *filter(_is_shown, files))):
+            if _is_tunable(path) and path.resolve().is_relative_to(root):
+                found.append(path.relative_to(root).as_posix())
+        if len(found) >= _MOST_LISTED or looked_at >= _MOST_LOOKED_AT:
             break
-        hidden = any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
-        if not hidden and _is_tunable(path) and path.resolve().is_relative_to(root):
-            found.append(path.relative_to(root).as_posix())
-    return found
+    return sorted(found)[:_MOST_LISTED]
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith((".", "__"))

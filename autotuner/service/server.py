@@ -1,34 +1,60 @@
-"""The service's process: HTTP by uvicorn, the dashboard by waitress, and the workshop in a thread."""
+"""The service's process: HTTP by uvicorn, and threads for the dashboard and the workshop."""
 
 import asyncio
 import logging
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autotuner.errors import UserError
+from autotuner.service.doors import BODY_S
 
 _HEADERS_S = 10.0
 _MOST_CONNECTIONS = 256
 _KEEP_ALIVE_S = 5
+_GRACE_S = 5
+# a little longer for a body: whoever reads it answers first
+_ARRIVES_S = {h11.IDLE: _HEADERS_S, h11.SEND_BODY: BODY_S + 2}
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes a connection on which no whole request has arrived in time.
+    """Closes a connection on which a request does not arrive whole in time.
 
-    uvicorn itself waits for the headers of a slow client for ever.
+    uvicorn itself waits for ever: for a slow client's headers, and for a body that was refused.
     """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._awaited: Any = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        asyncio.get_running_loop().call_later(_HEADERS_S, self._close_if_silent)
+        self._await(h11.IDLE)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._await(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await(self.conn.their_state)
+
+    def _await(self, state: Any) -> None:
+        """Give the other side time for what it is about to send."""
+        if state is self._awaited:
+            return
+        self._awaited = state
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if state in _ARRIVES_S:
+            self._timer = self.loop.call_later(_ARRIVES_S[state], self.transport.close)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -48,7 +74,7 @@ def bind(host: str, port: int) -> socket.socket:
 def make_server(app: Callable[..., object]) -> uvicorn.Server:
     """Return a server; ``run`` serves until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=_ImpatientProtocol,
         ws="none",
         lifespan="off",
@@ -58,7 +84,7 @@ def make_server(app: Callable[..., object]) -> uvicorn.Server:
         proxy_headers=False,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     return uvicorn.Server(config)
 
@@ -78,6 +104,6 @@ class Thread:
         self._thread.join()
 
 
-def log_to_stderr() -> None:
+def log_refusals() -> None:
     """Let refusals and errors be seen."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")

@@ -81,10 +81,10 @@ def check_token(attributes: Mapping[str, Any], given: str) -> Token | None:
     """
     form = _FORM.fullmatch(given)
     stored = attributes.get(_PREFIX + form[1]) if form else None
-    fields = json.loads(stored) if stored else {"sha256": "", "revoked": True}
+    fields: dict[str, Any] = json.loads(stored) if stored else {"sha256": "", "revoked": True}
     secret = form[2] if form else ""
     # compared whatever there is, so that time tells nothing
-    same = hmac.compare_digest(_hash(secret), fields["sha256"])
+    same = hmac.compare_digest(_hash(secret), str(fields["sha256"]))
     if form is None or not same or fields["revoked"]:
         return None
     return _token(form[1], fields)

@@ -3,28 +3,31 @@
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import optuna
 from optuna.storages import BaseStorage
 
-from autotuner.export.formats import FILE_NAMES, RENDERERS, Format
+from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.contents import Contents, gather
 from autotuner.report.page import render_page
-from autotuner.service.jobs import Job, Queue, State, visible
+from autotuner.service.jobs import ACTIVE, Job, Queue, State, latest_jobs, visible
 from autotuner.study.opening import load_study
-from autotuner.study.record import read_study_facts, read_summary
+from autotuner.study.record import read_summaries
 from autotuner.study.stored import AnyTrial, count_trials, read_trials
+
+IDLE = "idle"
+"""The state of a study that was not submitted here."""
 
 _MOST_KEPT = 64
 REPORT = "report.html"
-FILES = {name: kind for kind, name in FILE_NAMES.items()}
+_FORMATS = {name: kind for kind, name in FILE_NAMES.items()}
 MEDIA_TYPES = {
+    REPORT: "text/html; charset=utf-8",
     "best.env": "text/plain; charset=utf-8",
     "best.py": "text/x-python; charset=utf-8",
     "best.json": "application/json",
-    REPORT: "text/html; charset=utf-8",
 }
 
 
@@ -46,6 +49,16 @@ class StudyView:
     script: str | None
     submitted: str | None
     by: str | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or is being tuned."""
+        return self.state in ACTIVE
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something to fetch."""
+        return self.result is not None and not self.is_active
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,37 +84,21 @@ class Views:
 
     def all(self) -> list[StudyView]:
         """Return all studies, the latest submissions first."""
-        latest: dict[str, Job] = {job.submission.study: job for job in self._jobs.jobs()}
-        counts = count_trials(self._storage)
-        others = [name for name in visible(list(counts)) if name not in latest]
-        names = [*reversed(sorted(latest, key=lambda name: latest[name].number)), *others]
-        return [self._view(name, latest.get(name), counts.get(name, 0)) for name in names]
+        latest, counts = latest_jobs(self._jobs.jobs()), count_trials(self._storage)
+        results = read_summaries(self._storage)
+        submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
+        shown = {*latest, *(job.tuned for job in submitted)}
+        return [
+            *(_view_of_job(job, counts, results) for job in submitted),
+            *(_view(name, counts, results) for name in visible(counts) if name not in shown),
+        ]
 
     def one(self, name: str) -> StudyView | None:
         """Return a study; None if there is none of that name."""
-        job, counts = self._jobs.latest(name), count_trials(self._storage)
-        known = name in set(visible(list(counts)))
-        return self._view(name, job, counts.get(name, 0)) if job or known else None
-
-    def _view(self, name: str, job: Job | None, trials: int) -> StudyView:
-        result = None
-        if trials:
-            noted = read_summary(load_study(self._storage, name))
-            result = None if noted is None else noted[0]
-        return StudyView(
-            name=name,
-            state="idle" if job is None else job.state.value,
-            part=0.0 if job is None else job.part,
-            said="" if job is None else job.said,
-            result=result,
-            trials=trials,
-            script=None if job is None else job.submission.script,
-            submitted=None if job is None else job.submitted,
-            by=None if job is None else job.by,
-        )
+        return next((view for view in self.all() if view.name == name), None)
 
     def document(self, name: str, file: str) -> Document:
-        """Return a file of a study.
+        """Return a file of a study that there is.
 
         Raises:
             NotMeasuredError: if it has not been measured, or is being tuned.
@@ -110,32 +107,64 @@ class Views:
         if job is not None and job.is_active:
             waits = "waits in the queue" if job.state is State.QUEUED else "is being tuned"
             raise NotMeasuredError(f"study {name} {waits}")
-        study = load_study(self._storage, name)
-        if read_study_facts(study) is None:
-            raise NotMeasuredError(f"study {name}: nothing was measured yet")
+        tuned = name if job is None else _tuned_name(job)
+        if tuned not in count_trials(self._storage):
+            raise NotMeasuredError(f"study {name}: nothing was measured")
+        study = load_study(self._storage, tuned)
         trials = read_trials(self._storage, study)
         ended = max((t.datetime_complete for t in trials if t.datetime_complete), default=None)
-        key = (name, file, len(trials), ended)
-        if key not in self._documents:
-            self._documents[key] = self._render(study, file, trials, ended)
+        key = (tuned, file, len(trials), ended)
+        found = self._documents.get(key)
+        if found is None:
+            found = self._documents[key] = _render(study, file, trials, ended)
             if len(self._documents) > _MOST_KEPT:
                 self._documents.popitem(last=False)
-        return self._documents[key]
+        return found
 
-    def _render(
-        self,
-        study: optuna.Study,
-        file: str,
-        trials: Sequence[AnyTrial],
-        ended: datetime | None,
-    ) -> Document:
-        contents = gather(study, trials)
-        if contents is None:
-            raise NotMeasuredError(f"study {study.study_name}: the defaults were not measured yet")
-        text = _text(_as_of(contents, ended), file)
-        body = text.encode()
-        digest = hashlib.sha256(body).hexdigest()[:32]
-        return Document(body, f'"{digest}"', MEDIA_TYPES[file])
+
+def _tuned_name(job: Job) -> str:
+    """Return the name of the study that a job is about, or has come to."""
+    return job.tuned or job.submission.study
+
+
+def _view_of_job(job: Job, counts: Mapping[str, int], results: Mapping[str, str]) -> StudyView:
+    tuned = _tuned_name(job)
+    return StudyView(
+        name=job.submission.study,
+        state=job.state.value,
+        part=job.part,
+        said=job.said,
+        result=results.get(tuned),
+        trials=counts.get(tuned, 0),
+        script=job.submission.script,
+        submitted=job.submitted,
+        by=job.by,
+    )
+
+
+def _view(name: str, counts: Mapping[str, int], results: Mapping[str, str]) -> StudyView:
+    return StudyView(
+        name=name,
+        state=IDLE,
+        part=0.0,
+        said="",
+        result=results.get(name),
+        trials=counts[name],
+        script=None,
+        submitted=None,
+        by=None,
+    )
+
+
+def _render(
+    study: optuna.Study, file: str, trials: Sequence[AnyTrial], ended: datetime | None
+) -> Document:
+    contents = gather(study, trials)
+    if contents is None:
+        raise NotMeasuredError(f"study {study.study_name}: the defaults were not measured yet")
+    body = _text(_as_of(contents, ended), file).encode()
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    return Document(body, f'"{digest}"', MEDIA_TYPES[file])
 
 
 def _as_of(contents: Contents, ended: datetime | None) -> Contents:
@@ -149,4 +178,4 @@ def _as_of(contents: Contents, ended: datetime | None) -> Contents:
 def _text(contents: Contents, file: str) -> str:
     if file == REPORT:
         return render_page(contents)
-    return RENDERERS[Format(FILES[file])](contents.export)
+    return RENDERERS[_FORMATS[file]](contents.export)

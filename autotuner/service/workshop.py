@@ -6,16 +6,17 @@ So a tuning that crashes takes nothing with it, and one that is cut off goes on 
 import contextlib
 import dataclasses
 import json
+import logging
 import os
-import queue
-import signal
+import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,13 +24,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from autotuner.service.jobs import Job, Queue, State, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
 from autotuner.study.crew import Crew
+from autotuner.study.storage import database_problem
 from autotuner.trial.prctl import die_with_parent
+from autotuner.trial.process import Lines
 
+_LOGGER = logging.getLogger("autotune.service")
 _LOOK_S = 1.0
-_NOTE_EVERY_S = 1.0
 _END_S = 60.0
 _JOB_LIMIT_S = 7 * 86400.0
-_LAST_LINES = 20
+_LAST_BYTES = 500
 # what a process needs of the service's environment to run at all; anything else is asked for
 _KEPT = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
@@ -51,30 +54,35 @@ def environment_of_runs(
     """
     names = {*_KEPT, *asked, *(name for name in environment if name.startswith("LC_"))}
     kept = {name: value for name, value in environment.items() if name in names}
-    return {**kept, "AUTOTUNE_STORAGE": storage_url, "PYTHONUNBUFFERED": "1"}
+    return {**kept, "AUTOTUNE_STORAGE": storage_url}
 
 
-def command_of(submission: Submission, script: Path, limits: Iterable[str]) -> list[str]:
+def command_of(
+    submission: Submission, script: Path, python: str | None, limits: Iterable[str]
+) -> list[str]:
     """Return the command line of ``autotune run`` for a submission; no shell ever sees it.
 
     Args:
         submission: what was submitted.
         script: the script's path.
+        python: the path of the interpreter that was asked for.
         limits: further options of ``run`` that the service was started with.
     """
     given = {
-        "--python": submission.python,
+        "--python": python,
         "--effort": submission.effort,
         "--objective": submission.objective,
         "--knobs": ",".join(submission.knobs) or None,
-        "--trials": None if submission.trials is None else str(submission.trials),
+        "--trials": submission.trials,
         "--budget": submission.budget,
+        "--pairs": submission.pairs,
+        "--measure-time": submission.measure_time,
     }
-    options = [f"{name}={value}" for name, value in given.items() if value is not None]
     return [
-        *(sys.executable, "-m", "autotuner", "run"),
+        # -P: nothing in the working directory, which may hold scripts, is imported by us
+        *(sys.executable, "-P", "-m", "autotuner", "run"),
         *(f"--model={script}", f"--study={submission.study}", "--json", "--wait"),
-        *options,
+        *(f"{name}={value}" for name, value in given.items() if value is not None),
         *limits,
         "--",
         *submission.arguments,
@@ -83,27 +91,52 @@ def command_of(submission: Submission, script: Path, limits: Iterable[str]) -> l
 
 @dataclasses.dataclass(kw_only=True)
 class _News:
-    """What a run has said of itself. ``ended``: what it has come to; ``failed``: why it has not."""
+    """What a run has said of itself.
+
+    ``ended``: what it has come to, and ``tuned``: in which study; ``failed``: why it has not,
+    and ``hint``: what to do on this machine.
+    """
 
     part: float = 0.0
     said: str = "starting"
     ended: str | None = None
+    tuned: str = ""
     failed: str | None = None
+    hint: str = ""
 
-    def hear(self, event: Mapping[str, Any]) -> None:
-        """Take in one event of ``autotune run --json``."""
-        match event.get("event"):
-            case "progress":
-                self.part = float(event["done"])
-            case "message":
-                self.said = str(event["text"])
-            case "trial_started":
-                self.said = f"trial {event['number']} ({event['role']})"
-            case "error":
-                hint = f" ({event['hint']})" if event.get("hint") else ""
-                self.failed = f"{event['message']}{hint}"
-            case "result":
-                self.ended = str(event["best"]["result"]["sentence"])
+    def hear(self, line: bytes) -> None:
+        """Take in one line of ``autotune run --json``; what is none is of no interest."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return
+        match event:
+            case {"event": "progress", "done": done}:
+                self.part = float(done)
+            case {"event": "message", "text": text}:
+                self.said = str(text)
+            case {"event": "trial_started", "number": number, "role": role}:
+                self.said = f"trial {number} ({role})"
+            case {"event": "error", "message": message, "hint": hint}:
+                # what a script has printed last stays in its log
+                self.failed, self.hint = str(message).split("\n")[0], str(hint or "")
+            case {"event": "result", "best": {"study": study, "result": {"sentence": sentence}}}:
+                self.ended, self.tuned = str(sentence), str(study)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ending:
+    """How a run has ended. ``wanted``: it was not cancelled; ``last``: its last words."""
+
+    news: _News
+    code: int
+    wanted: bool
+    last: str
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result."""
+        return self.news.failed or self.last or f"autotune run ended with {self.code}"
 
 
 class Workshop:
@@ -114,6 +147,7 @@ class Workshop:
         crew: signs for what this process has taken.
         models: the folder of scripts.
         home: where runs keep their ``.autotune``.
+        interpreters: paths by the names under which they may be asked for.
         environment: of runs, see :func:`environment_of_runs`.
         limits: further options of ``autotune run``.
         say: hears what goes on.
@@ -126,6 +160,7 @@ class Workshop:
         *,
         models: Path,
         home: Path,
+        interpreters: Mapping[str, str],
         environment: Mapping[str, str],
         limits: Iterable[str],
         say: Callable[[str], None],
@@ -134,9 +169,11 @@ class Workshop:
         self._crew = crew
         self._models = models
         self._home = home
+        self._interpreters = dict(interpreters)
         self._environment = dict(environment)
         self._limits = tuple(limits)
         self._say = say
+        self._complaint = ""
         self._over = threading.Event()
 
     def stop(self) -> None:
@@ -146,84 +183,133 @@ class Workshop:
     def run(self) -> None:
         """Work until it is stopped; a database that fails for a while is waited for."""
         while not self._over.is_set():
-            try:
-                self._jobs.sweep()
-                job = self._jobs.take(self._crew.me.signature(_JOB_LIMIT_S))
-                if job is not None:
-                    self._tune(job)
-                    continue
-            except (OptunaError, SQLAlchemyError) as error:
-                self._say(f"the database failed: {error}")
-            self._over.wait(_LOOK_S)
+            if not self._work():
+                self._over.wait(_LOOK_S)
+
+    def _work(self) -> bool:
+        """Do the next job; return whether there was one."""
+        try:
+            self._jobs.sweep(self._crew.me.key)
+            job = self._jobs.take(self._crew.me.signature(_JOB_LIMIT_S))
+            self._complaint = ""
+            if job is not None:
+                self._tune(job)
+        except Exception as error:  # noqa: BLE001 - without this thread nothing would be tuned
+            self._complain(error)
+            return False
+        return job is not None
+
+    def _complain(self, error: Exception) -> None:
+        """Say once what does not work: it is tried again every second."""
+        complaint = database_problem(error) or repr(error)
+        if complaint == self._complaint:
+            return
+        self._complaint = complaint
+        if isinstance(error, OptunaError | SQLAlchemyError):
+            self._say(complaint)
+        else:
+            _LOGGER.error("a bug in autotune", exc_info=error)
 
     def _tune(self, job: Job) -> None:
-        study = job.submission.study
-        self._say(f"job {job.number}: study {study} begins")
+        self._say(f"job {job.number}: study {job.submission.study} begins")
         try:
-            script = find_script(self._models, job.submission.script)
-        except ForbiddenScriptError as error:
+            ending = self._run(job, self._command(job.submission))
+        except (ForbiddenScriptError, OSError) as error:
             self._jobs.finish(job, State.FAILED, str(error))
+            self._say(f"job {job.number}: failed: {str(error)!a}")
             return
-        folder = self._home / ".autotune"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"job-{job.number}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command_of(job.submission, script, self._limits),
-                cwd=self._home,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
-            )
-            news, cancelled = self._follow(job, process)
-        code = process.returncode
-        self._say(f"job {job.number}: study {study} ended with {code}")
-        if cancelled:
+        news = ending.news
+        if not ending.wanted:
             self._jobs.finish(job, State.CANCELLED, "cancelled; what was measured is kept")
-        elif self._over.is_set() and code != 0:
+        elif self._over.is_set() and ending.code != 0:
             self._jobs.put_back(job, "the service was stopped")
-        elif code == 0 and news.ended is not None:
-            self._jobs.finish(job, State.DONE, news.ended)
+        elif ending.code == 0 and news.ended is not None:
+            self._jobs.finish(job, State.DONE, news.ended, tuned=news.tuned)
         else:
-            self._jobs.finish(job, State.FAILED, news.failed or f"autotune run ended with {code}")
+            reason = ending.reason.replace(f"{self._models.resolve()}/", "")
+            self._jobs.finish(job, State.FAILED, reason)
+            self._say(f"job {job.number}: failed: {reason!a} {news.hint!a}")
+        self._say(f"job {job.number}: study {job.submission.study} ended with {ending.code}")
 
-    def _follow(self, job: Job, process: "subprocess.Popen[bytes]") -> tuple[_News, bool]:
-        """Keep the queue informed until the run ends; end it if that is wanted."""
-        lines: queue.Queue[bytes | None] = queue.Queue()
-        threading.Thread(target=_read, args=(process, lines), daemon=True).start()
-        news, noted_at, cancelled, at_end = _News(), 0.0, False, False
-        until: float | None = None
-        while not at_end:
-            with contextlib.suppress(queue.Empty):
-                line = lines.get(timeout=_LOOK_S)
-                at_end = line is None
-                with contextlib.suppress(ValueError):
-                    news.hear(json.loads(line or b"{}"))
+    def _command(self, submission: Submission) -> list[str]:
+        """Return how to run a submission; it may have been taken in by another service."""
+        script = find_script(self._models, submission.script)
+        python = submission.python
+        if python is not None and python not in self._interpreters:
+            raise ForbiddenScriptError(f"python: this service has no interpreter {python}")
+        path = None if python is None else self._interpreters[python]
+        return command_of(submission, script, path, self._limits)
+
+    def _run(self, job: Job, argv: Sequence[str]) -> _Ending:
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb", buffering=0), tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    cwd=self._home,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=errors,
+                    start_new_session=True,
+                    # of this thread, which lives as long as the run
+                    preexec_fn=die_with_parent,  # noqa: PLW1509
+                )
+            finally:
+                os.close(writing)
+            try:
+                news, wanted = self._follow(job, process, Lines(reading))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_S)
+            finally:
+                process.kill()  # nothing of it is left, whatever has happened
+                process.wait()
+            return _Ending(
+                news=news, code=process.returncode, wanted=wanted, last=_last_line(errors)
+            )
+
+    def _follow(
+        self, job: Job, process: "subprocess.Popen[bytes]", lines: Lines
+    ) -> tuple[_News, bool]:
+        """Keep the queue informed until the run ends; end it if that is wanted.
+
+        Returns:
+            what it has said, and whether it was wanted to the end.
+        """
+        news, noted, wanted = _News(), _News(), True
+        look_at, kill_at = 0.0, None
+        while not lines.at_end:
+            ready = select.select([lines.descriptor], [], [], _LOOK_S)[0]
+            for line in lines.read():
+                news.hear(line)
+            if not ready and process.poll() is not None:
+                break  # somebody else holds the pipe
             now = time.monotonic()
-            if now - noted_at < _NOTE_EVERY_S:
-                continue
-            noted_at = now
-            self._jobs.note(job, part=news.part, said=news.said)
-            cancelled = cancelled or self._jobs.is_cancelled(job)
-            if until is None and (cancelled or self._over.is_set()):
-                process.send_signal(signal.SIGTERM)
-                until = now + _END_S
-            elif until is not None and now > until:
+            if now >= look_at:
+                look_at = now + _LOOK_S
+                wanted = wanted and self._inform(job, news, noted)
+                noted = dataclasses.replace(news)
+            if kill_at is None and (self._over.is_set() or not wanted):
+                process.terminate()
+                kill_at = now + _END_S
+            elif kill_at is not None and now >= kill_at:
                 process.kill()
-        process.wait()
-        return news, cancelled
+        return news, wanted
+
+    def _inform(self, job: Job, news: _News, noted: _News) -> bool:
+        """Note what is new, and return whether the job is still wanted."""
+        try:
+            if news != noted:
+                self._jobs.note(job, part=news.part, said=news.said)
+            return self._jobs.is_wanted(job)
+        except (OptunaError, SQLAlchemyError) as error:
+            self._complain(error)
+            return True  # so the run goes on: it waits for the database itself
 
 
-def _read(process: "subprocess.Popen[bytes]", lines: "queue.Queue[bytes | None]") -> None:
-    assert process.stdout is not None
-    with process.stdout as stdout:
-        for line in stdout:
-            lines.put(line)
-    lines.put(None)
-
-
-def home_folder() -> Path:
-    """Return the folder in which runs keep their files: where the service was started."""
-    return Path(os.getcwd())
+def _last_line(errors: IO[bytes]) -> str:
+    """Return the last line of what a process has written to its standard error."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _LAST_BYTES))
+    lines = errors.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
@@ -31,12 +32,13 @@ from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
 from autotuner.study.noise import Noise, noise_as_json, noise_from_json
 from autotuner.study.space import Space
-from autotuner.study.stored import AnyTrial
+from autotuner.study.stored import AnyTrial, read_attribute
 from autotuner.trial.outcome import Notice, Outcome, Status
 
 SCHEMA = 3
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _MARK = "autotune_schema"
+_SUMMARY = "summary"
 REFERENCE = "reference"
 
 
@@ -282,13 +284,18 @@ def read_diagnosis(study: optuna.Study) -> Diagnosis | None:
 
 def write_summary(study: optuna.Study, text: str, trials: int) -> None:
     """Note the result down, for lists of studies; ``trials``: how many there were then."""
-    study.set_user_attr("summary", [text, trials])
+    study.set_user_attr(_SUMMARY, [text, trials])
 
 
 def read_summary(study: optuna.Study) -> tuple[str, int] | None:
     """Return the result as it was noted down, and how many trials there were then."""
-    noted = study.user_attrs.get("summary")
+    noted = study.user_attrs.get(_SUMMARY)
     return None if noted is None else (noted[0], noted[1])
+
+
+def read_summaries(storage: BaseStorage) -> dict[str, str]:
+    """Return the results of all studies as they were noted down, by the studies' names."""
+    return {name: noted[0] for name, noted in read_attribute(storage, _SUMMARY).items()}
 
 
 def write_noise(study: optuna.Study, noise: Noise) -> None:

@@ -32,6 +32,12 @@ _TRIALS = table(
     column("datetime_complete", DateTime),
 )
 _STUDIES = table("studies", column("study_id", Integer), column("study_name", String))
+_STUDY_ATTRIBUTES = table(
+    "study_user_attributes",
+    column("study_id", Integer),
+    column("key", String),
+    column("value_json", String),
+)
 _ATTRIBUTES = table(
     "trial_user_attributes",
     column("trial_id", Integer),
@@ -174,3 +180,23 @@ def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
 def _local(utc: datetime | None) -> datetime | None:
     """Return a time as FrozenTrial has it: local, and naive."""
     return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
+def read_attribute(storage: BaseStorage, key: str) -> dict[str, Any]:
+    """Return one user attribute of all studies that have it, by the studies' names."""
+    if not isinstance(storage, RDBStorage):
+        every = storage.get_all_studies()
+        return {one.study_name: one.user_attrs[key] for one in every if key in one.user_attrs}
+    studies, attributes = _STUDIES.c, _STUDY_ATTRIBUTES.c
+    query = (
+        select(studies.study_name, attributes.value_json)
+        .join_from(_STUDIES, _STUDY_ATTRIBUTES, studies.study_id == attributes.study_id)
+        .where(attributes.key == key)
+    )
+
+    def read() -> dict[str, Any]:
+        with storage.engine.connect() as connection:
+            return {name: json.loads(text) for name, text in connection.execute(query)}
+
+    found: dict[str, Any] = patiently(read)
+    return found

@@ -6,15 +6,17 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+# loaded here, as no library may be loaded between fork and exec where there are threads
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, value: int) -> None:
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+        _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends, however that ends."""
+    """Have this process killed when the thread that started it ends, however that ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -27,7 +27,7 @@ _END_S = 10.0
 _MARK = "AUTOTUNE_TRIAL_MARK"
 
 
-class _Lines:
+class Lines:
     """Collects whole lines from a pipe."""
 
     def __init__(self, descriptor: int) -> None:
@@ -109,8 +109,8 @@ class WardedProcess:
         self._warden = warden
         self._orders = wires.orders_write
         self._lifeline = wires.lifeline_write
-        self._events = _Lines(wires.events_read)
-        self._status = _Lines(wires.status_read)
+        self._events = Lines(wires.events_read)
+        self._status = Lines(wires.status_read)
         self._exited = False
         self._waiting: deque[dict[str, Any]] = deque()
         self._selector = selectors.DefaultSelector()
@@ -145,7 +145,7 @@ class WardedProcess:
                 self._waiting.extend(self._read(lines))
         return self._waiting.popleft()
 
-    def _read(self, lines: _Lines) -> Iterator[dict[str, Any]]:
+    def _read(self, lines: Lines) -> Iterator[dict[str, Any]]:
         for line in lines.read():
             message = _parse(line)
             if lines is self._status and message["event"] == "exited":

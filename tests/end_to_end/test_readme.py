@@ -1,5 +1,6 @@
 """The README stays true: its commands are run, its make targets exist, its links lead somewhere."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import sys
 import time
 import tomllib
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.integration.sitting import SCRIPT, STUB
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+SERVICE = "http://127.0.0.1:18765"
 pytestmark = pytest.mark.real_tensorflow
 
 
@@ -38,6 +41,8 @@ def quick(line: str) -> list[str]:
     words = shlex.split(line)
     if words[:2] in (["autotune", "verify"], ["autotune", "compare"]):
         return [*words, "--pairs", "2", "--effort", "fast"]
+    if words[:2] == ["autotune", "submit"]:
+        return [*words, "--trials", "1", "--measure-time", "0.3s", "--pairs", "0"]
     if words[:2] != ["autotune", "run"]:
         return words
     short = ["--trials", "1", "--measure-time", "0.3s"]
@@ -74,21 +79,30 @@ def prepare(folder: Path, model: str) -> None:
 
 
 def run_lines(lines: list[str], folder: Path, **variables: str) -> None:
-    """Run commands in their order, in one folder."""
+    """Run commands in their order, in one folder; a service goes on beside those after it."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, **variables}
-    for line in lines:
-        if line.startswith("make "):
-            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            continue
-        if line.startswith(("optuna-dashboard", "autotune dashboard")):
-            check_dashboard(line, folder, environment)
-            continue
-        words = ["sh", "-c", line] if "&&" in line else quick(line)
-        done = subprocess.run(
-            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    environment = {**os.environ, "PATH": path, "AUTOTUNE_URL": SERVICE, **variables}
+    with contextlib.ExitStack() as beside:
+        for line in lines:
+            if line.startswith("autotune serve"):
+                beside.enter_context(service(line, folder, environment))
+            else:
+                run_line(line, folder, environment)
+
+
+def run_line(line: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run one command."""
+    if line.startswith("make "):
+        assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    if line.startswith(("optuna-dashboard", "autotune dashboard")):
+        check_dashboard(line, folder, environment)
+        return
+    words = ["sh", "-c", line] if "&&" in line else quick(line)
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 @pytest.mark.alone  # what it compares is given up while other tests use the CPU
@@ -116,6 +130,29 @@ def test_more_ways_to_say_what_to_tune(tmp_path: Path) -> None:
     first = "autotune run --model mymodel.py"
     run_lines([first, *(x for x in lines if x not in real)], light, PYTHONPATH=str(STUB))
     assert len(lines) >= 14
+
+
+@contextlib.contextmanager
+def service(line: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run the service as the README says, on another port, while the context lasts."""
+    own = [
+        "--port",
+        SERVICE.rpartition(":")[2],
+        "--dashboard-port",
+        "0",
+        "--pass-env",
+        "PYTHONPATH",
+    ]
+    with subprocess.Popen(
+        [*shlex.split(line), *own], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("Ctrl-C" in said for said in process.stdout)
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 def check_dashboard(line: str, folder: Path, environment: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A real ``autotune serve`` in a process of its own; TensorFlow is stubbed, so that a trial is quick."""
+"""A real ``autotune serve`` in a process of its own; with a stub of TensorFlow a trial is quick."""
 
 import contextlib
 import os
@@ -13,18 +13,25 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from tests.integration.sitting import SCRIPT, STUB
 
 _PATIENCE_S = 120
-QUICK: dict[str, Any] = {"effort": "fast", "trials": 3, "knobs": ["intra_op", "kernels"]}
+_MOST_SAID = 8 << 20
+QUICK: dict[str, Any] = {
+    "effort": "fast",
+    "trials": 2,
+    "pairs": 2,
+    "measure_time": "0.2s",
+    "knobs": ["intra_op", "kernels"],
+}
 
 
 class Serving:
-    """One run of the command; ``url``: where it listens."""
+    """One run of the command; ``url``: where it listens, empty with ``--worker-only``."""
 
     def __init__(self, folder: Path, *options: str, mark: str = "", **environment: str) -> None:
         self.folder = folder
@@ -52,26 +59,28 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
+            # a test run in the background of a shell ignores SIGINT, and so would its children
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
         weakref.finalize(self, self._said.close)
         assert self.process.stdout is not None
         lines = {}
-        for line in self.process.stdout:
-            found = re.match(r"(service|dashboard): +(http://\S+)/$", line)
-            if found:
-                lines[found[1]] = found[2]
-            if "Ctrl-C" in line:
-                break
-        assert "service" in lines, self.said
-        self.url, self.dashboard = lines["service"], lines["dashboard"]
-        self.port = int(self.url.rpartition(":")[2])
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        if "--worker-only" not in options:
+            for line in self.process.stdout:
+                found = re.match(r"(service|dashboard): +(http://\S+)/$", line)
+                if found:
+                    lines[found[1]] = found[2]
+                if "Ctrl-C" in line:
+                    break
+            assert set(lines) == {"service", "dashboard"}, self.said
+        self.url, self.dashboard = lines.get("service", ""), lines.get("dashboard", "")
+        self.port = int(self.url.rpartition(":")[2] or 0)
+        threading.Thread(target=_drain, args=(self.process.stdout,), daemon=True).start()
 
     @property
     def said(self) -> str:
         """What it wrote to standard error."""
-        return os.pread(self._said.fileno(), 1 << 20, 0).decode()
+        return os.pread(self._said.fileno(), _MOST_SAID, 0).decode()
 
     def client(self, token: str | None = None, **headers: str) -> httpx.Client:
         """Return a client of it."""
@@ -90,22 +99,33 @@ class Serving:
             told: dict[str, Any] = client.get(f"/studies/{study}").json()
             return told
 
-    def until(self, study: str, *states: str) -> dict[str, Any]:
-        """Wait until a study is in one of some states."""
+    def until(self, study: str, *states: str, trials: int = 0) -> dict[str, Any]:
+        """Wait until a study is in one of some states, and has so many trials."""
         deadline = time.monotonic() + _PATIENCE_S
-        while (told := self.state(study))["state"] not in states:
+        while (told := self.state(study))["state"] not in states or told["trials"] < trials:
             assert time.monotonic() < deadline, (told, self.said)
-            time.sleep(0.1)
+            assert told["state"] in (*states, "queued", "running"), (told, self.said)
+            time.sleep(0.2)
         return told
 
     def connect(self) -> socket.socket:
         """Return a bare connection to it."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
-    def stop(self) -> int:
+    def kill(self) -> None:
+        """End it as the kernel does."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGINT) -> int:
         """End it as a user does, and return the exit code."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
         return self.process.wait(timeout=_PATIENCE_S)
+
+
+def _drain(stdout: IO[str]) -> None:
+    with stdout:
+        stdout.read()
 
 
 @contextlib.contextmanager
@@ -115,5 +135,4 @@ def serving(folder: Path, *options: str, **more: str) -> Iterator[Serving]:
     try:
         yield service
     finally:
-        service.process.kill()
-        service.process.wait()
+        service.kill()
