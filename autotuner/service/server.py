@@ -15,6 +15,8 @@ from autotuner.errors import UserError
 from autotuner.service.doors import BODY_S
 
 _HEADERS_S = 10.0
+_FETCHES_S = 10.0
+_KERNEL_HOLDS_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 256
 _KEEP_ALIVE_S = 5
 _GRACE_S = 5
@@ -23,22 +25,28 @@ _ARRIVES_S = {h11.IDLE: _HEADERS_S, h11.SEND_BODY: BODY_S + 2}
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes a connection on which a request does not arrive whole in time.
+    """Ends a connection on which a request does not arrive whole in time, or nothing is fetched.
 
-    uvicorn itself waits for ever: for a slow client's headers, and for a body that was refused.
+    uvicorn itself waits for ever: for a slow client's headers, for a body that was refused, and for
+    somebody to take an answer.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._awaited: Any = None
         self._timer: asyncio.TimerHandle | None = None
+        self._fetched: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # small, as only what the kernel takes over tells that somebody fetches
+        taken = transport.get_extra_info("socket")
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_HOLDS_BYTES)
         self._await(h11.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(None)
+        self._forget_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +63,31 @@ class _ImpatientProtocol(H11Protocol):
             self._timer = None
         if state in _ARRIVES_S:
             self._timer = self.loop.call_later(_ARRIVES_S[state], self.transport.close)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_less(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._forget_writing()
+        super().resume_writing()
+
+    def _expect_less(self, before: int) -> None:
+        """Look again later whether the other side has fetched anything."""
+
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left >= before:
+                self.transport.abort()
+            else:
+                self._expect_less(left)
+
+        self._fetched = self.loop.call_later(_FETCHES_S, look)
+
+    def _forget_writing(self) -> None:
+        if self._fetched is not None:
+            self._fetched.cancel()
+            self._fetched = None
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -621,3 +622,40 @@ def test_bounds_of_what_is_kept(tmp_path: Path, queue: Queue) -> None:
 
     with ThreadPoolExecutor(1) as thread:  # playwright has a loop of its own in this one
         assert thread.submit(asyncio.run, ask()).result() == [202, 503, 200]
+
+
+def test_a_client_that_fetches_nothing(service: Serving) -> None:
+    """Who asks for a long answer and does not take it is hung up on; who is slow gets all of it."""
+    asks = b"GET /studies/train/report.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    size = len(httpx.get(f"{service.url}/studies/train/report.html", trust_env=False).content)
+    deaf, slow = (socket.socket() for _ in range(2))
+    with deaf, slow:
+        for connection, holds in ((deaf, 4096), (slow, 1 << 16)):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, holds)
+            connection.connect(("127.0.0.1", service.port))
+            connection.settimeout(60)
+            connection.sendall(asks)
+        port, begun = deaf.getsockname()[1], slow.recv(16384)
+        deadline = time.monotonic() + 60
+        assert begun.startswith(b"HTTP/1.1 200 ")
+        fetched = len(begun)
+        while port not in peers(service):
+            assert time.monotonic() < deadline
+        while port in peers(service):
+            assert time.monotonic() < deadline
+            fetched += len(slow.recv(16384))
+            time.sleep(0.2)
+        while fetched < size:
+            got = len(slow.recv(1 << 20))
+            assert got
+            fetched += got
+        with contextlib.suppress(ConnectionResetError):
+            while got := len(deaf.recv(1 << 20)):
+                size -= got
+        assert size > 0
+
+
+def peers(service: Serving) -> set[int]:
+    """Return the ports of who is connected to a service."""
+    connections = psutil.Process(service.process.pid).net_connections(kind="tcp4")
+    return {one.raddr.port for one in connections if one.raddr}
