@@ -1,4 +1,4 @@
-"""The service as its clients see it: submitted, followed, fetched, killed, gone on with."""
+"""The service as its clients see it: submitted, followed, fetched, cancelled, looked at."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from optuna.storages import RDBStorage
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from autotuner.cli.main import main
@@ -31,9 +29,7 @@ from autotuner.service.api import Service, make_app
 from autotuner.service.jobs import BusyStudyError, Queue, QueueFullError, State, Submission
 from autotuner.service.views import Views
 from autotuner.study.crew import this_worker
-from autotuner.study.storage import default_url, open_database, open_storage
-from benchmarks import postgres
-from tests.conftest import left_of, living_with
+from autotuner.study.storage import default_url, open_database
 from tests.integration.serving import Serving, serving
 from tests.integration.sitting import SCRIPT
 from tests.integration.test_confinement import NOBODY, open_up
@@ -322,100 +318,6 @@ def test_a_script_that_fails(service: Serving) -> None:
         409,
         "study broken: nothing was measured",
     )
-
-
-def test_killed_in_mid_study(tmp_path: Path) -> None:
-    """kill -9: nothing goes on running, and the next service ends what was running and waiting."""
-    mark = uuid.uuid4().hex
-    with serving(tmp_path, mark=mark) as service:
-        assert service.submit(pairs=0).status_code == 202
-        assert service.submit(study="second", trials=1, pairs=0).status_code == 202
-        before = service.until("train", "running", trials=2)["trials"]
-        assert len(living_with(mark)) >= 3  # the service, the run, a trial
-        service.kill()
-    assert left_of(mark) == []
-    with serving(tmp_path, mark=mark) as service:
-        assert service.until("train", "running", "done")["trials"] >= before
-        service.until("train", "done")
-        first = service.state("second")["state"]
-        assert first in ("queued", "running")  # what was running has kept its place
-        service.until("second", "done")
-        with service.client() as client:
-            best = client.get("/studies/train/best.json").json()
-        assert best["study"] == "train"  # the same study, gone on with
-        assert service.stop() == 0
-    assert left_of(mark) == []
-    assert living_with(mark) == []
-
-
-def test_stopped_in_mid_study(tmp_path: Path) -> None:
-    """Ctrl-C ends the trial in order, and the study waits again; the exit code is 0."""
-    mark = uuid.uuid4().hex
-    with serving(tmp_path, mark=mark) as service:
-        assert service.submit(trials=200).status_code == 202
-        service.until("train", "running", trials=1)
-        assert service.stop() == 0, service.said
-    assert left_of(mark) == []
-    queue = Queue(open_database(default_url(tmp_path / ".autotune"), create=False))
-    states = [job.state for job in queue.jobs()]
-    assert states == [State.FAILED, State.QUEUED]
-    assert "Traceback" not in service.said
-
-
-@pytest.mark.postgres
-@pytest.mark.skipif(not postgres.AVAILABLE, reason=postgres.REASON)
-def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
-    """``--worker-only`` in another folder takes what waits; killed, its study is another one's."""
-    mark = uuid.uuid4().hex
-    folders = [tmp_path / name for name in ("front", "worker")]
-    for folder in folders:
-        folder.mkdir()
-    with postgres.running(tmp_path / "postgres") as server:
-        where = ("--storage", server.url)
-        with (
-            contextlib.ExitStack() as stack,
-            serving(folders[0], *where) as front,
-            serving(folders[1], *where, "--worker-only", mark=mark) as worker,
-        ):
-            storage = open_storage(server.url, create=False)
-            assert isinstance(storage, RDBStorage)
-            stack.callback(storage.engine.dispose)
-            queue = Queue(storage)
-            for name in ("one", "two"):
-                assert front.submit(study=name, pairs=0).status_code == 202
-            for name in ("one", "two"):
-                front.until(name, "running", trials=1)
-            owners = {
-                json.loads(job.owner)["pid"]: job.submission.study
-                for job in queue.jobs()
-                if job.state is State.RUNNING
-            }
-            assert set(owners) == {front.process.pid, worker.process.pid}
-            server.stop()  # both wait for it
-            server.start()
-            worker.kill()
-            assert left_of(mark) == []
-            for name in ("one", "two"):
-                front.until(name, "done")
-            ends = [
-                job for job in queue.jobs() if job.submission.study == owners[worker.process.pid]
-            ]
-            assert [job.state for job in ends] == [State.FAILED, State.DONE]
-            assert "p@ss" not in front.said + worker.said
-            assert "p%40ss" not in front.said + worker.said
-            assert front.stop() == 0
-
-
-def test_a_worker_ends_in_order(tmp_path: Path) -> None:
-    """Ctrl-C ends ``--worker-only`` as it ends the service; it listens nowhere."""
-    with serving(tmp_path, "--worker-only") as worker:
-        deadline = time.monotonic() + 60
-        while "works off the queue" not in worker.said:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert psutil.Process(worker.process.pid).net_connections(kind="inet") == []
-        assert worker.stop() == 0
-        assert worker.process.returncode == 0
 
 
 @pytest.fixture(scope="module")
