@@ -30,5 +30,7 @@ def render_report_json(contents: Contents) -> str:
 def _trial(record: TrialRecord) -> dict[str, Any]:
     fields = dataclasses.asdict(record)
     fields["state"] = record.state.name.lower()
-    fields["started"] = None if record.started is None else record.started.isoformat()
+    for name in ("started", "ended"):
+        moment = fields[name]
+        fields[name] = None if moment is None else moment.isoformat()
     return fields
