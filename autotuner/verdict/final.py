@@ -88,16 +88,26 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
 
 
 def _run_next_pair(tuner: Tuner, decision: Decision, attempts: int) -> None:
-    records = tuner.records()
+    ours_first = _starts_first(tuner, decision, tuner.records())
+
+    def is_wanted(earlier: Sequence[TrialRecord]) -> bool:
+        in_turn = _starts_first(tuner, decision, earlier) == ours_first
+        return in_turn and _wants_pair(decision, tuner, attempts, earlier)
+
+    tuner.run_pair(decision.best.configuration, starts_first=ours_first, is_wanted=is_wanted)
+
+
+def _starts_first(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> bool:
+    """Return whether the finalist starts first in the next pair here.
+
+    Each machine is to have as many pairs of each order, and where it has, all of them together.
+    """
     own = _own_pairs(tuner, decision, records)
-    ours_first = starts_first(own)
-    if len(own) % 2 == 0:  # this machine has as many of each order: see to it that all have
-        ours_first = (len(_pairs(tuner, decision, records)) + _running_pairs(records)) % 2 == 1
-    tuner.run_pair(
-        decision.best.configuration,
-        starts_first=ours_first,
-        is_wanted=lambda earlier: _wants_pair(decision, tuner, attempts, earlier),
-    )
+    if len(own) % 2:
+        return starts_first(own)
+    orders = [pair.first for pair in _pairs(tuner, decision, records)]
+    orders += _running_orders(records)
+    return sum(orders) < len(orders) / 2
 
 
 def _own_pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:
@@ -141,10 +151,11 @@ def _wants_pair(
         records: the trials that count.
     """
     most = tuner.spec.plan.most_pairs
+    most += most % 2  # they count in twos, one of each order
     if _is_out(decision) or attempts >= _MOST_ATTEMPTS * most:
         return False
     pairs = _pairs(tuner, decision, records)
-    begun = len(pairs) // 2 * 2 + _running_pairs(records)  # they count in twos, one of each order
+    begun = len(pairs) + len(_running_orders(records))
     if begun < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
         return True
     done = covered(on_machines(pairs))
@@ -157,6 +168,8 @@ def _wants_pair(
     return not decided and begun < most and tuner.budget.has_time_for_pairs(to_count)
 
 
-def _running_pairs(records: Sequence[TrialRecord]) -> int:
-    """Return how many pairs are being run."""
-    return len({r.pair for r in records if r.is_running and r.role is Role.FINAL})
+def _running_orders(records: Sequence[TrialRecord]) -> list[bool]:
+    """Return of each pair that is being run whether the finalist has started first."""
+    running = [r for r in records if r.is_running and r.role is Role.FINAL]
+    sides = {record.pair: record for record in reversed(running)}  # the first one stays
+    return [bool(record.configuration) for record in sides.values()]

@@ -165,6 +165,22 @@ def test_a_round_of_the_race_is_run_once(tmp_path: Path) -> None:
     assert set(raced.values()) == {1}
 
 
+def test_many_workers_run_no_more_pairs_than_there_may_be(tmp_path: Path) -> None:
+    """All want the first pairs at once: some get them, both sides of each are measured."""
+    fleet = Fleet(tmp_path, trials=12, pairs=6)
+    fleet.run(runners(*"abcdefgh"))
+    finals = [r for r in fleet.records() if r.role is Role.FINAL]
+    pairs = Counter(r.pair for r in finals if r.counts)
+    assert set(pairs.values()) == {2}
+    assert 4 <= len(pairs) <= 6
+    withdrawn = [r for r in finals if not r.counts]
+    assert all("another worker" in r.reason for r in withdrawn)
+    assert not {r.pair for r in withdrawn} & set(pairs)
+    found = fleet.decision()
+    assert found.finding is not None
+    assert found.finding.low is not None
+
+
 def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
     """What wins on two machines and loses on the third is not called FASTER."""
 
