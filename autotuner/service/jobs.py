@@ -23,6 +23,7 @@ QUEUE = "autotune-queue"
 """The name of the queue's study; lists of studies leave it out."""
 
 MOST_WAITING = 100
+_MOST_DEATHS = 5
 _MOST_SAID = 500
 
 
@@ -232,14 +233,20 @@ class Queue:
         trial = self._storage.get_trial(self._id(job.number))
         return trial.state is TrialState.RUNNING and not trial.user_attrs.get("cancel", False)
 
-    def put_back(self, job: Job, why: str) -> None:
+    def put_back(self, job: Job, why: str, deaths: int = 0) -> None:
         """Let a job that runs wait again, for another process.
+
+        Args:
+            job: the job.
+            why: why it is not tuned to its end.
+            deaths: how many services have died of it, or with it, one after the other.
 
         It is added anew before it ends: a kill in between leaves two, of which the second finds
         nothing left to do, where the other order would leave none.
         """
         if not any(trial.user_attrs.get("again_of") == job.number for trial in self._trials()):
-            self._add(job.submission, job.by, job.submitted, again_of=job.number)
+            more = {"again_of": job.number, "deaths": deaths}
+            self._add(job.submission, job.by, job.submitted, **more)
         self._end(job.number, State.FAILED, f"put back into the queue: {why}")
 
     def sweep(self, idle: str = "") -> int:
@@ -258,9 +265,17 @@ class Queue:
             if job.cancel:
                 self.finish(job, State.CANCELLED, "cancelled; its service had died")
             else:
-                self.put_back(job, "its service died")
+                self._outlive(job, trial.user_attrs.get("deaths", 0) + 1)
             swept += 1
         return swept
+
+    def _outlive(self, job: Job, deaths: int) -> None:
+        """Put a job back whose service has died, or give it up: it may be what kills them."""
+        if deaths < _MOST_DEATHS:
+            self.put_back(job, "its service died", deaths)
+        else:
+            said = f"given up: {deaths} services have died while they tuned it; submit it again"
+            self.finish(job, State.FAILED, said)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

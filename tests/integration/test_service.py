@@ -471,6 +471,20 @@ def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
     assert queue.sweep(me.key) == 1  # what it has taken itself, and is not at
 
 
+def test_a_job_that_services_die_of_is_given_up(queue: Queue) -> None:
+    """After the fifth: it may be what kills them."""
+    dead = this_worker().signature(60).replace('"pid": ', '"pid": 9999')
+    queue.submit(submission("a"), "me")
+    for _ in range(5):
+        assert queue.take(dead) is not None
+        assert queue.sweep() == 1
+    assert queue.take(dead) is None
+    told = queue.latest("a")
+    assert told is not None
+    assert told.state is State.FAILED
+    assert told.said == "given up: 5 services have died while they tuned it; submit it again"
+
+
 def test_the_queue_has_an_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nobody can fill the database."""
     monkeypatch.setattr("autotuner.service.jobs.MOST_WAITING", 2)
