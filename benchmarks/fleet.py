@@ -4,7 +4,7 @@ Each worker is a process that replays a recorded surface, with a short sleep in 
 trial's minutes, so that what is measured is the storage, the claims and the search. With ``--kill``
 workers are killed at random meanwhile, and replaced: nothing may be lost, nor done twice.
 
-    python -m benchmarks.fleet [--workers 1 2 8 32 64] [--trials 96] [--repetitions 3] [--kill]
+    python -m benchmarks.fleet [--workers 1 2 8 32 64] [--trials 96] [--repetitions 2] [--kill]
 """
 
 import argparse
@@ -49,7 +49,7 @@ from autotuner.verdict.sequential import rule_of
 from benchmarks import postgres
 from benchmarks.replay import ReplayRunner, Surface, load_surface
 
-_SLEEP_S = 1.0
+_SLEEP_S = 0.5
 _LOOK_S = 0.05
 _KILL_EVERY_S = 2.0
 _SEARCHED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)
@@ -301,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8, 32, 64])
     parser.add_argument("--trials", type=int, default=96)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--surface", default="image_input")
     parser.add_argument("--kill", action="store_true", help="kill half of the workers meanwhile")
     given = parser.parse_args()
