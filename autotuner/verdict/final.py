@@ -72,8 +72,7 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
         with tuner.turn():
             decision = current()
             if decision is not None and _wants_pair(decision, tuner, attempts, tuner.records()):
-                _run_next_pair(tuner, decision, attempts)
-                attempts += 1
+                attempts += _run_next_pair(tuner, decision, attempts)
                 continue
         if decision is None or not (tuner.others_run(Role.FINAL) or _is_awaited(decision, tuner)):
             break
@@ -87,14 +86,17 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     return decision
 
 
-def _run_next_pair(tuner: Tuner, decision: Decision, attempts: int) -> None:
+def _run_next_pair(tuner: Tuner, decision: Decision, attempts: int) -> bool:
+    """Run a pair; return False if others were quicker, so that it is not wanted any more."""
     ours_first = _starts_first(tuner, decision, tuner.records())
 
     def is_wanted(earlier: Sequence[TrialRecord]) -> bool:
         in_turn = _starts_first(tuner, decision, earlier) == ours_first
         return in_turn and _wants_pair(decision, tuner, attempts, earlier)
 
-    tuner.run_pair(decision.best.configuration, starts_first=ours_first, is_wanted=is_wanted)
+    best = decision.best.configuration
+    record = tuner.run_pair(best, starts_first=ours_first, is_wanted=is_wanted)
+    return record is not None
 
 
 def _starts_first(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> bool:
