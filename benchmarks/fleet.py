@@ -41,7 +41,7 @@ from autotuner.study.record import ENDED, Role, TrialRecord, read_records, read_
 from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
 from autotuner.study.storage import open_database
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.tuner import WITHDRAWN, Setting, Tuner
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
@@ -272,7 +272,7 @@ def _judge(
         operation_ms=0.0,
         locked=0.0,
         twice=_twice(study, records, default),
-        withdrawn=sum(r.reason.startswith("withdrawn") for r in records),
+        withdrawn=sum(r.reason.startswith(WITHDRAWN) for r in records),
         searched=sum(r.role in _SEARCHED for r in ended),
         lost=len(lost),
         again=sum(r.key(default) in measured for r in lost),

@@ -265,9 +265,7 @@ class Tuner:
         self.sweep()
 
     def _fail(self, number: int, reason: str) -> None:
-        storage = self._setting.storage
-        study_id = storage.get_study_id_from_name(self.study.study_name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        storage, trial_id = self._setting.storage, self._trial_id(number)
         storage.set_trial_user_attr(trial_id, "reason", reason)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
@@ -279,9 +277,15 @@ class Tuner:
 
     def frozen(self, number: int) -> FrozenTrial:
         """Return a trial as Optuna has it."""
+        return self.study._storage.get_trial(self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
         storage, study_id = self.study._storage, self.study._study_id
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        return storage.get_trial(trial_id)
+        return storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def _withdraw(self, number: int, why: str) -> None:
+        """End a trial that was just added, and is not to be run."""
+        self._fail(number, f"{WITHDRAWN}: {why}")
 
     def run_defaults(self) -> None:
         """Run the inspection and TensorFlow's defaults, if that is missing.
@@ -457,7 +461,7 @@ class Tuner:
             most_trials=self.budget.most_trials,
         )
         if why is not None:
-            self._fail(trial.number, f"{WITHDRAWN}: {why}")
+            self._withdraw(trial.number, why)
         return why is None
 
     def run_pair(
@@ -518,7 +522,7 @@ class Tuner:
             return True
         wanted = is_wanted(before(first.number, self.records()))
         if not wanted:
-            self._fail(first.number, f"{WITHDRAWN}: {TAKEN}")
+            self._withdraw(first.number, TAKEN)
         return wanted
 
     def _tell_side(
