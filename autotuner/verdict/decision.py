@@ -15,7 +15,7 @@ from autotuner.study.noise import Noise
 from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
 from autotuner.verdict.machines import OnMachine, disagree, on_machines
 from autotuner.verdict.numerics import Numerics
-from autotuner.verdict.sequential import Finding, Pair, Rule, Verdict, find, starts_first
+from autotuner.verdict.sequential import Finding, Pair, Rule, Verdict, find
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
 
@@ -35,10 +35,10 @@ class Decision:
 
     ``best``: the finalist, which is the default if nothing else was measured. ``finding``: what the
     final pairs show of it; None until they have been run. ``disturbed_pairs``: run, but not
-    counted; ``starts_first``: whether the finalist starts first in the next one. ``default``,
-    ``recipe`` and ``own`` (what the script sets itself): estimates of the search, None where not
-    measured. ``numerics``: what the guard found; None if it has not looked. ``strict``: refuse what
-    changes results. ``machines``: what each of them shows, where there are several.
+    counted. ``default``, ``recipe`` and ``own`` (what the script sets itself): estimates of the
+    search, None where not measured. ``numerics``: what the guard found; None if it has not looked.
+    ``strict``: refuse what changes results. ``machines``: what each of them shows, where there are
+    several.
     """
 
     best: Candidate
@@ -48,7 +48,6 @@ class Decision:
     finding: Finding | None
     final_failures: int = 0
     disturbed_pairs: int = 0
-    starts_first: bool = False
     pair_s: float | None = None
     margin: float = DEFAULT_MARGIN
     configurations: int = 0
@@ -253,7 +252,6 @@ def decide(
         configurations=len(_all(records, default)),
         final_failures=final_failures(since, best.configuration, default),
         disturbed_pairs=len(final_pairs(since, best.configuration, default, None)) - len(pairs),
-        starts_first=starts_first(pairs),
         pair_s=_pair_s(since),
         margin=rule.margin,
         numerics=numerics,
