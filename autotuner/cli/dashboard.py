@@ -1,5 +1,6 @@
 """``autotune dashboard``: serve optuna-dashboard."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -32,13 +33,12 @@ def serve(
     )
     mode = ", read-only" if read_only else ""
     name = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{port_of(server)}/\n")
-    sys.stdout.write("Ctrl-C ends it\n")
-    sys.stdout.flush()
-    try:
+    # as soon as it says that Ctrl-C ends it, nothing else becomes of one
+    with contextlib.suppress(KeyboardInterrupt, SystemExit), contextlib.closing(server):
+        sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{port_of(server)}/\n")
+        sys.stdout.write("Ctrl-C ends it\n")
+        sys.stdout.flush()
         server.run()
-    finally:
-        server.close()
 
 
 def port_of(server: object) -> int:

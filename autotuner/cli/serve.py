@@ -103,17 +103,22 @@ def serve(
         say=_say,
     )
     with (
-        crew,
+        # outermost: as soon as it says that Ctrl-C ends it, nothing else becomes of one
         contextlib.suppress(KeyboardInterrupt, SystemExit),
+        crew,
         Thread("workshop", workshop.run, workshop.stop),
     ):
         run()
 
 
-def _until_the_end(storage_url: str) -> Callable[[], object]:
+def _until_the_end(storage_url: str) -> Callable[[], None]:
     """Return what to do where there is no HTTP interface: wait for Ctrl-C or SIGTERM."""
-    _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
-    return threading.Event().wait
+
+    def run() -> None:
+        _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
+        threading.Event().wait()
+
+    return run
 
 
 def _open_http(
@@ -124,7 +129,7 @@ def _open_http(
     models: Path,
     interpreters: Mapping[str, str],
 ) -> Callable[[], None]:
-    """Listen, say where, and return a function that serves until Ctrl-C or SIGTERM."""
+    """Listen, and return a function that says where and serves until Ctrl-C or SIGTERM."""
     from autotuner.dashboard.guard import LOOPBACK, Sessions
     from autotuner.dashboard.server import open_server
     from autotuner.service.api import Service, make_app
@@ -182,13 +187,13 @@ def _open_http(
         attributes=lambda: jobs.study.user_attrs,
         sessions=sessions,
     )
-    sys.stdout.write(f"service:   http://{name}:{port}/\n")
-    sys.stdout.write(f"dashboard: http://{name}:{service.dashboard_port}/\n")
-    sys.stdout.write("Ctrl-C ends it\n")
-    sys.stdout.flush()
 
     def run() -> None:
         with Thread("dashboard", dashboard.run, dashboard.close):
+            sys.stdout.write(f"service:   http://{name}:{port}/\n")
+            sys.stdout.write(f"dashboard: http://{name}:{service.dashboard_port}/\n")
+            sys.stdout.write("Ctrl-C ends it\n")
+            sys.stdout.flush()
             # it ends in order, and then raises the signal again
             make_server(app).run(sockets=[listening])
 
