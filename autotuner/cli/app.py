@@ -57,6 +57,9 @@ MarginOption = Annotated[
 SequentialOption = Annotated[
     bool | None, typer.Option("--sequential", help="Never stop and continue the script (no duels).")
 ]
+MeasureTimeOption = Annotated[
+    str | None, typer.Option(help="Longest measurement of a trial.  [default: by effort]")
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait while another run tunes on this machine.")
 ]
@@ -179,9 +182,7 @@ def run(
         str | None,
         typer.Option(help="Which phase: fit, evaluate, predict.  [default: the first that lasts]"),
     ] = None,
-    measure_time: Annotated[
-        str | None, typer.Option(help="Longest measurement of a trial.  [default: by effort]")
-    ] = None,
+    measure_time: MeasureTimeOption = None,
     start_timeout: Annotated[
         str | None, typer.Option(help="Time until the first step ends.  [default: 300s]")
     ] = None,
@@ -363,6 +364,7 @@ def verify(
     ] = None,
     effort: EffortOption = None,
     pairs: PairsOption = None,
+    measure_time: MeasureTimeOption = None,
     phase: PhaseOption = None,
     margin: MarginOption = None,
     sequential: SequentialOption = None,
@@ -380,6 +382,7 @@ def verify(
         python=python,
         effort=effort,
         pairs=pairs,
+        measure_time=measure_time,
         phase=phase,
         margin=margin,
         sequential=sequential,
@@ -402,6 +405,7 @@ def compare(
     python: PythonOption = None,
     effort: EffortOption = None,
     pairs: PairsOption = None,
+    measure_time: MeasureTimeOption = None,
     phase: PhaseOption = None,
     margin: MarginOption = None,
     sequential: SequentialOption = None,
@@ -419,6 +423,7 @@ def compare(
         python=python,
         effort=effort,
         pairs=pairs,
+        measure_time=measure_time,
         phase=phase,
         margin=margin,
         sequential=sequential,
@@ -720,9 +725,7 @@ def submit(
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to aim at, such as 10m.")] = None,
     pairs: PairsOption = None,
-    measure_time: Annotated[
-        str | None, typer.Option(help="Longest measurement of a trial.  [default: by effort]")
-    ] = None,
+    measure_time: MeasureTimeOption = None,
     python: Annotated[
         str | None, typer.Option(help="The name of one of the service's interpreters.")
     ] = None,

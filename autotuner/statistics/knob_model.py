@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from autotuner.knobs.knob import Configuration, Domain, KnobValue
@@ -113,6 +112,9 @@ class KnobModel:
 
     def _fit(self) -> _Matrix:
         """Return the logarithms of the parameters that are likeliest after the observations."""
+        # takes a tenth of a second to import, for which commands that only read need not wait
+        from scipy.optimize import minimize
+
         prior = np.array([_KNOB] * len(self._tables) + [_PAIRED, _OWN])
 
         def surprise(parameters: _Matrix) -> float:

@@ -49,7 +49,6 @@ from autotuner.study.identity import identify
 from autotuner.study.listening import Listener
 from autotuner.study.model_sampler import ModelSampler, being_measured
 from autotuner.study.noise import Noise
-from autotuner.study.opening import load_study
 from autotuner.study.record import (
     Measurement,
     Role,
@@ -385,8 +384,12 @@ class Tuner:
             if not self._is_ours(trial):
                 return
             # a study remembers the trials that it has shown to its sampler until it is asked
-            study = load_study(self._setting.storage, self.study.study_name)
-            study.sampler = self.study.sampler
+            study = optuna.load_study(
+                study_name=self.study.study_name,
+                storage=self._setting.storage,
+                sampler=self.study.sampler,
+                pruner=optuna.pruners.NopPruner(),
+            )
             space = self.facts.space
             suggested = suggest(optuna.Trial(study, trial._trial_id), space)
             configuration = effective(suggested, space.default)

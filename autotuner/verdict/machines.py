@@ -8,7 +8,7 @@ well, with the spread that all machines have in common, as a few pairs on each s
 import dataclasses
 import math
 from collections.abc import Sequence
-from statistics import mean
+from statistics import fmean
 
 from scipy.special import stdtrit
 
@@ -49,7 +49,7 @@ def on_machines(pairs: Sequence[Pair]) -> tuple[OnMachine, ...]:
     for pair in pairs:
         cells.setdefault((pair.machine, pair.first), []).append(pair.log)
     freedom = len(pairs) - len(cells)
-    squares = sum((log - mean(logs)) ** 2 for logs in cells.values() for log in logs)
+    squares = sum((log - fmean(logs)) ** 2 for logs in cells.values() for log in logs)
     spread = math.sqrt(squares / freedom) if freedom > 0 else None
     return tuple(
         _on_machine(
@@ -63,7 +63,7 @@ def _on_machine(
     machine: str, orders: Sequence[Sequence[float]], spread: float | None, freedom: int
 ) -> OnMachine:
     """Return the mean over both orders, as much of each, so that who starts first is out of it."""
-    centre = mean(mean(logs) for logs in orders)
+    centre = fmean(fmean(logs) for logs in orders)
     low = high = None
     if spread is not None and len(orders) == 2:
         error = spread / 2 * math.sqrt(sum(1 / len(logs) for logs in orders))

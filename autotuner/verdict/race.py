@@ -4,7 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import mean, variance
+from statistics import fmean, variance
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.model_sampler import estimates
@@ -53,12 +53,12 @@ def survivors(logs: Mapping[str, Sequence[float]], between: float) -> set[str]:
             race itself shows is used where that is more.
     """
     pooled = [variance(values) for values in logs.values() if len(values) > 1]
-    spread = max(between, math.sqrt(mean(pooled)) if pooled else 0.0, _LEAST_SPREAD)
-    leader = max(logs, key=lambda key: mean(logs[key]))
+    spread = max(between, math.sqrt(fmean(pooled)) if pooled else 0.0, _LEAST_SPREAD)
+    leader = max(logs, key=lambda key: fmean(logs[key]))
     kept = set()
     for key, values in logs.items():
         error = spread * math.sqrt(1 / len(values) + 1 / len(logs[leader]))
-        if mean(values) >= mean(logs[leader]) - _CLEARLY * error:
+        if fmean(values) >= fmean(logs[leader]) - _CLEARLY * error:
             kept.add(key)
     return kept
 

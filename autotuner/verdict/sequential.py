@@ -17,7 +17,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Sequence
-from statistics import mean
+from statistics import fmean
 
 from scipy.special import stdtrit
 
@@ -136,14 +136,14 @@ def find(pairs: Sequence[Pair], rule: Rule) -> Finding | None:
     if n < FIRST_LOOK:
         return Finding(
             verdict=Verdict.INCONCLUSIVE,
-            ratio=math.exp(mean(pair.log for pair in pairs)),
+            ratio=math.exp(fmean(pair.log for pair in pairs)),
             low=None,
             high=None,
             pairs=len(pairs),
             needed=FIRST_LOOK,
         )
-    centre = mean(logs)
-    squares = sum((log - mean(order)) ** 2 for order in orders for log in order)
+    centre = fmean(logs)
+    squares = sum((log - fmean(order)) ** 2 for order in orders for log in order)
     spread = math.sqrt(squares / (n - 2))
     half = -float(stdtrit(n - 2, rule.level)) * spread / math.sqrt(n)
     low, high = centre - half, centre + half

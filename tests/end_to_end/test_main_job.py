@@ -64,37 +64,6 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     assert document["holds"] == "default"
 
 
-def test_a_study_file_runs(tmp_path: Path) -> None:
-    """A study.toml describes a run; a flag overrides it; JSON output ends with the result."""
-    (tmp_path / "study.toml").write_text(
-        f'model = "{SCRIPTS / "function_loop.py"}"\nname = "filed"\ntrials = 9\n'
-        'knobs = ["inter_op"]\npairs = 0\neffort = "fast"\n[timing]\nmeasure = "0.3s"\n'
-    )
-    done = autotune("run", "study.toml", "--trials", "1", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events[-1]["event"] == "result"
-    assert list(events[-1]["best"]["configuration"]) == ["inter_op"]
-    search = [e for e in events if e["event"] == "trial_ended" and e["role"] != "control"]
-    assert len(search) == 1
-
-
-def test_another_script_under_the_same_study_gets_its_own(tmp_path: Path) -> None:
-    """Changing the script between two sittings is noticed, and trials are not mixed."""
-    script = tmp_path / "train.py"
-    text = (SCRIPTS / "function_loop.py").read_text()
-    script.write_text(text)
-    line = ["run", "--model", "train.py", "--study", "s", "--trials", "1", *QUICK]
-    assert autotune(*line, cwd=tmp_path).returncode == 0
-    script.write_text(text + "# changed\n")
-    done = autotune(*line, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "the script has changed since the study began" in done.stderr
-    assert 'so this is study "s-2"' in done.stderr
-    listed = autotune("list", cwd=tmp_path).stdout
-    assert [row.split()[:2] for row in listed.splitlines()[1:]] == [["s", "1"], ["s-2", "1"]]
-
-
 def test_interrupted_in_mid_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the trial, keeps everything, and says how to go on; see test_recovery.py."""
     number, code = signal.SIGINT, 130
@@ -274,37 +243,6 @@ def test_a_cache_is_measured_when_it_is_full(tmp_path: Path) -> None:
     windows = [e for e in map(json.loads, events) if e["event"] == "window"]
     warm = sum(w["steps"] for w in windows if w["stage"] == "warmup")
     assert warm >= 240  # the first epoch has 250 steps
-
-
-@pytest.mark.alone
-def test_verify_and_compare(tmp_path: Path) -> None:
-    """An exported file is held against the defaults again; what is not so fast fails in CI."""
-    model = str(SCRIPTS / "function_loop.py")
-    one, other = tmp_path / "one.json", tmp_path / "other.json"
-    one.write_text('{"configuration": {"intra_op": 1}}')
-    other.write_text('{"configuration": {"intra_op": 1, "inter_op": 1}}')
-    line = [str(one), "--model", model, "--effort", "fast", "--pairs", "2"]
-    done = autotune("verify", *line, "--fail-under", "50", cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "is below the 50 asked for" in done.stdout
-    assert "2 pairs of new processes" in done.stdout
-    done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["event"], found["pairs"]) == ("finding", 2)
-
-
-def test_a_disturbance_is_named(tmp_path: Path) -> None:
-    """A process that keeps a CPU busy during a run is seen, and said."""
-    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        model = str(SCRIPTS / "function_loop.py")
-        done = autotune("run", "--model", model, "--trials", "2", *QUICK, cwd=tmp_path)
-    finally:
-        hog.kill()
-        hog.wait()
-    assert done.returncode == 0, done.stderr
-    assert "warning: other processes used" in done.stderr
 
 
 def test_results_that_change_are_seen(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def quick(line: str) -> list[str]:
     """
     words = shlex.split(line)
     if words[:2] in (["autotune", "verify"], ["autotune", "compare"]):
-        return [*words, "--pairs", "2", "--effort", "fast"]
+        return [*words, "--pairs", "2", "--effort", "fast", "--measure-time", "0.3s"]
     if words[:2] == ["autotune", "submit"]:
         return [*words, "--trials", "1", "--measure-time", "0.3s", "--pairs", "0"]
     if words[:2] != ["autotune", "run"]:

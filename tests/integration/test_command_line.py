@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.sitting import QUICK, SCRIPT, STUB
+
 AUTOTUNE = [sys.executable, "-m", "autotuner"]
+STUBBED = {"PYTHONPATH": str(STUB)}
 
 
 def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -215,3 +218,79 @@ def test_json_events_are_json(folder: Path) -> None:
     assert [event["event"] for event in events][-2:] == ["trial_ended", "error"]
     assert events[-2]["status"] == "crashed"
     assert "boom" in events[-1]["message"]
+
+
+def test_a_study_file_runs(tmp_path: Path) -> None:
+    """A study.toml describes a run; a flag overrides it; JSON output ends with the result."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "study.toml").write_text(
+        'model = "train.py"\nname = "filed"\ntrials = 9\n'
+        'knobs = ["inter_op"]\npairs = 0\neffort = "fast"\n[timing]\nmeasure = "0.3s"\n'
+    )
+    done = autotune("run", "study.toml", "--trials", "1", "--json", cwd=tmp_path, **STUBBED)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["event"] == "result"
+    assert list(events[-1]["best"]["configuration"]) == ["inter_op"]
+    search = [e for e in events if e["event"] == "trial_ended" and e["role"] != "control"]
+    assert len(search) == 1
+
+
+def test_another_script_under_the_same_study_gets_its_own(tmp_path: Path) -> None:
+    """Changing the script between two sittings is noticed, and trials are not mixed."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    line = ["run", "--model", "train.py", "--study", "s", *QUICK, "--trials", "1", "--pairs", "0"]
+    assert autotune(*line, cwd=tmp_path, **STUBBED).returncode == 0
+    script.write_text(SCRIPT + "# changed\n")
+    done = autotune(*line, cwd=tmp_path, **STUBBED)
+    assert done.returncode == 0, done.stderr
+    assert "the script has changed since the study began" in done.stderr
+    assert 'so this is study "s-2"' in done.stderr
+    listed = autotune("list", cwd=tmp_path).stdout
+    assert [row.split()[:2] for row in listed.splitlines()[1:]] == [["s", "1"], ["s-2", "1"]]
+
+
+def test_verify_and_compare(tmp_path: Path) -> None:
+    """An exported file is held against the defaults again; what is not so fast fails in CI."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text('{"configuration": {"intra_op": 1}}')
+    other.write_text('{"configuration": {"intra_op": 1, "inter_op": 1}}')
+    line = [str(one), "--model", "train.py", "--effort", "fast", "--pairs", "2"]
+    line += ["--measure-time", "0.3s"]
+    done = autotune("verify", *line, "--fail-under", "50", cwd=tmp_path, **STUBBED)
+    assert done.returncode == 1, done.stderr
+    assert "is below the 50 asked for" in done.stdout
+    assert "2 pairs of new processes" in done.stdout
+    done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path, **STUBBED)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["event"], found["pairs"]) == ("finding", 2)
+
+
+def test_how_long_verify_measures(tmp_path: Path) -> None:
+    """``--measure-time`` bounds the measurement of its pairs, in proportion to ``run``'s."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "one.json").write_text('{"configuration": {"intra_op": 1}}')
+    line = ["verify", "one.json", "--model", "train.py", "--effort", "fast", "--pairs", "1"]
+    line += ["--sequential", "--measure-time", "0.6s"]  # in duels it is the parent who ends it
+    done = autotune(*line, cwd=tmp_path, **STUBBED)
+    assert done.returncode == 0, done.stderr
+    asked = [json.loads(file.read_text()) for file in tmp_path.rglob("trials/*/request.json")]
+    # the first one is to say what a step is, and how noisy; then one more, and a pair
+    assert sorted(one["measurement"]["measure_s"] for one in asked) == [0.6, 1.0, 1.0, 1.2]
+
+
+def test_a_disturbance_is_named(tmp_path: Path) -> None:
+    """A process that keeps a CPU busy during a run is seen, and said."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        line = ["run", "--model", "train.py", *QUICK, "--trials", "2", "--pairs", "0"]
+        done = autotune(*line, cwd=tmp_path, **STUBBED)
+    finally:
+        hog.kill()
+        hog.wait()
+    assert done.returncode == 0, done.stderr
+    assert "warning: other processes used" in done.stderr
