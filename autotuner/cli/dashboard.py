@@ -35,13 +35,7 @@ def serve(
     name = f"[{host}]" if ":" in host else host
     # as soon as it says that Ctrl-C ends it, nothing else becomes of one
     with contextlib.suppress(KeyboardInterrupt, SystemExit), contextlib.closing(server):
-        sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{port_of(server)}/\n")
+        sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{server.port}/\n")
         sys.stdout.write("Ctrl-C ends it\n")
         sys.stdout.flush()
         server.run()
-
-
-def port_of(server: object) -> int:
-    """Return the port in use; a name like localhost may stand for several sockets."""
-    listening: list[tuple[str, int]] = getattr(server, "effective_listen", [])
-    return listening[0][1] if listening else int(getattr(server, "effective_port", 0))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotuner.cli.browse import HOME
-from autotuner.cli.dashboard import port_of
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.study.artifacts import artifact_folder
@@ -172,7 +171,7 @@ def _open_http(
         models=models,
         interpreters=interpreters,
         most_studies=_MOST_STUDIES,
-        dashboard_port=port_of(dashboard),
+        dashboard_port=dashboard.port,
         needs_token=needs_token,
         sessions=sessions,
     )
@@ -189,7 +188,7 @@ def _open_http(
     )
 
     def run() -> None:
-        with Thread("dashboard", dashboard.run, dashboard.close):
+        with Thread("dashboard", dashboard.run, dashboard.close_from_outside):
             sys.stdout.write(f"service:   http://{name}:{port}/\n")
             sys.stdout.write(f"dashboard: http://{name}:{service.dashboard_port}/\n")
             sys.stdout.write("Ctrl-C ends it\n")

@@ -4,11 +4,12 @@ import logging
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
-from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
+from waitress.server import create_server
 
 from autotuner.dashboard.guard import LOOPBACK, Guard, same
 from autotuner.errors import UserError
@@ -16,7 +17,29 @@ from autotuner.errors import UserError
 _THREADS = 8
 _LEAST_TOKEN = 8
 Check = Callable[[str], bool]
-Server = BaseWSGIServer | MultiSocketServer
+
+
+class Server:
+    """One of waitress' servers, with one socket. ``port``: the one in use."""
+
+    def __init__(self, made: Any, port: int) -> None:  # waitress' types are not what it has
+        self._made = made
+        self.port = port
+
+    def run(self) -> None:
+        """Serve until Ctrl-C, or until it is closed."""
+        self._made.run()
+
+    def close(self) -> None:
+        """Give up what is being answered, and close all sockets."""
+        for channel in list(self._made.active_channels.values()):
+            channel.handle_close()
+        self._made.task_dispatcher.shutdown()  # its threads use a socket of the server's, too
+        self._made.close()
+
+    def close_from_outside(self) -> None:
+        """Have the thread that runs it close its sockets: it waits for them, by their numbers."""
+        self._made.trigger.pull_trigger(self.close)
 
 
 def check_for(token: str | None) -> Check | None:
@@ -64,7 +87,7 @@ def open_server(
     check: Check | None,
     read_only: bool,
 ) -> Server:
-    """Return a server that is bound and listens; ``run`` serves, Ctrl-C ends it.
+    """Return a server that is bound and listens.
 
     Args:
         storage: the studies.
@@ -92,6 +115,7 @@ def open_server(
     except OSError as error:
         hint = "another --port may be free; 0 takes any that is"
         raise UserError(f"--host {host} --port {port}: {error.strerror}", hint=hint) from error
-    return create_server(
+    made = create_server(
         app, sockets=[listening], threads=_THREADS, clear_untrusted_proxy_headers=True
     )
+    return Server(made, listening.getsockname()[1])

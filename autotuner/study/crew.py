@@ -91,7 +91,9 @@ def is_alive(signature: str, attributes: Mapping[str, Any]) -> bool:
             return bool(time.time() < until)
         process = psutil.Process(fields["pid"])
         same_start = abs(process.create_time() - fields["started"]) < 1
-        return bool(fields["boot"] == _boot_id() and same_start)
+        # what has ended stays in the table until somebody asks, in a container maybe for ever
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return bool(fields["boot"] == _boot_id() and same_start and not ended)
     except (ValueError, KeyError, TypeError, psutil.Error):
         return False
 

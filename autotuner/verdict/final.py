@@ -104,12 +104,11 @@ def _starts_first(tuner: Tuner, decision: Decision, records: Sequence[TrialRecor
 
     Each machine is to have as many pairs of each order, and where it has, all of them together.
     """
-    own = _own_pairs(tuner, decision, records)
-    if len(own) % 2:
-        return starts_first(own)
-    orders = [pair.first for pair in _pairs(tuner, decision, records)]
-    orders += _running_orders(records)
-    return sum(orders) < len(orders) / 2
+    orders = [pair.first for pair in _own_pairs(tuner, decision, records)]
+    if len(orders) % 2 == 0:
+        orders = [pair.first for pair in _pairs(tuner, decision, records)]
+        orders += _running_orders(records)
+    return starts_first(orders)
 
 
 def _own_pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:

@@ -110,9 +110,9 @@ class Finding:
         return self.verdict is not Verdict.INCONCLUSIVE
 
 
-def starts_first(pairs: Sequence[Pair]) -> bool:
-    """Return whether the candidate is to start first in the next pair."""
-    return sum(pair.first for pair in pairs) < len(pairs) / 2
+def starts_first(orders: Sequence[bool]) -> bool:
+    """Return whether the candidate is to start first in the next pair, by whether it has before."""
+    return sum(orders) < len(orders) / 2
 
 
 def in_twos(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:

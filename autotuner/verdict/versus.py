@@ -34,7 +34,7 @@ def run_versus(
     """
     pairs: list[Pair] = []
     for _ in range(_MOST_ATTEMPTS * rule.most_pairs):
-        starts = starts_first(pairs)
+        starts = starts_first([pair.first for pair in pairs])
         record = tuner.run_pair(configuration, starts_first=starts, against=against)
         assert record is not None  # nobody else is there
         if record.gain is None:

@@ -105,8 +105,8 @@ def test_who_starts_first_does_not_matter() -> None:
     assert math.log(found.ratio) == pytest.approx(0.1505)
     more = find([*alternating(0.10, 0.201, 0.101, 0.20), Pair(9.0, first=True)], rule)
     assert more == found  # a pair whose counterpart is missing waits
-    assert starts_first([Pair(0.1, first=False)])
-    assert not starts_first(alternating(0.1, 0.1))
+    assert starts_first([False])
+    assert not starts_first([False, True])
 
 
 def test_what_it_takes() -> None:

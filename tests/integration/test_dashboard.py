@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -370,3 +371,29 @@ def test_sigterm_ends_it_amid_requests(bench: Bench) -> None:
             served.process.kill()
             for thread in asking:
                 thread.join()
+
+
+def test_it_is_closed_from_outside_amid_requests(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread that runs it ends without an error, whoever is connected."""
+    for _ in range(40):
+        server = open_server(
+            bench.storage,
+            bench.folder,
+            host="127.0.0.1",
+            port=0,
+            allowed=(),
+            check=None,
+            read_only=True,
+        )
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /api/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert client.recv(4) == b"HTTP"
+            client.sendall(b"GET /api/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            server.close_from_outside()
+            thread.join(10)
+            assert not thread.is_alive()
+    assert all(record.levelname != "ERROR" for record in caplog.records)

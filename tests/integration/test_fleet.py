@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -9,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -319,3 +322,18 @@ def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
         run_search(tuner)
         assert len(fleet.records()) == count
         assert tuner.noise.processes > 1
+
+
+def test_who_has_ended_is_not_there() -> None:
+    """A process that nobody has waited for, as in a container without an init, is dead."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = round(psutil.Process(child.pid).create_time(), 2)
+    signature = dataclasses.replace(this_worker(), pid=child.pid, started=started).signature(60)
+    assert is_alive(signature, {})
+    child.kill()
+    deadline = time.monotonic() + 60
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+    assert not is_alive(signature, {})
+    child.communicate()
+    assert not is_alive(signature, {})
