@@ -17,6 +17,8 @@ from pathlib import Path
 from autotuner.errors import UserError
 
 _VARIABLE = "AUTOTUNE_LOCK"
+# flock wakes who waits, but hands nothing over: who asks again at once has it before they are up
+_ASIDE_S = 0.02
 
 
 def lock_path() -> Path:
@@ -79,3 +81,4 @@ def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Itera
         yield
     finally:
         os.close(descriptor)  # and so unlocks
+        time.sleep(_ASIDE_S)

@@ -1,5 +1,6 @@
 """One tuning run at a time: the lock between real processes."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -69,3 +70,30 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
         hold_machine("ours", wait=False, say=print),
     ):
         pass
+
+
+TAKE_TURNS = """
+import sys, time
+from autotuner.machine_lock import hold_machine
+name, log = sys.argv[1:]
+for _ in range(40):
+    with hold_machine(name, wait=True, say=lambda text: None):
+        with open(log, "a") as file:
+            file.write(name)
+        time.sleep(0.03)
+"""
+
+
+def test_who_waits_has_its_turn(tmp_path: Path) -> None:
+    """Of three that want the machine again and again none has it for long."""
+    log = tmp_path / "log"
+    takers = [
+        subprocess.Popen([sys.executable, "-c", TAKE_TURNS, name, str(log)]) for name in "abc"
+    ]
+    for taker in takers:
+        assert taker.wait(timeout=60) == 0
+    order = log.read_text()
+    order = order[max(order.index(name) for name in "abc") :]  # all of them are there
+    order = order[: min(order.rindex(name) for name in "abc")]
+    changes = sum(one != other for one, other in itertools.pairwise(order))
+    assert changes >= 0.85 * (len(order) - 1), order
