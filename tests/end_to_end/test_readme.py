@@ -45,9 +45,11 @@ def quick(line: str) -> list[str]:
         return [*words, "--trials", "1", "--measure-time", "0.3s", "--pairs", "0"]
     if words[:2] != ["autotune", "run"]:
         return words
-    short = ["--trials", "1", "--measure-time", "0.3s"]
+    short = ["--measure-time", "0.3s", "--trials", "1"]
     if line == "autotune run --model mymodel.py":
-        short = ["--trials", "2", "--measure-time", "0.3s", "--pairs", "2", "--effort", "fast"]
+        short = ["--measure-time", "0.3s", "--trials", "2", "--pairs", "2"]
+    if "--effort" not in words:
+        short += ["--effort", "fast"]
     at = words.index("--") if "--" in words else len(words)
     return [*words[:at], *short, *words[at:]]
 
