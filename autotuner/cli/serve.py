@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import os
 import shutil
@@ -87,7 +88,7 @@ def serve(
     jobs = Queue(storage)
     log_refusals()
     if front is None:
-        run = _until_the_end(url)
+        run: Callable[[], None] = functools.partial(_wait, url)
     else:
         run = _open_http(front, jobs, storage_url=url, models=models, interpreters=known)
     crew = Crew(jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say)
@@ -110,14 +111,10 @@ def serve(
         run()
 
 
-def _until_the_end(storage_url: str) -> Callable[[], None]:
-    """Return what to do where there is no HTTP interface: wait for Ctrl-C or SIGTERM."""
-
-    def run() -> None:
-        _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
-        threading.Event().wait()
-
-    return run
+def _wait(storage_url: str) -> None:
+    """Do what there is to do without an HTTP interface: wait for Ctrl-C or SIGTERM."""
+    _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
+    threading.Event().wait()
 
 
 def _open_http(
