@@ -26,17 +26,17 @@ import optuna
 from scipy.special import stdtr
 
 from autotuner.knobs.knob import Build, Configuration
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
+from autotuner.options.study_spec import Effort, Pairing, SamplerName, StudySpec
 from autotuner.report.progress import PlainProgress
-from autotuner.spec.study_spec import Effort, Pairing, SamplerName, StudySpec
-from autotuner.study.opening import create_study
+from autotuner.statistics.sequential import CONFIDENCE, ERROR, FIRST_LOOK, Verdict, rule_of
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
+from autotuner.study.studies import create_study
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
-from autotuner.verdict.sequential import CONFIDENCE, ERROR, FIRST_LOOK, Verdict, rule_of
 from benchmarks.simulated import Deviations, SimulatedRunner, normal
 
 MACHINE = Machine(

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-from autotuner.spec.study_spec import Objective, StepSource, Timing
-from autotuner.spec.workloads import list_workloads
+from autotuner.options.study_spec import Objective, StepSource, Timing
+from autotuner.options.workloads import list_workloads
 from autotuner.statistics.comparison import compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
 from autotuner.trial.duel import DuelPlan

@@ -31,21 +31,21 @@ import optuna
 import psycopg
 from optuna.trial import TrialState
 
+from autotuner.options.study_spec import StudySpec
 from autotuner.report.progress import PlainProgress
-from autotuner.spec.study_spec import StudySpec
-from autotuner.study import patient_storage, stored
-from autotuner.study.crew import GRACE_S, Crew
-from autotuner.study.opening import create_study, load_study
+from autotuner.statistics.sequential import rule_of
+from autotuner.study import bulk, retrying
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import ENDED, Role, TrialRecord, read_records, read_study_facts
 from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
 from autotuner.study.storage import open_database
+from autotuner.study.studies import create_study, load_study
 from autotuner.study.tuner import WITHDRAWN, Setting, Tuner
+from autotuner.study.workers import GRACE_S, Workers
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
-from autotuner.verdict.sequential import rule_of
 from benchmarks import postgres
 from benchmarks.replay import ReplayRunner, Surface, load_surface
 
@@ -75,15 +75,15 @@ class _Stopwatch:
         self.seconds, self.operations = 0.0, 0
         self._local = threading.local()
 
-    def timed(self, patiently: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, retry: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that all access to the database goes through, timed."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if getattr(self._local, "inside", False):
-                return patiently(*args, **kwargs)
+                return retry(*args, **kwargs)
             self._local.inside, before = True, time.monotonic()
             try:
-                return patiently(*args, **kwargs)
+                return retry(*args, **kwargs)
             finally:
                 self._local.inside = False
                 self.seconds += time.monotonic() - before
@@ -97,12 +97,12 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
     host = f"machine-{number:03d}"
     socket.gethostname = lambda: host  # so that others can tell only by its signs whether it lives
     watch = _Stopwatch()
-    timed = watch.timed(patient_storage.patiently)
-    patient_storage.patiently = stored.patiently = timed  # type: ignore[attr-defined]
+    timed = watch.timed(retrying.retry)
+    retrying.retry = bulk.retry = timed  # type: ignore[attr-defined]
     storage = open_database(url, create=False)
     study = load_study(storage, "s")
     runner = SleepyRunner(surface, 1000 * seed + number)
-    with Crew(study, shared=True, machine=host, poll_s=0.5) as crew:
+    with Workers(study, shared=True, machine=host, poll_s=0.5) as workers:
         setting = Setting(
             study=study,
             storage=storage,
@@ -114,7 +114,7 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
             runner=runner,
             listener=_Silent(rule_of(spec)),
             space=surface.space,
-            crew=crew,
+            workers=workers,
             monotonic=runner.monotonic,
         )
         with Tuner(setting) as tuner:
@@ -175,13 +175,13 @@ def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kil
             return process
 
         began = time.monotonic()
-        crew = [start(number) for number in range(workers)]
+        processes = [start(number) for number in range(workers)]
         with _counting_locks(url) as seen:
-            killed = _kill_some(url, crew, start, workers, seed) if kill else 0
-            while any(process.is_alive() for process in crew):
+            killed = _kill_some(url, processes, start, workers, seed) if kill else 0
+            while any(process.is_alive() for process in processes):
                 time.sleep(_LOOK_S)
         wall_s = time.monotonic() - began
-        failed = sum(process.exitcode not in (0, -signal.SIGKILL) for process in crew)
+        failed = sum(process.exitcode not in (0, -signal.SIGKILL) for process in processes)
         assert not failed, f"{failed} workers failed"
         took = [json.loads(file.read_text()) for file in folder.glob("*.json")]
     study = load_study(storage, "s")
@@ -199,7 +199,7 @@ def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kil
 
 def _kill_some(
     url: str,
-    crew: list[BaseProcess],
+    processes: list[BaseProcess],
     start: Callable[[int], BaseProcess],
     workers: int,
     seed: int,
@@ -210,14 +210,14 @@ def _kill_some(
         time.sleep(_LOOK_S)
     while killed < workers // 2:
         time.sleep(_KILL_EVERY_S)
-        alive = [process for process in crew if process.is_alive()]
+        alive = [process for process in processes if process.is_alive()]
         if not alive:
             break
         victim = draw.choice(alive)
         assert victim.pid is not None
         os.kill(victim.pid, signal.SIGKILL)
         killed += 1
-        crew.append(start(workers + killed))
+        processes.append(start(workers + killed))
     return killed
 
 

@@ -25,7 +25,7 @@ from statistics import mean, median, stdev
 import psutil
 from scipy.special import stdtrit
 
-from autotuner.spec.study_spec import Timing
+from autotuner.options.study_spec import Timing
 from autotuner.statistics.throughput import summarize
 from autotuner.trial.request import CHILD_MAIN, TrialRequest
 from autotuner.trial.runner import ProcessRunner
@@ -167,7 +167,7 @@ def bench_tick() -> None:
         "package = types.ModuleType('child'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['child'] = package\n"
         "steps = importlib.import_module('child.steps')\n"
-        "events = importlib.import_module('child.events')\n"
+        "events = importlib.import_module('child.event_pipe')\n"
         "meter = importlib.import_module('child.meter')\n"
         "pipe = events.EventPipe(os.open('/dev/null', os.O_WRONLY))\n"
         "rule = meter.Rule(0.1, 0.1, 0.1, 1e9)\n"

@@ -25,16 +25,16 @@ from statistics import median
 
 from autotuner.knobs.catalogue import default_configuration, recipe_configuration
 from autotuner.knobs.knob import Build, Configuration, KnobValue
-from autotuner.machine import inspect_machine
-from autotuner.machine_lock import hold_machine
-from autotuner.spec.study_spec import Objective, StepSource
-from autotuner.spec.workloads import load_workload
+from autotuner.machine.host import inspect_machine
+from autotuner.machine.lock import hold_machine
+from autotuner.options.study_spec import Objective, StepSource
+from autotuner.options.workloads import load_workload
 from autotuner.statistics.comparison import Comparison, compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.record import configuration_key
 from autotuner.trial.duel import DuelPlan
-from autotuner.trial.inspection import inspect_script
+from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Outcome, Status, Turn
 from autotuner.trial.probe import probe
 from autotuner.trial.request import Feed, TrialRequest

@@ -19,10 +19,10 @@ from scipy.special import stdtrit
 from autotuner.export.exported import read_exported
 from autotuner.knobs.catalogue import default_configuration
 from autotuner.knobs.knob import Configuration
-from autotuner.machine import inspect_machine
-from autotuner.machine_lock import hold_machine
-from autotuner.spec.study_spec import Objective
-from autotuner.spec.workloads import load_workload
+from autotuner.machine.host import inspect_machine
+from autotuner.machine.lock import hold_machine
+from autotuner.options.study_spec import Objective
+from autotuner.options.workloads import load_workload
 from autotuner.statistics.comparison import compare_rounds
 from autotuner.statistics.throughput import Unit
 from autotuner.study.record import configuration_key

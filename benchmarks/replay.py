@@ -22,16 +22,16 @@ from scipy.optimize import minimize
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.knobs.selection import effective
-from autotuner.machine import Machine, machine_from
-from autotuner.spec.study_spec import Objective
+from autotuner.machine.host import Machine, machine_from
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import compare_rounds, running_medians
 from autotuner.statistics.throughput import Unit
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.record import configuration_key
 from autotuner.study.space import Space
+from autotuner.trial.fork_server import MOST_PARENTS, settings_at_import
 from autotuner.trial.outcome import Round, Status, Turn
 from autotuner.trial.request import Feed, TrialRequest
-from autotuner.trial.warm import MOST_PARENTS, settings_at_import
 from benchmarks.simulated import SimulatedRunner
 from benchmarks.surface import FOLDER, Duel, Provenance, read_duels, read_provenance
 

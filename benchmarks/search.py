@@ -22,17 +22,17 @@ from statistics import median
 
 import optuna
 
+from autotuner.options.study_spec import SamplerName, StudySpec
 from autotuner.report.progress import PlainProgress
-from autotuner.spec.study_spec import SamplerName, StudySpec
-from autotuner.study.opening import create_study
+from autotuner.statistics.sequential import Verdict, rule_of
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
+from autotuner.study.studies import create_study
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
-from autotuner.verdict.sequential import Verdict, rule_of
 from benchmarks.course import Moment, Trace, course, regret_of
 from benchmarks.replay import ReplayRunner, Surface, load_surface
 from benchmarks.search_page import OURS, RIVALS, Results, WholeRuns, as_text, write_page

@@ -11,10 +11,10 @@ from typing import Any
 
 from autotuner.knobs.knob import Configuration
 from autotuner.trial.duel import DuelPlan
+from autotuner.trial.live_trial import ignore_phase
 from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Round, Status, Turn, Window
 from autotuner.trial.request import Feed, TrialRequest
 from autotuner.trial.runner import Resident, in_turns
-from autotuner.trial.running import ignore_phase
 
 Speed = Callable[[Configuration], float | Status]
 Deviations = Callable[[random.Random], Iterator[float]]

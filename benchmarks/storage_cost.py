@@ -25,20 +25,20 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection, MetaData, Table, insert, select
 
 from autotuner.cli.browse import list_all, show_study
+from autotuner.options.study_spec import SamplerName, StudySpec
 from autotuner.report.contents import gather
 from autotuner.report.dashboard_pages import REFRESHED_AT, DashboardPages
 from autotuner.report.page import render_page
 from autotuner.report.progress import PlainProgress
-from autotuner.spec.study_spec import SamplerName, StudySpec
+from autotuner.statistics.sequential import rule_of
 from autotuner.study.artifacts import artifact_store
-from autotuner.study.listening import Listeners
-from autotuner.study.opening import create_study, load_study
+from autotuner.study.events import Listeners
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.settings import write_spec
 from autotuner.study.storage import default_url, open_database
+from autotuner.study.studies import create_study, load_study
 from autotuner.study.tuner import Setting, Tuner
-from autotuner.verdict.sequential import rule_of
 from benchmarks import postgres
 from benchmarks.calibration import BUILD, MACHINE, better_by
 from benchmarks.simulated import SimulatedRunner

@@ -22,9 +22,9 @@ from statistics import mean, median, stdev
 import psutil
 from scipy.special import stdtrit
 
-from autotuner.machine_lock import hold_machine
-from autotuner.spec.study_spec import Objective, Timing
-from autotuner.spec.workloads import load_workload
+from autotuner.machine.lock import hold_machine
+from autotuner.options.study_spec import Objective, Timing
+from autotuner.options.workloads import load_workload
 from autotuner.statistics.comparison import compare_rounds
 from autotuner.statistics.throughput import Unit
 from autotuner.trial.duel import DuelPlan

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autotuner.spec.study_spec import StepSource, Timing
+from autotuner.options.study_spec import StepSource, Timing
 from autotuner.trial.outcome import Outcome
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner

@@ -807,8 +807,8 @@ def workloads() -> None:
     """List the reference workloads."""
     from rich.console import Console
 
+    from autotuner.options.workloads import list_workloads
     from autotuner.report.lists import workloads_table
-    from autotuner.spec.workloads import list_workloads
 
     rows = [(name, spec.description) for name, spec in list_workloads().items()]
     Console().print(workloads_table(rows))
@@ -820,7 +820,7 @@ def knobs() -> None:
     from rich.console import Console
 
     from autotuner.knobs.catalogue import KNOBS
-    from autotuner.machine import inspect_machine
+    from autotuner.machine.host import inspect_machine
     from autotuner.report.lists import knobs_table
 
     machine = inspect_machine()

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from autotuner.cli.resolve import find_interpreter
+from autotuner.exec.check import Effect, check
 from autotuner.export.exported import read_exported
 from autotuner.knobs.catalogue import KNOBS
-from autotuner.launch.check import Effect, check
-from autotuner.machine import inspect_machine
+from autotuner.machine.host import inspect_machine
 from autotuner.report.effects import effects_as_json, effects_table, summary
 
 

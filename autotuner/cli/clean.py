@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.terminal import out_console
+from autotuner.options.duration import parse_duration
 from autotuner.report.tables import removable_table
-from autotuner.spec.duration import parse_duration
 from autotuner.study.artifacts import artifact_folder, artifact_store
 from autotuner.study.cleaning import find_removable, remove
 from autotuner.study.storage import default_url, open_storage

@@ -10,13 +10,14 @@ from pathlib import Path
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.run_study import open_display
 from autotuner.cli.terminal import out_console
-from autotuner.conditions import Cause, find_causes, read_counters
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Evidence, Liveness, find_liveness
-from autotuner.machine import Machine, inspect_machine
-from autotuner.machine_lock import hold_machine
+from autotuner.machine.conditions import Cause, find_causes, read_counters
+from autotuner.machine.host import Machine, inspect_machine
+from autotuner.machine.lock import hold_machine
+from autotuner.options.study_spec import Effort, StudySpec
 from autotuner.report.doctor import (
     advice_lines,
     build_line,
@@ -24,16 +25,15 @@ from autotuner.report.doctor import (
     machine_lines,
     next_step,
 )
-from autotuner.spec.study_spec import Effort, StudySpec
+from autotuner.statistics.sequential import rule_of
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.opening import create_study
 from autotuner.study.preparation import check_noise, find_bottleneck
-from autotuner.study.storage import passing_storage
+from autotuner.study.storage import in_memory_storage
+from autotuner.study.studies import create_study
 from autotuner.study.tuner import Setting, Tuner
-from autotuner.trial.inspection import inspect_build
+from autotuner.trial.inspect_script import inspect_build
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
-from autotuner.verdict.sequential import rule_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def _examine_script(
     wait: bool,
 ) -> tuple[Build, Evidence, Diagnosis]:
     """Inspect a script and let its defaults meet themselves with other input."""
-    storage = passing_storage()
+    storage = in_memory_storage()
     runner = ProcessRunner(environment)
     with (
         open_display(rule_of(spec), as_json=False) as display,

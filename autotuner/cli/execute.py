@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autotuner.errors import UserError
+from autotuner.exec.command import prepare
 from autotuner.export.exported import Exported, machine_differences, read_exported
 from autotuner.knobs.catalogue import as_environment
-from autotuner.launch.command import prepare
-from autotuner.machine import Machine, cpu_list, inspect_machine
+from autotuner.machine.host import Machine, cpu_list, inspect_machine
 
 # options of python that make it skip sitecustomize, by which the settings come in
 _ISOLATED = re.compile(r"-[a-zA-Z]*[IES]")

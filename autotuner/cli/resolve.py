@@ -10,9 +10,9 @@ from typing import TypeVar
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import MANAGED_VARIABLES
 from autotuner.knobs.selection import check_knob_names
-from autotuner.spec.duration import parse_duration
-from autotuner.spec.quantity import parse_bytes
-from autotuner.spec.study_spec import (
+from autotuner.options.duration import parse_duration
+from autotuner.options.quantity import parse_bytes
+from autotuner.options.study_spec import (
     Effort,
     Objective,
     Pairing,
@@ -27,7 +27,7 @@ from autotuner.spec.study_spec import (
     is_saved_model,
     load_study_file,
 )
-from autotuner.spec.workloads import load_workload
+from autotuner.options.workloads import load_workload
 from autotuner.trial.confinement import Confinement
 
 _Name = TypeVar("_Name", SamplerName, StepSource, Effort, Objective, Warm)

@@ -20,22 +20,21 @@ from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interprete
 from autotuner.cli.terminal import out_console
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.export.formats import render_json, write_files
-from autotuner.machine import inspect_machine
-from autotuner.machine_lock import hold_machine
+from autotuner.machine.host import inspect_machine
+from autotuner.machine.lock import hold_machine
+from autotuner.options.duration import format_duration
+from autotuner.options.study_spec import StudySpec, Warm
 from autotuner.report.contents import Contents, gather
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import JsonProgress, Progress, make_progress
 from autotuner.report.tables import result_table
 from autotuner.report.wording import notice_text
-from autotuner.spec.duration import format_duration
-from autotuner.spec.study_spec import StudySpec, Warm
+from autotuner.statistics.sequential import StoppingRule, rule_of
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
-from autotuner.study.crew import Crew
+from autotuner.study.events import Listeners
 from autotuner.study.identity import claim_folder, identify
-from autotuner.study.importing import Source, check_source, import_trials
-from autotuner.study.listening import Listeners
-from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
+from autotuner.study.import_trials import Source, check_source, import_trials
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Origin, read_origin, read_study_facts, write_origin
 from autotuner.study.samplers import check_sampler
@@ -43,7 +42,9 @@ from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
+from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.tuner import Setting, Tuner, Turn
+from autotuner.study.workers import Workers
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
@@ -52,7 +53,6 @@ from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import ratio_text
-from autotuner.verdict.sequential import Rule, rule_of
 
 
 def run_study(
@@ -113,8 +113,8 @@ def run_study(
         study = _open(storage, name, spec)
         if read_origin(study) is None:
             write_origin(study, Origin(identity=identity, machine=machine, build=build))
-        crew = Crew(study, shared=shared, machine=machine.host, heard=display.say)
-        stack.enter_context(crew)
+        workers = Workers(study, shared=shared, machine=machine.host, heard=display.say)
+        stack.enter_context(workers)
         spent_s = _begin(study, spec, display)
         pages = DashboardPages(study, storage)
         setting = Setting(
@@ -129,7 +129,7 @@ def run_study(
             listener=Listeners([display, pages]),
             artifacts=artifacts_of(display),
             spent_s=spent_s,
-            crew=crew,
+            workers=workers,
             turn=turn,
         )
         with Tuner(setting) as tuner:
@@ -257,7 +257,7 @@ def _is_useless(study: optuna.Study, spec: StudySpec) -> bool:
 
 
 @contextlib.contextmanager
-def open_display(rule: Rule, *, as_json: bool) -> Iterator[Progress]:
+def open_display(rule: StoppingRule, *, as_json: bool) -> Iterator[Progress]:
     """Show progress while the context lasts."""
     console = Console(stderr=True, highlight=False)
     display = make_progress(as_json=as_json, console=console, rule=rule)

@@ -16,11 +16,11 @@ from autotuner.cli.browse import HOME
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.study.artifacts import artifact_folder
-from autotuner.study.crew import Crew
 from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
+from autotuner.study.workers import Workers
 
 if TYPE_CHECKING:
-    from autotuner.service.jobs import Queue
+    from autotuner.service.queue import Queue
 
 _MOST_STUDIES = 1000
 _PER_MINUTE = 600
@@ -75,9 +75,9 @@ def serve(
     """
     check_installed()
     # FastAPI takes half a second to import, for which other commands need not wait
-    from autotuner.service.jobs import Queue
+    from autotuner.service.executor import Workshop, environment_of_runs
+    from autotuner.service.queue import Queue
     from autotuner.service.server import Thread, log_refusals
-    from autotuner.service.workshop import Workshop, environment_of_runs
 
     if not models.is_dir():
         hint = "--models takes the folder of the scripts that may be submitted"
@@ -91,10 +91,12 @@ def serve(
         run: Callable[[], None] = functools.partial(_wait, url)
     else:
         run = _open_http(front, jobs, storage_url=url, models=models, interpreters=known)
-    crew = Crew(jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say)
+    workers = Workers(
+        jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say
+    )
     workshop = Workshop(
         jobs,
-        crew,
+        workers,
         models=models,
         home=Path.cwd(),
         interpreters=known,
@@ -105,7 +107,7 @@ def serve(
     with (
         # outermost: as soon as it says that Ctrl-C ends it, nothing else becomes of one
         contextlib.suppress(KeyboardInterrupt, SystemExit),
-        crew,
+        workers,
         Thread("workshop", workshop.run, workshop.stop),
     ):
         run()
@@ -128,8 +130,8 @@ def _open_http(
     """Listen, and return a function that says where and serves until Ctrl-C or SIGTERM."""
     from autotuner.dashboard.guard import LOOPBACK, Sessions
     from autotuner.dashboard.server import open_server
+    from autotuner.service.access import Doors, Rules, host_names
     from autotuner.service.api import Service, make_app
-    from autotuner.service.doors import Doors, Rules, host_names
     from autotuner.service.server import Thread, bind, make_server
     from autotuner.service.tokens import Scope, check_token, list_tokens
     from autotuner.service.views import Views
@@ -216,7 +218,7 @@ def _say(text: str) -> None:
 
 def create(name: str, scopes: Sequence[str], storage_url: str | None) -> None:
     """Make a token and print it."""
-    from autotuner.service.jobs import Queue
+    from autotuner.service.queue import Queue
     from autotuner.service.tokens import Scope, create_token
 
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
@@ -235,7 +237,7 @@ def list_all(storage_url: str | None) -> None:
     """Print all tokens; not their secrets, which nobody has."""
     from rich.table import Table
 
-    from autotuner.service.jobs import Queue
+    from autotuner.service.queue import Queue
     from autotuner.service.tokens import list_tokens
 
     jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))
@@ -249,7 +251,7 @@ def list_all(storage_url: str | None) -> None:
 
 def revoke(key: str, storage_url: str | None) -> None:
     """Let a token not be valid any more."""
-    from autotuner.service.jobs import Queue
+    from autotuner.service.queue import Queue
     from autotuner.service.tokens import list_tokens, revoke_token
 
     jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))

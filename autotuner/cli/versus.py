@@ -19,18 +19,18 @@ from autotuner.export.exported import (
     read_exported,
 )
 from autotuner.knobs.knob import Build
-from autotuner.machine import Machine, inspect_machine
-from autotuner.machine_lock import hold_machine
+from autotuner.machine.host import Machine, inspect_machine
+from autotuner.machine.lock import hold_machine
+from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.report.progress import JsonProgress, Progress
-from autotuner.spec.study_spec import Objective, StudySpec
-from autotuner.study.opening import create_study
+from autotuner.statistics.sequential import Finding, Verdict, rule_of
 from autotuner.study.preparation import check_noise
-from autotuner.study.storage import passing_storage
+from autotuner.study.storage import in_memory_storage
+from autotuner.study.studies import create_study
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.sentences import evidence_text, finding_text, ratio_text, what_it_takes
-from autotuner.verdict.sequential import Finding, Verdict, rule_of
 from autotuner.verdict.versus import run_versus
 
 
@@ -86,7 +86,7 @@ def _meet(
     machine = inspect_machine()
     folder = HOME.absolute() / "versus" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     runner = ProcessRunner(dict(os.environ))
-    storage = passing_storage()
+    storage = in_memory_storage()
     with (
         open_display(rule, as_json=as_json) as display,
         hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),

@@ -14,12 +14,13 @@ from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interprete
 from autotuner.cli.run_study import artifacts_of, measuring, open_display, suited_to
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError
-from autotuner.machine import Machine, inspect_machine
+from autotuner.machine.host import Machine, inspect_machine
+from autotuner.options.duration import parse_duration
+from autotuner.options.study_spec import StudySpec
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import JsonProgress, Progress
-from autotuner.spec.duration import parse_duration
-from autotuner.spec.study_spec import StudySpec
-from autotuner.study.crew import Crew
+from autotuner.statistics.sequential import rule_of
+from autotuner.study.events import Listeners
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.joining import (
     build_differences,
@@ -28,8 +29,6 @@ from autotuner.study.joining import (
     machine_differences,
     space_problems,
 )
-from autotuner.study.listening import Listeners
-from autotuner.study.opening import load_study
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Origin, StudyFacts, read_origin, read_study_facts
 from autotuner.study.samplers import check_sampler
@@ -37,7 +36,9 @@ from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec
 from autotuner.study.sittings import spent_in_sitting_s
 from autotuner.study.storage import is_shared, open_storage, shown_url
+from autotuner.study.studies import load_study
 from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.workers import Workers
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.probe import probe
 from autotuner.trial.request import needed_by_trials
@@ -46,7 +47,6 @@ from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
-from autotuner.verdict.sequential import rule_of
 
 _LOOK_AGAIN_S = 2.0
 _GIVEN_UP = "its script failed with the defaults, or somebody has removed it"
@@ -102,7 +102,7 @@ def work(
         display.say(f"joined study {flags.study}: {spec.model.name} on {machine.describe()}")
         with (
             measuring(flags.study, display, shared=True, wait=True) as turn,
-            Crew(study, shared=True, machine=machine.host, heard=display.say) as crew,
+            Workers(study, shared=True, machine=machine.host, heard=display.say) as workers,
         ):
             setting = Setting(
                 study=study,
@@ -116,7 +116,7 @@ def work(
                 listener=Listeners([display, DashboardPages(study, storage, whole=False)]),
                 artifacts=artifacts_of(display),
                 spent_s=spent_in_sitting_s(study),
-                crew=crew,
+                workers=workers,
                 turn=turn,
             )
             with Tuner(setting) as tuner:

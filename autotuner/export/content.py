@@ -9,9 +9,9 @@ import optuna
 from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
+from autotuner.study.bulk import AnyTrial
 from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
 from autotuner.study.sittings import time_spent_s
-from autotuner.study.stored import AnyTrial
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.payback import Payback, payback

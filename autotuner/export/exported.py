@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build, Configuration, IntRange, KnobValue
-from autotuner.machine import Machine, machine_from
-from autotuner.spec.study_spec import Objective
+from autotuner.machine.host import Machine, machine_from
+from autotuner.options.study_spec import Objective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

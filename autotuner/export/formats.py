@@ -20,11 +20,11 @@ from autotuner.export.deployment import (
 from autotuner.export.writing import write_whole
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Means, ReadAt
-from autotuner.machine import cpu_list
+from autotuner.machine.host import cpu_list
+from autotuner.statistics.sequential import CONFIDENCE
 from autotuner.study.identity import Identity
 from autotuner.trial.environment import PRELOAD
 from autotuner.trial.request import CHILD_MAIN, cpus_of, keras_settings, pipeline_settings
-from autotuner.verdict.sequential import CONFIDENCE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

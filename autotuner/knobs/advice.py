@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from autotuner.conditions import Cause
 from autotuner.knobs.knob import Build
-from autotuner.machine import Machine
+from autotuner.machine.conditions import Cause
+from autotuner.machine.host import Machine
 
 _THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",

@@ -21,7 +21,7 @@ from autotuner.knobs.knob import (
     ReadAt,
     Tier,
 )
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 
 
 def _threads(machine: Machine) -> Domain:

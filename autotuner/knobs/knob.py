@@ -5,7 +5,7 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 
 KnobValue: TypeAlias = int | str
 Configuration: TypeAlias = Mapping[str, KnobValue]

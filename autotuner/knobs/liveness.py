@@ -11,10 +11,10 @@ from typing import Any
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import IntRange, Knob, Means
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 
 
-class State(enum.StrEnum):
+class KnobState(enum.StrEnum):
     """Whether a knob can act."""
 
     LIVE = "live"
@@ -22,7 +22,7 @@ class State(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class Scope(enum.StrEnum):
+class EvidenceScope(enum.StrEnum):
     """What has been run to get evidence: nothing, a few ops of our own, or the user's script."""
 
     NOTHING = "nothing"
@@ -74,7 +74,7 @@ class Evidence:
     onednn_isa: str | None = None
     onednn_primitives: Mapping[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
-    scope: Scope = Scope.SCRIPT
+    scope: EvidenceScope = EvidenceScope.SCRIPT
 
     def at(self, *ops: str) -> list[Site]:
         """Return the sites of these operations."""
@@ -86,7 +86,7 @@ class Liveness:
     """A knob's state, why, and what was seen."""
 
     knob: str
-    state: State
+    state: KnobState
     reason: str
     evidence: str = ""
 
@@ -96,7 +96,7 @@ def evidence_from(stored: Mapping[str, Any]) -> Evidence:
     return Evidence(
         **{
             **stored,
-            "scope": Scope(stored.get("scope", Scope.SCRIPT)),
+            "scope": EvidenceScope(stored.get("scope", EvidenceScope.SCRIPT)),
             "sites": tuple(Site(**_with_tuples(site)) for site in stored.get("sites", ())),
             "loops": tuple(Loop(**_with_tuples(loop)) for loop in stored.get("loops", ())),
         }
@@ -105,14 +105,14 @@ def evidence_from(stored: Mapping[str, Any]) -> Evidence:
 
 def liveness_from(stored: Mapping[str, Any]) -> Liveness:
     """Return a knob's state that a study has written down."""
-    return Liveness(**{**stored, "state": State(stored["state"])})
+    return Liveness(**{**stored, "state": KnobState(stored["state"])})
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-_Rule = Callable[[Evidence], tuple[State, str, str]]
+_Rule = Callable[[Evidence], tuple[KnobState, str, str]]
 
 
 def find_liveness(
@@ -129,31 +129,31 @@ def find_liveness(
     return tuple(found)
 
 
-def _single_value(knob: Knob, machine: Machine) -> tuple[State, str, str] | None:
+def _single_value(knob: Knob, machine: Machine) -> tuple[KnobState, str, str] | None:
     values = knob.domain(machine).values()
     if len(values) > 1:
         return None
     if isinstance(knob.domain(machine), IntRange):
         if machine.affinity_cpus > 1:
             return None  # a quota: TensorFlow's default is another one
-        return State.INERT, "there is one CPU to use", "affinity: 1 CPU"
-    return State.INERT, "there is nothing to choose from here", f"the only value is {values[0]}"
+        return KnobState.INERT, "there is one CPU to use", "affinity: 1 CPU"
+    return KnobState.INERT, "there is nothing to choose from here", f"the only value is {values[0]}"
 
 
-def _not_looked(name: str, evidence: Evidence) -> tuple[State, str, str] | None:
-    if evidence.scope is Scope.NOTHING:
-        return State.UNKNOWN, "no short run of the script has been made", ""
-    if evidence.scope is Scope.BUILD and KNOBS[name].means is Means.CODE:
-        return State.UNKNOWN, "depends on the script: give --model", ""
+def _not_looked(name: str, evidence: Evidence) -> tuple[KnobState, str, str] | None:
+    if evidence.scope is EvidenceScope.NOTHING:
+        return KnobState.UNKNOWN, "no short run of the script has been made", ""
+    if evidence.scope is EvidenceScope.BUILD and KNOBS[name].means is Means.CODE:
+        return KnobState.UNKNOWN, "depends on the script: give --model", ""
     return None
 
 
-def _intra_op(evidence: Evidence) -> tuple[State, str, str]:
-    return State.LIVE, "sizes the pool in which single ops are split", _threads(evidence)
+def _intra_op(evidence: Evidence) -> tuple[KnobState, str, str]:
+    return KnobState.LIVE, "sizes the pool in which single ops are split", _threads(evidence)
 
 
-def _inter_op(evidence: Evidence) -> tuple[State, str, str]:
-    return State.LIVE, "sizes the pool that runs ops at the same time", _threads(evidence)
+def _inter_op(evidence: Evidence) -> tuple[KnobState, str, str]:
+    return KnobState.LIVE, "sizes the pool that runs ops at the same time", _threads(evidence)
 
 
 def _threads(evidence: Evidence) -> str:
@@ -161,54 +161,62 @@ def _threads(evidence: Evidence) -> str:
     return f"threads at the end: {counts}" if counts else ""
 
 
-def _own_pipeline(evidence: Evidence) -> tuple[State, str, str] | None:
+def _own_pipeline(evidence: Evidence) -> tuple[KnobState, str, str] | None:
     """Return why a knob of tf.data can't act at all, or None if the script has a pipeline."""
     if evidence.at("iterate"):
         return None
     inside = evidence.at("iterate in graph")
     if inside:
         reason = "the dataset is looped over inside a tf.function, where it can't be reached"
-        return State.INERT, reason, _lines(inside)
-    return State.INERT, "the script iterates no tf.data pipeline of its own", "no Dataset.__iter__"
+        return KnobState.INERT, reason, _lines(inside)
+    return (
+        KnobState.INERT,
+        "the script iterates no tf.data pipeline of its own",
+        "no Dataset.__iter__",
+    )
 
 
-def _map_parallelism(evidence: Evidence) -> tuple[State, str, str]:
+def _map_parallelism(evidence: Evidence) -> tuple[KnobState, str, str]:
     maps = evidence.at("map")
     if not maps:
-        return State.INERT, "the script calls no Dataset.map", _lines(evidence.sites)
+        return KnobState.INERT, "the script calls no Dataset.map", _lines(evidence.sites)
     free = [site for site in maps if site.parallel is not None or site.why_sequential is None]
     if not free:
-        return State.INERT, f"no map may become parallel: {maps[0].why_sequential}", _lines(maps)
-    return State.LIVE, "the script maps a dataset", _lines(free)
+        return (
+            KnobState.INERT,
+            f"no map may become parallel: {maps[0].why_sequential}",
+            _lines(maps),
+        )
+    return KnobState.LIVE, "the script maps a dataset", _lines(free)
 
 
-def _interleave_parallelism(evidence: Evidence) -> tuple[State, str, str]:
+def _interleave_parallelism(evidence: Evidence) -> tuple[KnobState, str, str]:
     sites = evidence.at("interleave")
     if not sites:
-        return State.INERT, "the script calls no Dataset.interleave", ""
+        return KnobState.INERT, "the script calls no Dataset.interleave", ""
     free = [site for site in sites if site.parallel is not None or site.why_sequential is None]
     if not free:
         reason = f"no interleave may become parallel: {sites[0].why_sequential}"
-        return State.INERT, reason, _lines(sites)
-    return State.LIVE, "the script interleaves datasets", _lines(free)
+        return KnobState.INERT, reason, _lines(sites)
+    return KnobState.LIVE, "the script interleaves datasets", _lines(free)
 
 
-def _batch_parallelism(evidence: Evidence) -> tuple[State, str, str]:
+def _batch_parallelism(evidence: Evidence) -> tuple[KnobState, str, str]:
     sites = evidence.at("batch")
     if not sites:
-        return State.INERT, "the script calls no Dataset.batch", ""
-    return State.LIVE, "the script batches a dataset", _lines(sites)
+        return KnobState.INERT, "the script calls no Dataset.batch", ""
+    return KnobState.LIVE, "the script batches a dataset", _lines(sites)
 
 
-def _prefetch_depth(evidence: Evidence) -> tuple[State, str, str]:
+def _prefetch_depth(evidence: Evidence) -> tuple[KnobState, str, str]:
     return _own_pipeline(evidence) or (
-        State.LIVE,
+        KnobState.LIVE,
         "the script iterates a pipeline, whose last prefetch can be set",
         _lines(evidence.at("iterate")),
     )
 
 
-def _data_threads(evidence: Evidence) -> tuple[State, str, str]:
+def _data_threads(evidence: Evidence) -> tuple[KnobState, str, str]:
     nothing = _own_pipeline(evidence)
     if nothing is not None:
         return nothing
@@ -219,16 +227,16 @@ def _data_threads(evidence: Evidence) -> tuple[State, str, str]:
     ]
     if not parallel:
         reason = "no stage of the pipeline runs in parallel, and only those use the pool"
-        return State.INERT, reason, _lines(evidence.at("iterate"))
-    return State.LIVE, "stages that run in parallel use the pool", _lines(parallel)
+        return KnobState.INERT, reason, _lines(evidence.at("iterate"))
+    return KnobState.LIVE, "stages that run in parallel use the pool", _lines(parallel)
 
 
-def _onednn(evidence: Evidence) -> tuple[State, str, str]:
+def _onednn(evidence: Evidence) -> tuple[KnobState, str, str]:
     if evidence.onednn_runtime is None:
-        return State.UNKNOWN, "oneDNN has printed nothing in the short run", ""
+        return KnobState.UNKNOWN, "oneDNN has printed nothing in the short run", ""
     if not evidence.onednn_primitives:
-        return State.INERT, "no op of the first steps uses oneDNN", _onednn_line(evidence)
-    return State.LIVE, "ops of the first steps run in oneDNN", _onednn_line(evidence)
+        return KnobState.INERT, "no op of the first steps uses oneDNN", _onednn_line(evidence)
+    return KnobState.LIVE, "ops of the first steps run in oneDNN", _onednn_line(evidence)
 
 
 def _onednn_line(evidence: Evidence) -> str:
@@ -240,68 +248,72 @@ def _onednn_line(evidence: Evidence) -> str:
 def _openmp(library: str) -> _Rule:
     """Return the rule of a variable that an OpenMP runtime reads, if its file begins like this."""
 
-    def rule(evidence: Evidence) -> tuple[State, str, str]:
+    def rule(evidence: Evidence) -> tuple[KnobState, str, str]:
         found = [f for f in evidence.libraries.get("openmp", ()) if f.startswith(library)]
         runtime = f"oneDNN says: runtime {evidence.onednn_runtime or '-'}"
         if not found:
             what = "Intel's OpenMP runtime" if library else "an OpenMP runtime"
             seen = "; ".join(evidence.libraries.get("openmp", ())) or "no OpenMP library mapped"
-            return State.INERT, f"{what} is not in the process", f"{seen}; {runtime}"
-        return State.LIVE, "an OpenMP runtime is in the process", f"{found[0]}; {runtime}"
+            return KnobState.INERT, f"{what} is not in the process", f"{seen}; {runtime}"
+        return KnobState.LIVE, "an OpenMP runtime is in the process", f"{found[0]}; {runtime}"
 
     return rule
 
 
-def _mkl(evidence: Evidence) -> tuple[State, str, str]:
+def _mkl(evidence: Evidence) -> tuple[KnobState, str, str]:
     found = evidence.libraries.get("mkl", ())
     if not found:
-        return State.INERT, "Intel MKL is not in the process", "no libmkl mapped"
-    return State.LIVE, "Intel MKL is in the process", "; ".join(found)
+        return KnobState.INERT, "Intel MKL is not in the process", "no libmkl mapped"
+    return KnobState.LIVE, "Intel MKL is in the process", "; ".join(found)
 
 
-def _data_options(evidence: Evidence) -> tuple[State, str, str]:
+def _data_options(evidence: Evidence) -> tuple[KnobState, str, str]:
     sites = evidence.at("iterate", "iterate by keras")
     if not sites:
         nothing = _own_pipeline(evidence)
         assert nothing is not None  # there is no site that it would count
         return nothing
-    return State.LIVE, "tf.data tunes its pipelines while they run", _lines(sites)
+    return KnobState.LIVE, "tf.data tunes its pipelines while they run", _lines(sites)
 
 
-def _keras_loop(evidence: Evidence) -> tuple[State, str, str] | None:
+def _keras_loop(evidence: Evidence) -> tuple[KnobState, str, str] | None:
     """Return why a knob of keras' loops can't act, or None if there is a loop that it acts on."""
     if not evidence.loops:
-        return State.INERT, "the script runs no keras fit, evaluate or predict", ""
+        return KnobState.INERT, "the script runs no keras fit, evaluate or predict", ""
     if all(loop.run_eagerly for loop in evidence.loops):
-        return State.INERT, "the model runs eagerly", evidence.loops[0].where
+        return KnobState.INERT, "the model runs eagerly", evidence.loops[0].where
     return None
 
 
-def _steps_per_execution(evidence: Evidence) -> tuple[State, str, str]:
+def _steps_per_execution(evidence: Evidence) -> tuple[KnobState, str, str]:
     nothing = _keras_loop(evidence)
     if nothing is not None:
         return nothing
     free = [loop for loop in evidence.loops if not loop.batch_callbacks]
     if not free:
         names = ", ".join(evidence.loops[0].batch_callbacks)
-        return State.INERT, f"{names} wants to hear of each batch", _places(evidence.loops)
-    return State.LIVE, "no callback hears of each batch", _places(free)
+        return KnobState.INERT, f"{names} wants to hear of each batch", _places(evidence.loops)
+    return KnobState.LIVE, "no callback hears of each batch", _places(free)
 
 
-def _jit_compile(evidence: Evidence) -> tuple[State, str, str]:
+def _jit_compile(evidence: Evidence) -> tuple[KnobState, str, str]:
     nothing = _keras_loop(evidence)
     if nothing is not None:
         return nothing
     if all(loop.jit_compile for loop in evidence.loops):
-        return State.INERT, "the script compiles its model by XLA already", _places(evidence.loops)
-    return State.LIVE, "the model is not compiled by XLA", _places(evidence.loops)
+        return (
+            KnobState.INERT,
+            "the script compiles its model by XLA already",
+            _places(evidence.loops),
+        )
+    return KnobState.LIVE, "the model is not compiled by XLA", _places(evidence.loops)
 
 
-def _predicts_arrays(evidence: Evidence) -> tuple[State, str, str]:
+def _predicts_arrays(evidence: Evidence) -> tuple[KnobState, str, str]:
     loops = [loop for loop in evidence.loops if loop.loop == "predict"]
     if not loops:
-        return State.INERT, "the script does not call keras' predict", ""
-    return State.LIVE, "the script predicts", _places(loops)
+        return KnobState.INERT, "the script does not call keras' predict", ""
+    return KnobState.LIVE, "the script predicts", _places(loops)
 
 
 def _places(loops: Sequence[Loop]) -> str:
@@ -309,19 +321,19 @@ def _places(loops: Sequence[Loop]) -> str:
 
 
 def _always(reason: str) -> _Rule:
-    return lambda evidence: (State.LIVE, reason, "")
+    return lambda evidence: (KnobState.LIVE, reason, "")
 
 
 def _uses_onednn(primitive: str | None, reason: str) -> _Rule:
     """Return the rule of a variable that oneDNN's primitives, or those of one kind, read."""
 
-    def rule(evidence: Evidence) -> tuple[State, str, str]:
+    def rule(evidence: Evidence) -> tuple[KnobState, str, str]:
         state, why, seen = _onednn(evidence)
-        if state is not State.LIVE:
+        if state is not KnobState.LIVE:
             return state, why, seen
         if primitive is not None and primitive not in evidence.onednn_primitives:
-            return State.INERT, f"no {primitive} runs in oneDNN", seen
-        return State.LIVE, reason, seen
+            return KnobState.INERT, f"no {primitive} runs in oneDNN", seen
+        return KnobState.LIVE, reason, seen
 
     return rule
 

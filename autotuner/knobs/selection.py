@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Group, Tier
-from autotuner.knobs.liveness import Liveness, State
+from autotuner.knobs.liveness import KnobState, Liveness
 
 EVERYTHING = "all"
 
@@ -28,11 +28,11 @@ def select_knobs(
     check_knob_names(names)
     wanted = set()
     for name, knob in KNOBS.items():
-        state = liveness[name].state if liveness and name in liveness else State.UNKNOWN
+        state = liveness[name].state if liveness and name in liveness else KnobState.UNKNOWN
         by_group = knob.group.value in names and knob.tier is not Tier.NUMERICS
         by_tier = knob.tier.value in names or (not names and knob.tier is Tier.SAFE)
         forced = name in names or (EVERYTHING in names and knob.tier is not Tier.NUMERICS)
-        if forced or ((by_group or by_tier) and state is not State.INERT):
+        if forced or ((by_group or by_tier) and state is not KnobState.INERT):
             wanted.add(name)
     return tuple(name for name in KNOBS if name in wanted)
 

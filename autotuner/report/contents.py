@@ -8,8 +8,9 @@ import optuna
 
 from autotuner.export.content import Export, export_of
 from autotuner.knobs.selection import effective
-from autotuner.spec.study_spec import StudySpec
+from autotuner.options.study_spec import StudySpec
 from autotuner.statistics.knob_effects import KnobEffect, knob_effects
+from autotuner.study.bulk import AnyTrial
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.noise import Noise
 from autotuner.study.record import (
@@ -23,7 +24,6 @@ from autotuner.study.record import (
 )
 from autotuner.study.settings import read_spec
 from autotuner.study.sittings import time_spent_s
-from autotuner.study.stored import AnyTrial
 from autotuner.study.warm_check import WarmCheck, read_warm_check
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from rich.table import Table
 from rich.text import Text
 
-from autotuner.conditions import Cause
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Liveness
-from autotuner.machine import Machine
+from autotuner.machine.conditions import Cause
+from autotuner.machine.host import Machine
 from autotuner.report.lists import plain_table
 
 

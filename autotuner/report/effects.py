@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from autotuner.exec.check import Checked, Effect, ReadBack
 from autotuner.knobs.knob import Knob
-from autotuner.launch.check import Checked, Effect, ReadBack
 from autotuner.report.lists import plain_table
 
 

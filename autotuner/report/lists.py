@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Knob
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:

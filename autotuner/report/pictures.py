@@ -13,9 +13,9 @@ from plotly import graph_objects as go
 from autotuner.report.contents import Contents
 from autotuner.report.wording import describe, number, role_text, trial_text
 from autotuner.statistics.knob_effects import KnobEffect
+from autotuner.statistics.sequential import CONFIDENCE
 from autotuner.study.record import Role, TrialRecord
 from autotuner.verdict.decision import counted_pairs
-from autotuner.verdict.sequential import CONFIDENCE
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY = (
     "#0072B2",

@@ -1,6 +1,6 @@
 """Progress while a study runs: live on a terminal, plain lines elsewhere, JSON for machines.
 
-All three hear the same things (:class:`autotuner.study.listening.Listener`). The live display
+All three hear the same things (:class:`autotuner.study.events.Listener`). The live display
 redraws at most twice a second, so as not to disturb what is being measured.
 """
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotuner.knobs.knob import Configuration
+from autotuner.options.duration import format_duration
 from autotuner.report.wording import (
     describe,
     inert_lines,
@@ -27,13 +28,12 @@ from autotuner.report.wording import (
     role_text,
     trial_text,
 )
-from autotuner.spec.duration import format_duration
+from autotuner.statistics.sequential import Finding, StoppingRule
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.listening import Listener
+from autotuner.study.events import Listener
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.trial.outcome import Phase
-from autotuner.verdict.sequential import Finding, Rule
 
 _REDRAWS_PER_SECOND = 2
 
@@ -51,7 +51,7 @@ class Progress(Listener, Protocol):
 class _Lines:
     """One line for each trial; remembers the default and the best."""
 
-    def __init__(self, write: Callable[[str], object], rule: Rule) -> None:
+    def __init__(self, write: Callable[[str], object], rule: StoppingRule) -> None:
         self._write = write
         self._rule = rule
         self.best: float | None = None
@@ -104,7 +104,7 @@ class _Lines:
 class PlainProgress(_Lines):
     """Plain lines, for logs and pipes."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: StoppingRule) -> None:
         super().__init__(self.say, rule)
 
     def say(self, text: str) -> None:
@@ -199,7 +199,7 @@ class JsonProgress:
 class LiveProgress(_Lines):
     """A bar, the best so far and the current trial at the foot of the terminal."""
 
-    def __init__(self, console: Console, rule: Rule) -> None:
+    def __init__(self, console: Console, rule: StoppingRule) -> None:
         super().__init__(self.say, rule)
         self._console = console
         self._started = time.monotonic()
@@ -264,7 +264,7 @@ class LiveProgress(_Lines):
         return f"trial {number} ({role_text(role)}), {self._phase.value}: {what}"
 
 
-def make_progress(*, as_json: bool, console: Console, rule: Rule) -> Progress:
+def make_progress(*, as_json: bool, console: Console, rule: StoppingRule) -> Progress:
     """Return the display that fits: JSON if asked for, live on a terminal, else plain lines."""
     if as_json:
         return JsonProgress()

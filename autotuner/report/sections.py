@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from autotuner.export.content import variables
 from autotuner.knobs.catalogue import KNOBS
-from autotuner.knobs.liveness import State
+from autotuner.knobs.liveness import KnobState
+from autotuner.options.duration import format_duration
+from autotuner.options.study_spec import StudySpec
 from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
 from autotuner.report.wording import (
@@ -25,14 +27,12 @@ from autotuner.report.wording import (
     role_text,
     trial_text,
 )
-from autotuner.spec.duration import format_duration
-from autotuner.spec.study_spec import StudySpec
 from autotuner.statistics.comparison import corrected
+from autotuner.statistics.sequential import rule_of
 from autotuner.study.record import REFERENCE, Role, TrialRecord
 from autotuner.trial.outcome import STAGES
 from autotuner.verdict.decision import Candidate
 from autotuner.verdict.sentences import further_sentences, ratio_text
-from autotuner.verdict.sequential import rule_of
 
 INDICATIVE = (
     "Indicative only: an additive model over all trials of the search, which did not try values "
@@ -222,7 +222,7 @@ def _knobs(contents: Contents) -> Section | None:
         (_text(one.knob), _text(one.state.value), _text(one.reason), _text(one.evidence))
         for one in liveness
     ]
-    by_state = {state: [one.knob for one in liveness if one.state is state] for state in State}
+    by_state = {state: [one.knob for one in liveness if one.state is state] for state in KnobState}
     lines = [f"{state.value}: {', '.join(names)}" for state, names in by_state.items() if names]
     return Section(
         name="knobs",

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from autotuner.options.duration import format_duration
 from autotuner.report.contents import Contents
 from autotuner.report.lists import plain_table
 from autotuner.report.wording import describe, number, percent, result_text, role_text, trial_text
-from autotuner.spec.duration import format_duration
 from autotuner.statistics.comparison import corrected
 from autotuner.study.cleaning import Removable
 from autotuner.study.record import Role, StudyFacts, TrialRecord

@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Sequence
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Tier
-from autotuner.knobs.liveness import Liveness, State
+from autotuner.knobs.liveness import KnobState, Liveness
+from autotuner.statistics.sequential import FIRST_LOOK, StoppingRule, detectable
 from autotuner.statistics.throughput import Throughput
 from autotuner.study.noise import DISTURBING_CORES, Method, Noise
 from autotuner.study.record import Role, TrialRecord
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Candidate
 from autotuner.verdict.sentences import ratio_text
-from autotuner.verdict.sequential import FIRST_LOOK, Rule, detectable
 
 
 def describe(configuration: Configuration, default: Configuration) -> str:
@@ -101,7 +101,7 @@ def percent(deviation: float) -> str:
     return f"{100 * deviation:.1f} %"
 
 
-def noise_lines(noise: Noise, rule: Rule) -> list[str]:
+def noise_lines(noise: Noise, rule: StoppingRule) -> list[str]:
     """Return what the noise check has shown, in sentences."""
     if noise.method is Method.DUEL:
         how = "in turns with one that stays alive, stopped in between (duels)"
@@ -125,7 +125,7 @@ def inert_lines(liveness: Iterable[Liveness], searched: Collection[str]) -> list
     by_reason: dict[str, list[str]] = {}
     for one in liveness:
         safe = KNOBS[one.knob].tier is Tier.SAFE
-        if safe and one.state is State.INERT and one.knob not in searched:
+        if safe and one.state is KnobState.INERT and one.knob not in searched:
             by_reason.setdefault(one.reason, []).append(one.knob)
     return [f"inert here: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 

@@ -1,7 +1,7 @@
 """The HTTP interface: submit a study, follow it, cancel it, fetch what came of it.
 
 FastAPI checks what arrives and describes all of it at ``/openapi.json``; who may ask is looked at
-before, in :mod:`autotuner.service.doors`.
+before, in :mod:`autotuner.service.access`.
 """
 
 import asyncio
@@ -30,8 +30,10 @@ from autotuner import __version__
 from autotuner.dashboard.guard import Sessions, host_name
 from autotuner.errors import UserError
 from autotuner.knobs.selection import check_knob_names
-from autotuner.service.doors import COOKIE, LOGIN, STORAGE_FAILS, log_refusal
-from autotuner.service.jobs import (
+from autotuner.options.duration import parse_duration
+from autotuner.service.access import COOKIE, LOGIN, STORAGE_FAILS, log_refusal
+from autotuner.service.page import login_page, overview_page
+from autotuner.service.queue import (
     MOST_WAITING,
     QUEUE,
     BusyStudyError,
@@ -39,11 +41,9 @@ from autotuner.service.jobs import (
     QueueFullError,
     Submission,
 )
-from autotuner.service.page import login_page, overview_page
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
 from autotuner.service.tokens import check_token
 from autotuner.service.views import MEDIA_TYPES, REPORT, NotMeasuredError, StudyView, Views
-from autotuner.spec.duration import parse_duration
 
 _LOGGER = logging.getLogger("autotune.service")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from autotuner.spec.study_spec import is_saved_model
+from autotuner.options.study_spec import is_saved_model
 
 _LONGEST = 500
 _SUFFIXES = (".py", ".keras", ".h5")

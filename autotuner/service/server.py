@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autotuner.errors import UserError
-from autotuner.service.doors import BODY_S
+from autotuner.service.access import BODY_S
 
 _HEADERS_S = 10.0
 _FETCHES_S = 10.0

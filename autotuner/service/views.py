@@ -12,10 +12,10 @@ from optuna.storages import BaseStorage
 from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.contents import Contents, gather
 from autotuner.report.page import render_page
-from autotuner.service.jobs import ACTIVE, Job, Queue, State, latest_jobs, visible
-from autotuner.study.opening import load_study
+from autotuner.service.queue import ACTIVE, Job, Queue, State, latest_jobs, visible
+from autotuner.study.bulk import AnyTrial, count_trials, read_trials
 from autotuner.study.record import read_summaries
-from autotuner.study.stored import AnyTrial, count_trials, read_trials
+from autotuner.study.studies import load_study
 
 IDLE = "idle"
 """The state of a study that was not submitted here."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from autotuner.spec.study_spec import Objective
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.interval import hodges_lehmann, percentile, pseudomedian
 from autotuner.statistics.throughput import (
     Unit,
@@ -108,7 +108,7 @@ def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Yardstick:
+class Metric:
     """What a study measures trials by."""
 
     objective: Objective

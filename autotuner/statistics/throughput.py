@@ -5,7 +5,7 @@ import enum
 import math
 from statistics import median
 
-from autotuner.spec.study_spec import Objective
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.interval import is_tight, median_interval, percentile
 from autotuner.trial.outcome import Outcome, Turn, Window
 

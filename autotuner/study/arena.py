@@ -13,8 +13,8 @@ from typing import Protocol
 import psutil
 
 from autotuner.knobs.knob import Configuration
-from autotuner.spec.study_spec import Pairing, StepSource
-from autotuner.statistics.comparison import Comparison, Yardstick
+from autotuner.options.study_spec import Pairing, StepSource
+from autotuner.statistics.comparison import Comparison, Metric
 from autotuner.study.noise import Method, Noise
 from autotuner.study.record import StudyFacts, TrialRecord
 from autotuner.study.watch import Watch
@@ -144,11 +144,11 @@ class Arena:
             except DuelImpossibleError as error:
                 self.give_up_duels(str(error))
             else:
-                return outcome, watch.yardstick.compare_duel(outcome)
+                return outcome, watch.metric.compare_duel(outcome)
         watch.reference = control.throughput.value if control.throughput else None
         outcome = self.alone(configuration, folder, measure_s, watch, feed, warm_start)
-        score = watch.yardstick.score(outcome)
-        return outcome, watch.yardstick.compare_scores(score, control.score)
+        score = watch.metric.score(outcome)
+        return outcome, watch.metric.compare_scores(score, control.score)
 
     def alone(
         self,
@@ -171,7 +171,7 @@ class Arena:
         order: Sequence[Configuration],
         folders: tuple[Path, Path],
         measure_s: float,
-        yardstick: Yardstick,
+        metric: Metric,
     ) -> tuple[Outcome, Outcome | None, Comparison | None]:
         """Let two configurations meet in fresh processes.
 
@@ -185,15 +185,15 @@ class Arena:
         if self.method is Method.DUEL:
             plan = self._plan(measure_s)
             first, second = self._runner.pair((requests[0], requests[1]), folders, plan, heard)
-            comparison = None if second is None else yardstick.compare_duel(second)
+            comparison = None if second is None else metric.compare_duel(second)
             too_brief = comparison is None and second is not None and _measured(first, second)
             if not too_brief:
                 return first, second, comparison
             self.give_up_duels("a process ended before its duel was over")
         first = self._runner.run(requests[0], folders[0], heard)
         second = self._runner.run(requests[1], folders[1], heard)
-        scores = (yardstick.score(second), yardstick.score(first))
-        return first, second, yardstick.compare_scores(*scores)
+        scores = (metric.score(second), metric.score(first))
+        return first, second, metric.compare_scores(*scores)
 
     def _plan(self, measure_s: float) -> DuelPlan:
         return DuelPlan(slice_s=self.slice_s, measure_s=measure_s)

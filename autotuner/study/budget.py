@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from autotuner.spec.study_spec import StudySpec
+from autotuner.options.study_spec import StudySpec
 from autotuner.study.record import ENDED, Role, TrialRecord
 
 SEARCH_ROLES = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH)

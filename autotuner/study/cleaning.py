@@ -14,9 +14,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from autotuner.study.artifacts import ArtifactStore
-from autotuner.study.opening import is_idle, load_study
 from autotuner.study.record import read_study_facts
 from autotuner.study.settings import read_spec
+from autotuner.study.studies import is_idle, load_study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
-from autotuner.machine import Machine
-from autotuner.spec.study_spec import StudySpec
+from autotuner.machine.host import Machine
+from autotuner.options.study_spec import StudySpec
 from autotuner.trial.request import arguments_of
 
 _SAFE = re.compile(r"[^A-Za-z0-9._-]+")

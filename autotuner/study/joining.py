@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build, Means
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 from autotuner.study.identity import Identity
 from autotuner.study.space import Space
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import stdev
 from typing import Any
 
-from autotuner.conditions import Cause
+from autotuner.machine.conditions import Cause
 from autotuner.statistics.comparison import Comparison
 
 DISTURBING_CORES = 0.3

@@ -6,9 +6,9 @@ Each step is taken once in a study; what it has found stands in the study for la
 import dataclasses
 import math
 
-from autotuner.conditions import find_causes, read_counters
-from autotuner.spec.study_spec import Objective, Warm
-from autotuner.statistics.comparison import Comparison, Yardstick
+from autotuner.machine.conditions import find_causes, read_counters
+from autotuner.options.study_spec import Objective, Warm
+from autotuner.statistics.comparison import Comparison, Metric
 from autotuner.statistics.throughput import Unit
 from autotuner.study.candidates import own_configuration
 from autotuner.study.diagnosis import Diagnosis, diagnose
@@ -47,7 +47,7 @@ def run_first_trials(tuner: Tuner) -> None:
     """
     heard = False
     while not is_prepared(tuner):
-        if tuner.crew.is_captain() and not tuner.others_run(Role.DEFAULT):
+        if tuner.workers.is_leader() and not tuner.others_run(Role.DEFAULT):
             _prepare(tuner)
             heard = True
         else:
@@ -114,7 +114,7 @@ def check_noise(tuner: Tuner) -> None:
 
 def _measure_noise(tuner: Tuner) -> Noise:
     arena, machine = tuner.arena, tuner.facts.machine
-    default = latest_control(tuner.records(), tuner.crew.machine)
+    default = latest_control(tuner.records(), tuner.workers.machine)
     attributes = tuner.frozen(default.number).user_attrs
     arena.choose_method(
         tuner.spec.pairing,
@@ -172,7 +172,7 @@ def check_warm(tuner: Tuner) -> None:
 
 def _try_warm(tuner: Tuner) -> WarmCheck:
     spec = tuner.spec
-    default = latest_control(tuner.records(), tuner.crew.machine)
+    default = latest_control(tuner.records(), tuner.workers.machine)
     attributes = tuner.frozen(default.number).user_attrs
     modules = tuner.facts.imported
     if spec.warm is Warm.OFF or not modules:
@@ -212,9 +212,9 @@ def find_bottleneck(tuner: Tuner) -> Diagnosis:
 def _fed_with(tuner: Tuner, feed: Feed) -> Comparison | None:
     """Return how fast the defaults' steps are with other elements; None if that fails."""
     arena, measure_s = tuner.arena, tuner.spec.plan.measure_s
-    steps = Yardstick(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
+    steps = Metric(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
     folder = tuner.folder / "diagnosis" / feed.value
-    watch = Watch(yardstick=steps, incumbent=None, between=tuner.noise.between)
+    watch = Watch(metric=steps, incumbent=None, between=tuner.noise.between)
     comparison = None
     if arena.method is Method.DUEL:
         outcome, comparison = arena.against_defaults(
@@ -222,7 +222,7 @@ def _fed_with(tuner: Tuner, feed: Feed) -> Comparison | None:
             folder,
             measure_s,
             watch,
-            latest_control(tuner.records(), tuner.crew.machine),
+            latest_control(tuner.records(), tuner.workers.machine),
             feed,
             tuner.warm.warm_start,
         )

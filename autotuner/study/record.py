@@ -17,22 +17,22 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
-from autotuner.knobs.liveness import Evidence, Liveness, Scope, evidence_from, liveness_from
+from autotuner.knobs.liveness import Evidence, EvidenceScope, Liveness, evidence_from, liveness_from
 from autotuner.knobs.selection import effective
-from autotuner.machine import Machine, machine_from
-from autotuner.spec.study_spec import Objective
-from autotuner.statistics.comparison import Comparison, Yardstick
+from autotuner.machine.host import Machine, machine_from
+from autotuner.options.study_spec import Objective
+from autotuner.statistics.comparison import Comparison, Metric
 from autotuner.statistics.throughput import (
     Throughput,
     Unit,
     score_unit,
     step_percentiles_ms,
 )
+from autotuner.study.bulk import AnyTrial, read_attribute
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.identity import Identity, identity_from
 from autotuner.study.noise import Noise, noise_as_json, noise_from_json
 from autotuner.study.space import Space
-from autotuner.study.stored import AnyTrial, read_attribute
 from autotuner.trial.outcome import Notice, Outcome, Status
 
 SCHEMA = 3
@@ -78,13 +78,13 @@ class StudyFacts:
     base: float
     notices: tuple[Notice, ...] = ()
     imported: tuple[str, ...] = ()
-    evidence: Evidence = Evidence(scope=Scope.NOTHING)
+    evidence: Evidence = Evidence(scope=EvidenceScope.NOTHING)
     liveness: tuple[Liveness, ...] = ()
 
     @property
-    def yardstick(self) -> Yardstick:
+    def metric(self) -> Metric:
         """What trials are measured by."""
-        return Yardstick(objective=self.objective, unit=self.unit)
+        return Metric(objective=self.objective, unit=self.unit)
 
     @property
     def score_unit(self) -> str:

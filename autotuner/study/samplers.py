@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Configuration
-from autotuner.spec.study_spec import SamplerName
+from autotuner.options.study_spec import SamplerName
 from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.record import TrialRecord
 from autotuner.study.space import Space

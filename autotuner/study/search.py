@@ -11,11 +11,11 @@ from optuna.samplers import BaseSampler
 
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
-from autotuner.spec.study_spec import SamplerName
+from autotuner.options.study_spec import SamplerName
 from autotuner.study.budget import SEARCH_ROLES
 from autotuner.study.candidates import first_candidates
-from autotuner.study.claims import lost_tasks
-from autotuner.study.importing import best_imported
+from autotuner.study.conflicts import lost_tasks
+from autotuner.study.import_trials import best_imported
 from autotuner.study.model_sampler import ModelSampler
 from autotuner.study.noise import Method
 from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key, read_diagnosis
@@ -72,7 +72,7 @@ def _run_next(
     if not planned and grid is not None:
         planned = list(_next_untried(records, default, grid))
     if planned:
-        tuner.run_trial(Role.SEARCH, tuner.crew.pick(planned))
+        tuner.run_trial(Role.SEARCH, tuner.workers.pick(planned))
         return True
     if grid is not None or (tuner.spec.trials is None and not _has_hope(sampler)):
         return False
@@ -94,7 +94,7 @@ def _run_control_if_due(tuner: Tuner) -> None:
     """
     if tuner.arena.method is Method.DUEL:
         return
-    here = [r for r in tuner.records() if r.state in ENDED and r.machine == tuner.crew.machine]
+    here = [r for r in tuner.records() if r.state in ENDED and r.machine == tuner.workers.machine]
     at = [i for i, r in enumerate(here) if r.role in (Role.DEFAULT, Role.CONTROL)]
     if not at or len(here) - 1 - at[-1] >= _CONTROL_EVERY:
         tuner.run_control()

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from autotuner.spec.study_spec import (
+from autotuner.options.study_spec import (
     Effort,
     Objective,
     Pairing,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import optuna
 
-from autotuner.study.stored import AnyTrial
+from autotuner.study.bulk import AnyTrial
 
 _GAP_S = 60.0
 _ATTRIBUTE = "unfinished_since"

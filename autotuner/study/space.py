@@ -7,7 +7,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from autotuner.knobs.catalogue import KNOBS, default_configuration, recipe_configuration
 from autotuner.knobs.knob import Build, Configuration, Domain, IntRange, KnobValue
-from autotuner.machine import Machine
+from autotuner.machine.host import Machine
 
 
 def distribution(domain: Domain) -> BaseDistribution:

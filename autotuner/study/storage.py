@@ -14,12 +14,12 @@ from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from autotuner.errors import UserError
-from autotuner.study.patient_storage import (
-    PatientStorage,
-    is_passing,
+from autotuner.study.retrying import (
+    RetryingStorage,
     is_race,
-    make_patient_proxy,
-    patiently,
+    is_transient,
+    make_retrying_proxy,
+    retry,
 )
 
 _BUSY_TIMEOUT_S = 60
@@ -34,7 +34,7 @@ def quiet_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings tell of errors that we mend
 
 
-def passing_storage() -> BaseStorage:
+def in_memory_storage() -> BaseStorage:
     """Return a storage that is gone with this process."""
     quiet_optuna()
     return optuna.storages.InMemoryStorage()
@@ -78,7 +78,7 @@ def _open_proxy(url: str) -> BaseStorage:
         raise UserError(f"--storage {url}: {error}", hint="write grpc://HOST:13000") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        proxy = make_patient_proxy(parts.hostname, port)
+        proxy = make_retrying_proxy(parts.hostname, port)
     try:
         proxy.wait_server_ready(timeout=_PATIENCE_TO_OPEN_S)
     except ConnectionError as error:
@@ -122,9 +122,9 @@ def open_database(url: str, *, create: bool) -> RDBStorage:
         # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
         full = parts.render_as_string(hide_password=False)
         doubled = full.replace("{", "{{").replace("}", "}}")
-        storage: RDBStorage = patiently(
-            lambda: PatientStorage(doubled, engine_kwargs=engine),
-            lambda error: is_passing(error) or is_race(error),
+        storage: RDBStorage = retry(
+            lambda: RetryingStorage(doubled, engine_kwargs=engine),
+            lambda error: is_transient(error) or is_race(error),
             _PATIENCE_TO_OPEN_S,  # whoever has mistyped it wants to know
         )
     except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:

@@ -1,7 +1,7 @@
 """The loop of a study: which trial comes next, run it, tell Optuna how it ended.
 
 The tuner knows a :class:`autotuner.trial.runner.Runner`, not processes, and reports to a
-:class:`autotuner.study.listening.Listener`, not to a screen. A trial's value is the score of the
+:class:`autotuner.study.events.Listener`, not to a screen. A trial's value is the score of the
 first trial of the defaults times the trial's gain over a reference that ran beside it, so that it
 keeps its unit and the machine's drift is out of it.
 """
@@ -26,10 +26,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autotuner.errors import ScriptFailedError
 from autotuner.knobs.catalogue import KNOBS, default_configuration
 from autotuner.knobs.knob import Build, Configuration
-from autotuner.knobs.liveness import Evidence, Scope, find_liveness
+from autotuner.knobs.liveness import Evidence, EvidenceScope, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
-from autotuner.machine import Machine
-from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec
+from autotuner.machine.host import Machine
+from autotuner.options.study_spec import SamplerName, StepSource, StudySpec
 from autotuner.statistics.comparison import Comparison, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
@@ -43,10 +43,10 @@ from autotuner.statistics.throughput import (
 from autotuner.study.arena import Arena
 from autotuner.study.artifacts import ArtifactStore, keep_trial_files
 from autotuner.study.budget import SEARCH_ROLES, Budget
-from autotuner.study.claims import TAKEN, before, objection
-from autotuner.study.crew import GRACE_S, Crew, is_alive, worker_name
+from autotuner.study.bulk import write_attributes, write_values
+from autotuner.study.conflicts import TAKEN, before, objection
+from autotuner.study.events import Listener
 from autotuner.study.identity import identify
-from autotuner.study.listening import Listener
 from autotuner.study.model_sampler import ModelSampler, being_measured
 from autotuner.study.noise import Noise
 from autotuner.study.record import (
@@ -68,19 +68,19 @@ from autotuner.study.record import (
 )
 from autotuner.study.space import Space, make_space, suggest
 from autotuner.study.storage import make_durable
-from autotuner.study.stored import write_attributes, write_values
 from autotuner.study.warm_check import (
     WarmCheck,
     read_warm_check,
     write_warm_check,
 )
 from autotuner.study.watch import Watch, limit_problem, unit_problem
+from autotuner.study.workers import GRACE_S, Workers, is_alive, worker_name
 from autotuner.trial.folder import check_disk
-from autotuner.trial.inspection import inspect_script
+from autotuner.trial.inspect_script import inspect_script
+from autotuner.trial.live_trial import time_allowed
 from autotuner.trial.outcome import Outcome, Phase, Status
-from autotuner.trial.request import Numerics, TrialRequest, arguments_of, script_of
+from autotuner.trial.request import RecordValues, TrialRequest, arguments_of, script_of
 from autotuner.trial.runner import Runner
-from autotuner.trial.running import time_allowed
 
 _SIDES = 2  # of a duel, one after the other until both are warm
 _LOST = "its autotune died"
@@ -97,7 +97,7 @@ class Setting:
 
     ``artifacts``: where trials' files are kept, if they are. ``spent_s``: what earlier sittings of
     the same run, which were cut off, have used of its budget. ``space``: what is searched, where it
-    is not the whole domains of the knobs: a replay knows a part of them only. ``crew``: who else
+    is not the whole domains of the knobs: a replay knows a part of them only. ``workers``: who else
     works on the study; None: nobody. ``turn``: makes a context in which this process alone measures
     on this machine.
     """
@@ -114,7 +114,7 @@ class Setting:
     artifacts: ArtifactStore | None = None
     spent_s: float = 0.0
     space: Space | None = None
-    crew: Crew | None = None
+    workers: Workers | None = None
     turn: Turn = contextlib.nullcontext
     monotonic: Callable[[], float] = time.monotonic
 
@@ -124,14 +124,14 @@ class Tuner:
 
     ``study``: Optuna's. ``arena``: where configurations meet. ``budget``: what is left to spend.
     ``warm``: how trials of the search start. ``listener``: hears how the study gets on.
-    ``crew``: who works on it.
+    ``workers``: who works on it.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self.study = setting.study
         self.listener = setting.listener
-        self.crew = setting.crew or Crew(
+        self.workers = setting.workers or Workers(
             setting.study, shared=False, machine=setting.machine.host, heard=self.remark
         )
         self.budget = Budget(setting.spec, self.records, setting.monotonic, setting.spent_s)
@@ -142,7 +142,7 @@ class Tuner:
         self._has_turn = False
         self._noise = read_noise(setting.study)
         self._plan = setting.spec.plan
-        self._evidence = Evidence(scope=Scope.NOTHING)
+        self._evidence = Evidence(scope=EvidenceScope.NOTHING)
         self.warm = WarmCheck(used=False, why="")
         folder = setting.folder / "residents"
         self.arena = Arena(
@@ -229,16 +229,16 @@ class Tuner:
         """Fail trials that a dead worker has left running; return how many there were."""
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
         trials = self.study.get_trials(deepcopy=False, states=unfinished)
-        signs = self.crew.signs() if trials else {}
+        signs = self.workers.signs() if trials else {}
         return sum(self._take_away(trial) for trial in trials if self._is_abandoned(trial, signs))
 
     def _is_abandoned(self, trial: FrozenTrial, signs: Mapping[str, Any]) -> bool:
         """Tell whether nobody runs a trial that has not ended."""
         owned_by = trial.user_attrs.get("owner", "")
-        if not owned_by and self.crew.is_shared and trial.datetime_start is not None:
+        if not owned_by and self.workers.is_shared and trial.datetime_start is not None:
             # somebody may be about to sign it
             return (datetime.now() - trial.datetime_start).total_seconds() > GRACE_S
-        if self.crew.me.key in owned_by:
+        if self.workers.me.key in owned_by:
             # the storage has added it, but its answer got lost
             return trial.number not in self._mine
         return not is_alive(owned_by, signs)
@@ -260,7 +260,7 @@ class Tuner:
 
     def wait(self) -> None:
         """Wait for other workers to get on, and take from them what they will not finish."""
-        self.crew.wait()
+        self.workers.wait()
         self.sweep()
 
     def _fail(self, number: int, reason: str) -> None:
@@ -374,7 +374,7 @@ class Tuner:
             taken = being_measured(self.records(), self.facts.space.default)  # by now
             free = [one for one in proposed if configuration_key(one) not in taken]
             if free:
-                self.run_trial(Role.SEARCH, self.crew.pick(free))
+                self.run_trial(Role.SEARCH, self.workers.pick(free))
             return bool(proposed)
 
     def _run_suggested(self) -> None:
@@ -422,8 +422,8 @@ class Tuner:
 
     def _signed(self, task: Task) -> dict[str, Any]:
         limit_s = _SIDES * sum(time_allowed(self.spec.timing).values())
-        owned_by = self.crew.me.signature(limit_s)
-        return start_attributes(task, owner=owned_by, machine=self.crew.machine)
+        owned_by = self.workers.me.signature(limit_s)
+        return start_attributes(task, owner=owned_by, machine=self.workers.machine)
 
     def _add(self, task: Task, fixed: Configuration | None = None) -> optuna.Trial:
         """Add a trial with everything that says what it is, so that all see it from then on.
@@ -454,7 +454,7 @@ class Tuner:
     def _is_ours(self, trial: optuna.Trial) -> bool:
         """Tell whether a trial that was just added is to be run; if not, withdraw it."""
         self._mine.add(trial.number)
-        if not self.crew.is_shared:
+        if not self.workers.is_shared:
             return True
         records = self.records()
         why = objection(
@@ -504,7 +504,7 @@ class Tuner:
                 trials.append(trial)
             folders = (self._trial_folder(trials[0]), self._trial_folder(trials[1]))
             first, second, comparison = self.arena.meet(
-                order, folders, self._plan.final_measure_s, self.facts.yardstick
+                order, folders, self._plan.final_measure_s, self.facts.metric
             )
             self.keep_method()
             if comparison is not None and starts_first:
@@ -521,7 +521,7 @@ class Tuner:
         is_wanted: Callable[[Sequence[TrialRecord]], bool] | None,
     ) -> bool:
         """Tell whether a pair whose first side was just added is to be run; if not, withdraw it."""
-        if not self.crew.is_shared or is_wanted is None:
+        if not self.workers.is_shared or is_wanted is None:
             return True
         wanted = is_wanted(before(first.number, self.records()))
         if not wanted:
@@ -552,7 +552,7 @@ class Tuner:
             self._request(configuration, self._plan.measure_s),
             source=StepSource.AUTO,
             phase=None,
-            numerics=Numerics(seed=seed),
+            numerics=RecordValues(seed=seed),
         )
         return self._setting.runner.run(request, folder)
 
@@ -594,7 +594,7 @@ class Tuner:
         self.listener.trial_started(trial.number, role, configuration)
         records = self.records()
         watch = Watch(
-            yardstick=self.facts.yardstick,
+            metric=self.facts.metric,
             # what is raced or a control has to be known well, however slow it is
             incumbent=_incumbent(records) if role is Role.SEARCH else None,
             between=self.between,
@@ -604,7 +604,7 @@ class Tuner:
             self._trial_folder(trial),
             self._plan.measure_s,
             watch,
-            latest_control(records, self.crew.machine),
+            latest_control(records, self.workers.machine),
             # who wins is settled by processes that were started
             warm_start=None if role is Role.RACE else self.warm.warm_start,
         )
@@ -631,7 +631,7 @@ class Tuner:
                 outcome, status=Status.NO_STEPS, reason=reason
             ), Measurement()
         measurement = Measurement(
-            throughput=throughput, score=self.facts.yardstick.score(outcome), comparison=comparison
+            throughput=throughput, score=self.facts.metric.score(outcome), comparison=comparison
         )
         reason = limit_problem(outcome, self.spec) if limited else None
         if reason is not None:

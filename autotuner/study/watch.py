@@ -4,8 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from autotuner.spec.study_spec import Objective, StudySpec
-from autotuner.statistics.comparison import Yardstick, compare_rounds
+from autotuner.options.study_spec import Objective, StudySpec
+from autotuner.statistics.comparison import Metric, compare_rounds
 from autotuner.statistics.interval import median_interval
 from autotuner.statistics.throughput import (
     Throughput,
@@ -27,7 +27,7 @@ class Watch:
     Not by its best windows alone: on a noisy machine single ones are off by a factor.
     """
 
-    yardstick: Yardstick
+    metric: Metric
     incumbent: float | None
     between: float
     reference: float | None = None
@@ -35,7 +35,7 @@ class Watch:
 
     def rounds(self, rounds: Sequence[Round]) -> bool:
         """Judge a duel so far."""
-        seen = compare_rounds(rounds, None, self.yardstick.objective, self.yardstick.unit)
+        seen = compare_rounds(rounds, None, self.metric.objective, self.metric.unit)
         if seen is None or seen.low is None or seen.high is None:
             return False
         if self.incumbent is not None and seen.high < self.incumbent * math.exp(
@@ -47,9 +47,9 @@ class Watch:
 
     def windows(self, windows: Sequence[Window]) -> bool:
         """Judge a process that is measured alone so far."""
-        if self.yardstick.objective is not Objective.THROUGHPUT:
+        if self.metric.objective is not Objective.THROUGHPUT:
             return False
-        in_samples = self.yardstick.unit is Unit.SAMPLES
+        in_samples = self.metric.unit is Unit.SAMPLES
         counts = [(w.samples or 0) if in_samples else w.steps for w in windows]
         rates = [n / w.duration_s for n, w in zip(counts, windows, strict=True) if w.duration_s]
         interval = median_interval(rates)

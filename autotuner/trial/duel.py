@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from autotuner.trial.live_trial import LiveTrial, Mark, machine_cpu_s
 from autotuner.trial.outcome import Round, Turn
-from autotuner.trial.running import Mark, RunningTrial, machine_cpu_s
 
 _LEAST_STEPS = 3
 _LONGEST_TURN = 8  # slices
@@ -59,15 +59,15 @@ class Stretch:
 
 
 def run_duel(
-    reference: RunningTrial, candidate: RunningTrial, plan: DuelPlan, enough: Enough
+    reference: LiveTrial, candidate: LiveTrial, plan: DuelPlan, enough: Enough
 ) -> DuelResult:
     """Let two stopped, warm processes take turns; both are stopped again, or over, afterwards."""
     origin, machine_before = time.monotonic(), machine_cpu_s()
-    stretches: dict[RunningTrial, list[Stretch]] = {reference: [], candidate: []}
+    stretches: dict[LiveTrial, list[Stretch]] = {reference: [], candidate: []}
     reference.forget_marks()
     reference.renew_deadline()
 
-    def turn(side: RunningTrial) -> bool:
+    def turn(side: LiveTrial) -> bool:
         stretch = _take_turn(side, plan)
         name = "candidate" if side is candidate else "reference"
         candidate.note("turn", side=name, **dataclasses.asdict(stretch))
@@ -103,7 +103,7 @@ def run_duel(
     return DuelResult(rounds=tuple(rounds), closing=closing, others_cores=others)
 
 
-def _take_turn(side: RunningTrial, plan: DuelPlan) -> Stretch:
+def _take_turn(side: LiveTrial, plan: DuelPlan) -> Stretch:
     """Let one side run for a slice, or until it has done a few steps."""
     cpu_before = side.cpu_s
     start = side.go_on()

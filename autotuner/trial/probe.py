@@ -4,7 +4,7 @@ from pathlib import Path
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
-from autotuner.spec.study_spec import StudySpec
+from autotuner.options.study_spec import StudySpec
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import Kind, TrialRequest, script_of
 from autotuner.trial.runner import Runner

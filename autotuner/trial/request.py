@@ -1,4 +1,4 @@
-"""What the parent asks of a child, and how it is written down (see child/main.py)."""
+"""What the parent asks of a child, and how it is written down (see child/entry.py)."""
 
 import dataclasses
 import enum
@@ -8,13 +8,13 @@ from typing import Any
 
 from autotuner.knobs.catalogue import KNOBS, MANAGED_VARIABLES, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Group, Means
-from autotuner.machine import parse_cpu_list
-from autotuner.spec.study_spec import StepSource, StudySpec, Timing, is_saved_model
+from autotuner.machine.host import parse_cpu_list
+from autotuner.options.study_spec import StepSource, StudySpec, Timing, is_saved_model
 
 SCHEMA = 1
-CHILD_MAIN = Path(__file__).resolve().parent / "child" / "main.py"
+CHILD_MAIN = Path(__file__).resolve().parents[1] / "child" / "entry.py"
 INFERENCE_BATCH_SIZE = 32
-_INFER_MODEL = Path(__file__).resolve().parent / "drivers" / "infer_model.py"
+_INFER_MODEL = Path(__file__).resolve().parents[1] / "child" / "drivers" / "infer_model.py"
 
 
 class Kind(enum.StrEnum):
@@ -33,7 +33,7 @@ class Feed(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Numerics:
+class RecordValues:
     """Ask for what the first executions of a script compute, with all seeds fixed."""
 
     seed: int
@@ -58,7 +58,7 @@ class TrialRequest:
 
     ``configuration`` holds only what is to be set: a knob that is absent stays as TensorFlow or the
     script has it, so the empty one is the default. ``environment`` is what the study adds for the
-    script's own use. With ``numerics`` nothing is measured: see :class:`Numerics`. ``inspect``:
+    script's own use. With ``numerics`` nothing is measured: see :class:`RecordValues`. ``inspect``:
     tell what the script offers to the knobs (child/inspection.py). ``warm_start``: how it starts,
     if not by itself.
     """
@@ -73,7 +73,7 @@ class TrialRequest:
     source: StepSource = StepSource.AUTO
     phase: str | None = None
     timing: Timing = Timing()
-    numerics: Numerics | None = None
+    numerics: RecordValues | None = None
     inspect: bool = False
     feed: Feed = Feed.REAL
     warm_start: WarmStart | None = None

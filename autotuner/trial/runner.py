@@ -13,13 +13,13 @@ from typing import Any, Protocol, Self
 
 import psutil
 
+from autotuner.trial.classify import classify
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.duel import DuelPlan, DuelResult, Enough, run_duel
-from autotuner.trial.judgement import judge
+from autotuner.trial.fork_server import WarmParents
+from autotuner.trial.live_trial import LiveTrial, PhaseListener, ignore_phase
 from autotuner.trial.outcome import Outcome, Phase, Status, Turn, Window
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.running import PhaseListener, RunningTrial, ignore_phase
-from autotuner.trial.warm import WarmParents
 
 EnoughWindows = Callable[[Sequence[Window]], bool]
 _UNLIMITED_S = 1e9
@@ -101,7 +101,7 @@ def default_memory_floor() -> int:
 class ProcessResident:
     """A resident in a real process."""
 
-    def __init__(self, trial: RunningTrial) -> None:
+    def __init__(self, trial: LiveTrial) -> None:
         self.trial = trial
         trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
         if not trial.over:
@@ -109,7 +109,7 @@ class ProcessResident:
         self._failure: Outcome | None = None
         if trial.over and trial.progress.done is None:
             trial.run_to_end()
-            self._failure = judge(trial)
+            self._failure = classify(trial)
 
     @property
     def failure(self) -> Outcome | None:
@@ -126,12 +126,12 @@ class ProcessResident:
         if self._failure is not None:
             return self._failure
         _finish(self.trial)
-        outcome = judge(self.trial)
+        outcome = classify(self.trial)
         self.trial.close()
         return outcome
 
 
-def _finish(trial: RunningTrial) -> None:
+def _finish(trial: LiveTrial) -> None:
     if not trial.over:
         trial.ask_to_finish()
         trial.go_on()
@@ -216,7 +216,7 @@ class ProcessRunner:
             if not trial.over:
                 trial.ask_to_finish()
             trial.run_to_end()
-        return judge(trial)
+        return classify(trial)
 
     @contextlib.contextmanager
     def resident(
@@ -315,8 +315,8 @@ class ProcessRunner:
         folder: Path,
         on_phase: PhaseListener,
         memory_floor_bytes: int | None = None,
-    ) -> RunningTrial:
-        return RunningTrial(
+    ) -> LiveTrial:
+        return LiveTrial(
             request,
             folder,
             base_environment=self._base,
@@ -327,9 +327,7 @@ class ProcessRunner:
         )
 
 
-def _meet(
-    resident: ProcessResident, trial: RunningTrial, plan: DuelPlan, enough: Enough
-) -> Outcome:
+def _meet(resident: ProcessResident, trial: LiveTrial, plan: DuelPlan, enough: Enough) -> Outcome:
     """Let a process get warm, run its duel, end it, and return how it ended."""
     result = None
     trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
@@ -340,7 +338,7 @@ def _meet(
         _finish(trial)
     else:
         trial.run_to_end()
-    outcome = judge(trial)
+    outcome = classify(trial)
     return outcome if result is None else _with_rounds(outcome, result, resident.over)
 
 

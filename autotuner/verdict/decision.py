@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from autotuner.knobs.knob import Configuration
-from autotuner.spec.study_spec import DEFAULT_MARGIN
+from autotuner.options.study_spec import DEFAULT_MARGIN
+from autotuner.statistics.machines import OnMachine, disagree, on_machines
+from autotuner.statistics.sequential import Finding, Pair, StoppingRule, Verdict, find
 from autotuner.study.noise import Noise
 from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
-from autotuner.verdict.machines import OnMachine, disagree, on_machines
 from autotuner.verdict.numerics import Numerics
-from autotuner.verdict.sequential import Finding, Pair, Rule, Verdict, find
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
 
@@ -216,7 +216,7 @@ def decide(
     default: Configuration,
     recipe: Configuration,
     own: Configuration | None,
-    rule: Rule,
+    rule: StoppingRule,
     noise: Noise | None = None,
     numerics: Numerics | None = None,
     strict: bool = False,

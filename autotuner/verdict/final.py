@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import optuna
 
+from autotuner.statistics.machines import WANTED, covered, on_machines
+from autotuner.statistics.sequential import FIRST_LOOK, Pair, rule_of, starts_first
 from autotuner.study.candidates import own_configuration
 from autotuner.study.model_sampler import estimates
 from autotuner.study.record import (
@@ -18,9 +20,7 @@ from autotuner.study.record import (
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner
 from autotuner.verdict.decision import Decision, counted_pairs, decide, up_to_search
-from autotuner.verdict.machines import WANTED, covered, on_machines
 from autotuner.verdict.numerics import Numerics, check_numerics
-from autotuner.verdict.sequential import FIRST_LOOK, Pair, rule_of, starts_first
 
 _ATTRIBUTE = "numerics"
 _MOST_ATTEMPTS = 2
@@ -60,7 +60,7 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     """Run pairs until they are decided or the reserve is spent, then the numerical guard.
 
     Of several workers each runs pairs on its own machine, at least one of each order while there
-    are less than three machines that have; the captain stays until all of them are over, and runs
+    are less than three machines that have; the leader stays until all of them are over, and runs
     the guard.
     """
 
@@ -78,7 +78,7 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
             break
         tuner.wait()
     wants_guard = decision is not None and decision.is_faster and decision.numerics is None
-    if decision is not None and wants_guard and tuner.crew.is_captain():
+    if decision is not None and wants_guard and tuner.workers.is_leader():
         with tuner.turn():
             numerics = check_numerics(tuner, decision.best.configuration)
         study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(numerics))
@@ -114,7 +114,7 @@ def _starts_first(tuner: Tuner, decision: Decision, records: Sequence[TrialRecor
 def _own_pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:
     """Return the pairs that this machine has run."""
     pairs = _pairs(tuner, decision, records)
-    return [pair for pair in pairs if pair.machine == tuner.crew.machine]
+    return [pair for pair in pairs if pair.machine == tuner.workers.machine]
 
 
 def _pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> list[Pair]:
@@ -122,17 +122,17 @@ def _pairs(tuner: Tuner, decision: Decision, records: Sequence[TrialRecord]) -> 
 
 
 def _is_awaited(decision: Decision, tuner: Tuner) -> bool:
-    """Tell whether another machine is still to run its pairs, for the captain to wait for.
+    """Tell whether another machine is still to run its pairs, for the leader to wait for.
 
     It has taken part and is there, so it will; or it dies, or has had its attempts and leaves.
     """
-    if not tuner.crew.is_shared or _is_out(decision) or not tuner.budget.has_time_for_pairs():
+    if not tuner.workers.is_shared or _is_out(decision) or not tuner.budget.has_time_for_pairs():
         return False
     records = tuner.records()
     done = covered(on_machines(_pairs(tuner, decision, records)))
     took_part = {record.machine for record in records if record.state in ENDED}
-    others = (tuner.crew.machines() & took_part) - {tuner.crew.machine}
-    return len(done) < WANTED and bool(others - done) and tuner.crew.is_captain()
+    others = (tuner.workers.machines() & took_part) - {tuner.workers.machine}
+    return len(done) < WANTED and bool(others - done) and tuner.workers.is_leader()
 
 
 def _is_out(decision: Decision) -> bool:
@@ -160,8 +160,8 @@ def _wants_pair(
     if begun < min(most, FIRST_LOOK) and attempts < FIRST_LOOK:
         return True
     done = covered(on_machines(pairs))
-    here = tuner.crew.machine
-    if tuner.crew.is_shared and here not in done and len(done) < WANTED and begun < most:
+    here = tuner.workers.machine
+    if tuner.workers.is_shared and here not in done and len(done) < WANTED and begun < most:
         return True
     decided = decision.finding is not None and decision.finding.decided
     # a pair that stays alone would tell nothing

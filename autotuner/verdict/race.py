@@ -124,7 +124,7 @@ def _run_round(tuner: Tuner, order: Mapping[str, Configuration], number: int) ->
             if missing and not tuner.budget.has_time_for_pairs():
                 return False
             if missing:
-                key = tuner.crew.pick(missing)
+                key = tuner.workers.pick(missing)
                 tuner.run_trial(Role.RACE, order[key], race_round=number)
                 continue
         if not tuner.others_run(Role.RACE):

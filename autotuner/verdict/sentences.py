@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from autotuner.spec.duration import format_duration
-from autotuner.spec.study_spec import Objective
+from autotuner.options.duration import format_duration
+from autotuner.options.study_spec import Objective
+from autotuner.statistics.machines import OnMachine
+from autotuner.statistics.sequential import CONFIDENCE, FIRST_LOOK, Finding, Verdict
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.machines import OnMachine
 from autotuner.verdict.payback import Payback
-from autotuner.verdict.sequential import CONFIDENCE, FIRST_LOOK, Finding, Verdict
 
 _COMPARED = {
     Objective.THROUGHPUT: "{ratio} the default's throughput",

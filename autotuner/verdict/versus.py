@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 
 from autotuner.knobs.knob import Configuration
+from autotuner.statistics.sequential import Finding, Pair, StoppingRule, find, starts_first
 from autotuner.study.tuner import Tuner
-from autotuner.verdict.sequential import Finding, Pair, Rule, find, starts_first
 
 _MOST_ATTEMPTS = 2
 
@@ -14,7 +14,7 @@ def run_versus(
     tuner: Tuner,
     configuration: Configuration,
     against: Configuration,
-    rule: Rule,
+    rule: StoppingRule,
     *,
     threshold: float | None,
     heard: Callable[[Finding], None],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autotuner.launch.check import Effect
+from autotuner.exec.check import Effect
 from tests.end_to_end.test_launch import write_best
 from tests.integration.test_command_line import autotune
 

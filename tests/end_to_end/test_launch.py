@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from autotuner.exec.check import Effect
 from autotuner.knobs.catalogue import KNOBS
-from autotuner.launch.check import Effect
-from autotuner.machine import inspect_machine
+from autotuner.machine.host import inspect_machine
 from tests.end_to_end.test_main_job import KINDS, SCRIPTS
 from tests.end_to_end.test_pipeline import GRAPH
 from tests.integration.test_command_line import AUTOTUNE, autotune

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from autotuner.knobs.catalogue import KNOBS
-from autotuner.knobs.liveness import Evidence, Liveness, State, find_liveness
-from autotuner.machine import inspect_machine
-from autotuner.trial.inspection import inspect_script
+from autotuner.knobs.liveness import Evidence, KnobState, Liveness, find_liveness
+from autotuner.machine.host import inspect_machine
+from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
@@ -19,7 +19,7 @@ from tests.integration.test_command_line import autotune
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
-LIVE, INERT = State.LIVE, State.INERT
+LIVE, INERT = KnobState.LIVE, KnobState.INERT
 
 
 def inspect(folder: Path, script: str) -> tuple[Evidence, dict[str, Liveness]]:

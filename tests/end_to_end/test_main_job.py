@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from autotuner.knobs.knob import Configuration
-from autotuner.spec.study_spec import StudySpec
+from autotuner.options.study_spec import StudySpec
+from autotuner.statistics.sequential import Verdict
 from autotuner.trial.outcome import Status
-from autotuner.trial.request import Numerics, TrialRequest
+from autotuner.trial.request import RecordValues, TrialRequest
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.numerics import judge_numerics
-from autotuner.verdict.sequential import Verdict
 from tests.conftest import living_with
 from tests.integration.test_command_line import AUTOTUNE, autotune
 
@@ -262,7 +262,7 @@ def test_results_that_change_are_seen(tmp_path: Path) -> None:
             working_directory=tmp_path,
             configuration=configuration,
             timing=spec.timing,
-            numerics=Numerics(seed=7),
+            numerics=RecordValues(seed=7),
         )
         outcome = runner.run(request, tmp_path / name)
         assert outcome.status is Status.MEASURED, outcome.reason

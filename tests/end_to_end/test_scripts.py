@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autotuner.spec.study_spec import StepSource
+from autotuner.options.study_spec import StepSource
 from autotuner.statistics.throughput import step_percentiles_ms
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status

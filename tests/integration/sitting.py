@@ -143,7 +143,7 @@ class Sitting:
 
 def _is_child(process: psutil.Process) -> bool:
     try:
-        return any(part.endswith("child/main.py") for part in process.cmdline()[:3]) and (
+        return any(part.endswith("child/entry.py") for part in process.cmdline()[:3]) and (
             "warden.py" not in " ".join(process.cmdline()[:3])
         )
     except psutil.Error:

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from autotuner.verdict import sequential
-from autotuner.verdict.sequential import (
+from autotuner.statistics import sequential
+from autotuner.statistics.sequential import (
     Pair,
-    Rule,
+    StoppingRule,
     Verdict,
     detectable,
     find,
@@ -69,7 +69,7 @@ def test_the_levels_are_what_the_simulation_gives() -> None:
     """The table in the source, made anew from other random numbers."""
     found = look_levels((4, 8, 16, 30), 200_000, seed=1)
     for most, level in found.items():
-        assert Rule(most_pairs=most, margin=0.03).level == pytest.approx(level, rel=0.1)
+        assert StoppingRule(most_pairs=most, margin=0.03).level == pytest.approx(level, rel=0.1)
 
 
 def alternating(*logs: float) -> list[Pair]:
@@ -79,7 +79,7 @@ def alternating(*logs: float) -> list[Pair]:
 
 def test_verdicts() -> None:
     """What an interval says, by where it lies."""
-    rule = Rule(most_pairs=8, margin=0.03)
+    rule = StoppingRule(most_pairs=8, margin=0.03)
 
     def verdict(*logs: float) -> Verdict:
         found = find(alternating(*logs), rule)
@@ -98,7 +98,7 @@ def test_verdicts() -> None:
 
 def test_who_starts_first_does_not_matter() -> None:
     """A process that starts first is 5 % slower: out of the mean, and out of the variance."""
-    rule = Rule(most_pairs=8, margin=0.03)
+    rule = StoppingRule(most_pairs=8, margin=0.03)
     found = find(alternating(0.10, 0.201, 0.101, 0.20), rule)
     assert found is not None
     assert found.verdict is Verdict.FASTER
@@ -111,15 +111,15 @@ def test_who_starts_first_does_not_matter() -> None:
 
 def test_what_it_takes() -> None:
     """More pairs for more noise; a difference in the middle of nowhere needs the margin."""
-    level = Rule(most_pairs=16, margin=0.03).level
+    level = StoppingRule(most_pairs=16, margin=0.03).level
     few, many = (pairs_needed(0.1, spread, 0.03, level) for spread in (0.05, 0.1))
     assert sequential.FIRST_LOOK <= few < many < 100
     assert pairs_needed(0.0, 0.05, 0.03, level) > few
-    rule, larger = Rule(most_pairs=8, margin=0.03), Rule(most_pairs=30, margin=0.03)
+    rule, larger = StoppingRule(most_pairs=8, margin=0.03), StoppingRule(most_pairs=30, margin=0.03)
     assert 0 < detectable(0.03, larger) < detectable(0.03, rule) < 0.1
 
 
 def test_every_further_final_is_held_to_more() -> None:
     """Two finals in one study share the error."""
-    one, two = (Rule(most_pairs=8, margin=0.03, finals=k) for k in (1, 2))
+    one, two = (StoppingRule(most_pairs=8, margin=0.03, finals=k) for k in (1, 2))
     assert two.level == one.level / 2

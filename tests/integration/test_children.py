@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autotuner.spec.study_spec import StepSource
+from autotuner.options.study_spec import StepSource
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.runner import ProcessRunner
 from tests.conftest import QUICK, RunScript, living_with
@@ -358,7 +358,7 @@ def test_kill_minus_nine_leaves_nothing(tmp_path: Path, mark: str, victim: str) 
         wait_for((tmp_path / "ready").exists, "the script started")
         processes = psutil.Process(parent.pid).children(recursive=True)
         warden = next(p for p in processes if any("warden.py" in a for a in p.cmdline()))
-        child = next(p for p in warden.children() if any("main.py" in a for a in p.cmdline()))
+        child = next(p for p in warden.children() if any("entry.py" in a for a in p.cmdline()))
         pid = {"parent": parent.pid, "warden": warden.pid, "child": child.pid}[victim]
         os.kill(pid, signal.SIGKILL)
         parent.wait(timeout=30)

@@ -91,7 +91,7 @@ def test_bad_input(folder: Path, line: str, message: str, hint: str | None) -> N
     assert len(errors) == 1
     assert message in errors[0]
     assert hint is None or hint in done.stderr.split("\nhint: ")[1]
-    assert "autotuner/" not in done.stderr.replace("autotuner/trial/child/main.py", "")
+    assert "autotuner/" not in done.stderr.replace("autotuner/child/entry.py", "")
 
 
 @pytest.mark.parametrize(

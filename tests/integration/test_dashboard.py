@@ -27,9 +27,9 @@ from autotuner.dashboard.server import check_for, guarded_app, open_server
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
-from autotuner.study.opening import load_study
+from autotuner.study.bulk import count_trials, read_trials, write_attributes, write_values
 from autotuner.study.record import Role, read_records
-from autotuner.study.stored import count_trials, read_trials, write_attributes, write_values
+from autotuner.study.studies import load_study
 from autotuner.trial.outcome import Status
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.served import Served

@@ -28,9 +28,9 @@ import yaml
 
 import autotuner
 from autotuner.cli.app import app
-from autotuner.study.opening import load_study
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
+from autotuner.study.studies import load_study
 from benchmarks import postgres
 from tests.conftest import left_of
 from tests.integration.sitting import SCRIPT, STUB
@@ -378,7 +378,7 @@ def test_the_image_can_be_made_of_what_is_copied(tmp_path: Path) -> None:
     assert asked["metadata"]["version"] == autotuner.__version__
     assert asked["requested_extras"] == ["postgres", "service"]
     there = tmp_path / "site" / "autotuner"
-    assert (there / "trial" / "child" / "main.py").is_file()
+    assert (there / "child" / "entry.py").is_file()
     assert (there / "_studies" / "mlp_train" / "mlp_train.py").is_file()
     done = subprocess.run(
         [sys.executable, "-P", "-m", "autotuner", *yaml.safe_load(value_of("CMD"))],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autotuner.spec.study_spec import Objective, StepSource
+from autotuner.options.study_spec import Objective, StepSource
 from autotuner.statistics.comparison import Comparison, compare_rounds
 from autotuner.statistics.throughput import Unit
 from autotuner.trial.duel import DuelPlan

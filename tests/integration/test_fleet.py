@@ -16,20 +16,20 @@ import pytest
 from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Configuration
-from autotuner.spec.study_spec import Objective, SamplerName, StudySpec
-from autotuner.study.crew import Crew, is_alive, living, this_worker, worker_name
-from autotuner.study.opening import create_study, is_idle, load_study
+from autotuner.options.study_spec import Objective, SamplerName, StudySpec
+from autotuner.statistics.sequential import Verdict
 from autotuner.study.preparation import is_prepared, run_first_trials
 from autotuner.study.record import Role, Task, TrialRecord, read_records
 from autotuner.study.search import run_search
 from autotuner.study.settings import write_spec
+from autotuner.study.studies import create_study, is_idle, load_study
 from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.workers import Workers, is_alive, living, this_worker, worker_name
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import further_sentences, sentence
-from autotuner.verdict.sequential import Verdict
 from benchmarks.simulated import SimulatedRunner
 from tests.integration.test_study import Silent, threads_matter
 from tests.unit.test_knobs import BUILD
@@ -67,24 +67,24 @@ class Fleet:
         """Return the study as another process would open it."""
         return load_study(self.storage, "s")
 
-    def crew(self, host: str, study: optuna.Study) -> Crew:
-        """Return the crew as a worker on a machine sees it."""
-        return Crew(study, shared=True, machine=host, poll_s=_QUICK_S)
+    def workers(self, host: str, study: optuna.Study) -> Workers:
+        """Return the workers as a worker on a machine sees it."""
+        return Workers(study, shared=True, machine=host, poll_s=_QUICK_S)
 
-    def tuner(self, runner: SimulatedRunner, crew: Crew, study: optuna.Study) -> Tuner:
+    def tuner(self, runner: SimulatedRunner, workers: Workers, study: optuna.Study) -> Tuner:
         """Return a worker's tuner."""
         return Tuner(
             Setting(
                 study=study,
                 storage=self.storage,
                 spec=self.spec,
-                machine=dataclasses.replace(machine(affinity=4, cores=4), host=crew.machine),
+                machine=dataclasses.replace(machine(affinity=4, cores=4), host=workers.machine),
                 build=BUILD,
                 python=Path("python"),
-                folder=self.folder / ".autotune" / crew.machine,
+                folder=self.folder / ".autotune" / workers.machine,
                 runner=runner,
                 listener=Silent(),
-                crew=crew,
+                workers=workers,
                 monotonic=runner.monotonic,
             )
         )
@@ -92,7 +92,7 @@ class Fleet:
     def work(self, host: str, runner: SimulatedRunner) -> None:
         """Be a worker from joining to the end."""
         study = self.study()
-        with self.crew(host, study) as crew, self.tuner(runner, crew, study) as tuner:
+        with self.workers(host, study) as workers, self.tuner(runner, workers, study) as tuner:
             run_first_trials(tuner)
             run_search(tuner)
             run_race(tuner)
@@ -123,7 +123,7 @@ class Fleet:
     def decision(self) -> Decision:
         """Return the decision on the study."""
         study = self.study()
-        tuner = self.tuner(SimulatedRunner(threads_matter), self.crew("reader", study), study)
+        tuner = self.tuner(SimulatedRunner(threads_matter), self.workers("reader", study), study)
         found = decision_of(study, tuner.facts)
         assert found is not None
         return found
@@ -206,14 +206,14 @@ def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
     """A worker dies in mid-trial: what it measured comes back, and the budget stays exact."""
     fleet = Fleet(tmp_path, trials=8)
     study = fleet.study()
-    crew = fleet.crew("a", study)
+    workers = fleet.workers("a", study)
     runner = SimulatedRunner(threads_matter)
-    with crew, fleet.tuner(runner, crew, study) as tuner:
+    with workers, fleet.tuner(runner, workers, study) as tuner:
         run_first_trials(tuner)
         configuration = {**tuner.facts.space.default, "intra_op": 3}
         dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
         signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
-        dead.set_user_attr("owner", signature.replace(crew.me.key, "another"))
+        dead.set_user_attr("owner", signature.replace(workers.me.key, "another"))
         tuner._mine.clear()
         run_search(tuner)
     records = fleet.records()
@@ -232,15 +232,15 @@ def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, trials=6)
     study = fleet.study()
     with (
-        fleet.crew("a", study) as crew,
-        fleet.tuner(SimulatedRunner(threads_matter), crew, study) as tuner,
+        fleet.workers("a", study) as workers,
+        fleet.tuner(SimulatedRunner(threads_matter), workers, study) as tuner,
     ):
         run_first_trials(tuner)
         configuration = {**tuner.facts.space.default, "intra_op": 3, "inter_op": 3}
         for _ in range(2):
             dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
             signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
-            dead.set_user_attr("owner", signature.replace(crew.me.key, "another"))
+            dead.set_user_attr("owner", signature.replace(workers.me.key, "another"))
             tuner._mine.clear()
             assert tuner.sweep() == 1
         before = len(fleet.records())
@@ -272,36 +272,36 @@ def test_another_worker_takes_the_preparation_over(tmp_path: Path) -> None:
 
 
 def test_the_eldest_becomes_captain(tmp_path: Path) -> None:
-    """One worker is the captain; when it leaves, the eldest of the others is."""
+    """One worker is the leader; when it leaves, the eldest of the others is."""
     fleet = Fleet(tmp_path)
-    first, second, third = (fleet.crew(host, fleet.study()) for host in "abc")
+    first, second, third = (fleet.workers(host, fleet.study()) for host in "abc")
     with first:
-        assert first.is_captain()
+        assert first.is_leader()
         with second, third:
-            assert not second.is_captain()
-            assert not third.is_captain()
-            assert first.is_captain()
+            assert not second.is_leader()
+            assert not third.is_leader()
+            assert first.is_leader()
             assert first.machines() == {"a", "b", "c"}
     with second, third:
         second._since, third._since = 1.0, 2.0
         second._sign()
         third._sign()
-        assert not third.is_captain()
-        assert second.is_captain()
-        assert not third.is_captain()
+        assert not third.is_leader()
+        assert second.is_leader()
+        assert not third.is_leader()
 
 
 def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere it is the sign that counts: it runs out after a minute."""
     fleet = Fleet(tmp_path)
     study = fleet.study()
-    with fleet.crew("a", study) as crew:
-        signature = crew.me.signature(10_000)
+    with fleet.workers("a", study) as workers:
+        signature = workers.me.signature(10_000)
         there = study.user_attrs
-        assert list(living(there)) == [crew.me.key]
+        assert list(living(there)) == [workers.me.key]
         monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
         assert is_alive(signature, there)
-        sign = f"worker:{crew.me.key}"
+        sign = f"worker:{workers.me.key}"
         late = {sign: there[sign].replace('"until": ', '"until": -')}
         assert not is_alive(signature, late)
         assert is_alive(signature, {})  # it has left no sign, and its trial may still run
@@ -314,8 +314,8 @@ def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, trials=6)
     fleet.run(runners("a"))
     study = fleet.study()
-    crew = fleet.crew("b", study)
-    with crew, fleet.tuner(SimulatedRunner(threads_matter), crew, study) as tuner:
+    workers = fleet.workers("b", study)
+    with workers, fleet.tuner(SimulatedRunner(threads_matter), workers, study) as tuner:
         assert is_prepared(tuner)
         count = len(fleet.records())
         run_first_trials(tuner)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from autotuner.errors import UserError
-from autotuner.machine_lock import hold_machine, lock_path
+from autotuner.machine.lock import hold_machine, lock_path
 from tests.integration.test_children import wait_for
 from tests.integration.test_command_line import autotune
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from autotuner.machine_lock import hold_machine
+from autotuner.machine.lock import hold_machine
 with hold_machine("theirs", wait=False, say=print):
     Path(sys.argv[1]).touch()
     time.sleep(600)
@@ -74,7 +74,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 TAKE_TURNS = """
 import sys, time
-from autotuner.machine_lock import hold_machine
+from autotuner.machine.lock import hold_machine
 name, log = sys.argv[1:]
 for _ in range(40):
     with hold_machine(name, wait=True, say=lambda text: None):

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, event
 
 from autotuner.errors import UserError
 from autotuner.report.contents import gather
-from autotuner.study.opening import load_study
+from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
-from autotuner.study.stored import count_trials, read_trials
+from autotuner.study.studies import load_study
 from benchmarks import postgres
 from benchmarks.simulated import SimulatedRunner
 from tests.conftest import living_with

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autotuner.knobs.knob import Configuration, KnobValue
-from autotuner.spec.study_spec import SamplerName
+from autotuner.options.study_spec import SamplerName
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from benchmarks.calibration import BUILD, MACHINE

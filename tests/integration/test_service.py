@@ -26,10 +26,10 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from autotuner.cli.main import main
 from autotuner.dashboard.guard import Sessions
 from autotuner.service.api import Service, make_app
-from autotuner.service.jobs import BusyStudyError, Queue, QueueFullError, State, Submission
+from autotuner.service.queue import BusyStudyError, Queue, QueueFullError, State, Submission
 from autotuner.service.views import Views
-from autotuner.study.crew import this_worker
 from autotuner.study.storage import default_url, open_database
+from autotuner.study.workers import this_worker
 from tests.integration.serving import Serving, serving
 from tests.integration.sitting import SCRIPT
 from tests.integration.test_confinement import NOBODY, open_up
@@ -487,7 +487,7 @@ def test_a_job_that_services_die_of_is_given_up(queue: Queue) -> None:
 
 def test_the_queue_has_an_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nobody can fill the database."""
-    monkeypatch.setattr("autotuner.service.jobs.MOST_WAITING", 2)
+    monkeypatch.setattr("autotuner.service.queue.MOST_WAITING", 2)
     for name in "ab":
         queue.submit(submission(name), "me")
     with pytest.raises(QueueFullError):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from optuna.storages import RDBStorage
 
-from autotuner.service.jobs import Queue, State
+from autotuner.service.queue import Queue, State
 from autotuner.study.storage import default_url, open_database, open_storage
 from benchmarks import postgres
 from tests.conftest import left_of, living_with

@@ -19,10 +19,10 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
-from autotuner.service.doors import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limiter
-from autotuner.service.jobs import QUEUE, Submission
+from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limiter
+from autotuner.service.executor import command_of, environment_of_runs
+from autotuner.service.queue import QUEUE, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
-from autotuner.service.workshop import command_of, environment_of_runs
 from tests.integration.serving import Serving, serving
 
 _PATIENCE_S = 60

@@ -14,31 +14,31 @@ from optuna.trial import TrialState
 
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
-from autotuner.knobs.liveness import State
-from autotuner.machine import Machine
+from autotuner.knobs.liveness import KnobState
+from autotuner.machine.host import Machine
+from autotuner.options.study_spec import Objective, Pairing, SamplerName, StudySpec
 from autotuner.report.dashboard_pages import DashboardPages
-from autotuner.spec.study_spec import Objective, Pairing, SamplerName, StudySpec
+from autotuner.statistics.sequential import FIRST_LOOK, Verdict
 from autotuner.study.artifacts import artifact_store
-from autotuner.study.crew import is_alive, this_worker, worker_name
 from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.events import Listener, Listeners
 from autotuner.study.identity import claim_folder, folder_name, identify
-from autotuner.study.importing import check_source, import_trials
-from autotuner.study.listening import Listener, Listeners
+from autotuner.study.import_trials import check_source, import_trials
 from autotuner.study.noise import Method, Noise
-from autotuner.study.opening import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
 from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
 from autotuner.study.storage import default_url, open_database, open_storage
+from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.workers import is_alive, this_worker, worker_name
 from autotuner.trial.outcome import Notice, Outcome, Phase, Status
 from autotuner.verdict.decision import Decision, candidates, count_finals
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
-from autotuner.verdict.sequential import FIRST_LOOK, Verdict
 from benchmarks.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
@@ -576,8 +576,8 @@ def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
     again = bench.tuner(SimulatedRunner(flat), trials=2)
     assert again.facts.evidence == tuner.facts.evidence
     states = {one.knob: one.state for one in again.facts.liveness}
-    assert states["map_parallelism"] is State.LIVE
-    assert states["interleave_parallelism"] is State.INERT
+    assert states["map_parallelism"] is KnobState.LIVE
+    assert states["interleave_parallelism"] is KnobState.INERT
 
 
 def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autotuner.trial.fork_server import settings_at_import
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
-from autotuner.trial.warm import settings_at_import
 from tests.conftest import QUICK, left_of
 from tests.integration.test_children import STEPS, mark, wait_for
 

@@ -16,9 +16,9 @@ import pytest
 from optuna.trial import TrialState
 
 from autotuner.cli.main import main
-from autotuner.study.opening import load_study
 from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
+from autotuner.study.studies import load_study
 from benchmarks import postgres
 from tests.conftest import living_with
 from tests.integration.sitting import QUICK, SCRIPT, STUB, Sitting, ended, role_phase

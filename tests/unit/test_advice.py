@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from autotuner.conditions import find_causes, read_counters
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.knob import Build
+from autotuner.machine.conditions import find_causes, read_counters
 from tests.unit.test_machine import machine
 
 STOCK = Build(

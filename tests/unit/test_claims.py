@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Configuration
-from autotuner.study.claims import before, lost_tasks, objection
+from autotuner.study.conflicts import before, lost_tasks, objection
 from autotuner.study.record import Role, TrialRecord
 from tests.unit.test_knob_model import record
 

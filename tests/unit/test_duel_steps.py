@@ -9,7 +9,7 @@ from autotuner.trial.duel import (
     pauses_are_rare,
     place_steps,
 )
-from autotuner.trial.running import Mark
+from autotuner.trial.live_trial import Mark
 
 PLAN = DuelPlan(slice_s=0.3, settle_s=0.06)
 # two turns of 0.3 s with a stop of 0.3 s between them

@@ -42,8 +42,9 @@ from autotuner.export.formats import (
 )
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Configuration
+from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.report.wording import describe, number, result_text
-from autotuner.spec.study_spec import Objective, StudySpec
+from autotuner.statistics.sequential import Finding, Verdict
 from autotuner.statistics.throughput import Throughput, Unit
 from autotuner.study.identity import identify
 from autotuner.study.record import Role, StudyFacts, TrialRecord
@@ -51,7 +52,6 @@ from autotuner.study.space import make_space
 from autotuner.trial.outcome import Notice, Status
 from autotuner.verdict.decision import Candidate, Decision
 from autotuner.verdict.numerics import Numerics
-from autotuner.verdict.sequential import Finding, Verdict
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
 

@@ -7,9 +7,9 @@ import pytest
 from autotuner.errors import UserError
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Tier
-from autotuner.knobs.liveness import Evidence, Liveness, Loop, Site, State, find_liveness
+from autotuner.knobs.liveness import Evidence, KnobState, Liveness, Loop, Site, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
-from autotuner.trial.inspection import read_onednn
+from autotuner.trial.inspect_script import read_onednn
 from tests.unit.test_machine import machine
 
 STOCK = Evidence(
@@ -45,7 +45,7 @@ def test_every_knob_has_a_rule() -> None:
 def test_openmp_is_inert_on_the_stock_wheel_and_live_on_intel_s(knob: str) -> None:
     """The same variable does nothing on one build and a lot on the other."""
     stock, intel = state_of(STOCK, knob), state_of(INTEL, knob)
-    assert (stock.state, intel.state) == (State.INERT, State.LIVE)
+    assert (stock.state, intel.state) == (KnobState.INERT, KnobState.LIVE)
     assert "runtime threadpool" in stock.evidence
     assert "libiomp5.so" in intel.evidence
 
@@ -54,9 +54,9 @@ def test_gnu_openmp_reads_only_its_own() -> None:
     """libgomp knows OMP_NUM_THREADS and none of Intel's variables."""
     gnu = dataclasses.replace(STOCK, libraries={"openmp": ["libgomp.so.1"]})
     assert [state_of(gnu, knob).state for knob in OPENMP] == [
-        State.LIVE,
-        State.INERT,
-        State.INERT,
+        KnobState.LIVE,
+        KnobState.INERT,
+        KnobState.INERT,
     ]
 
 
@@ -64,23 +64,23 @@ def test_a_script_without_tf_data() -> None:
     """None of tf.data's knobs can act."""
     for name, knob in KNOBS.items():
         if knob.group.value == "data":
-            assert state_of(STOCK, name).state is State.INERT, name
+            assert state_of(STOCK, name).state is KnobState.INERT, name
 
 
 def test_a_map_that_calls_python() -> None:
     """It must stay sequential, so neither its parallelism nor the pool does anything."""
     found = sites(Site(op="map", where="t.py:3", stateful=("PyFunc",), why_sequential="stateful"))
-    assert state_of(found, "map_parallelism").state is State.INERT
+    assert state_of(found, "map_parallelism").state is KnobState.INERT
     assert "stateful" in state_of(found, "map_parallelism").reason
-    assert state_of(found, "data_threads").state is State.INERT
-    assert state_of(found, "prefetch_depth").state is State.LIVE
+    assert state_of(found, "data_threads").state is KnobState.INERT
+    assert state_of(found, "prefetch_depth").state is KnobState.LIVE
 
 
 def test_a_map_that_its_author_made_parallel_is_live_whatever_it_does() -> None:
     """The author has decided that its state may be met in any order."""
     site = Site(op="map", where="t.py:3", parallel="4", stateful=("PyFunc",), why_sequential="x")
     for knob in ("map_parallelism", "data_threads"):
-        assert state_of(sites(site), knob).state is State.LIVE
+        assert state_of(sites(site), knob).state is KnobState.LIVE
 
 
 def test_a_loop_inside_a_function() -> None:
@@ -89,9 +89,9 @@ def test_a_loop_inside_a_function() -> None:
         STOCK,
         sites=(Site(op="map", where="t.py:3"), Site(op="iterate in graph", where="t.py:5")),
     )
-    assert state_of(found, "prefetch_depth").state is State.INERT
+    assert state_of(found, "prefetch_depth").state is KnobState.INERT
     assert "tf.function" in state_of(found, "prefetch_depth").reason
-    assert state_of(found, "map_parallelism").state is State.LIVE
+    assert state_of(found, "map_parallelism").state is KnobState.LIVE
 
 
 def test_callbacks_that_hear_of_batches_keep_the_steps() -> None:
@@ -101,15 +101,15 @@ def test_callbacks_that_hear_of_batches_keep_the_steps() -> None:
     bound = dataclasses.replace(
         STOCK, loops=(dataclasses.replace(loop, batch_callbacks=("Watch",)),)
     )
-    assert state_of(free, "steps_per_execution").state is State.LIVE
-    assert state_of(bound, "steps_per_execution").state is State.INERT
+    assert state_of(free, "steps_per_execution").state is KnobState.LIVE
+    assert state_of(bound, "steps_per_execution").state is KnobState.INERT
     assert "Watch" in state_of(bound, "steps_per_execution").reason
-    assert state_of(STOCK, "steps_per_execution").state is State.INERT  # no keras loop
+    assert state_of(STOCK, "steps_per_execution").state is KnobState.INERT  # no keras loop
 
 
 def test_one_cpu_leaves_no_threads_to_choose() -> None:
     """A knob with one value is frozen."""
-    assert state_of(STOCK, "intra_op", cpus=1).state is State.INERT
+    assert state_of(STOCK, "intra_op", cpus=1).state is KnobState.INERT
 
 
 def test_onednn() -> None:
@@ -117,9 +117,9 @@ def test_onednn() -> None:
     silent = dataclasses.replace(STOCK, onednn_runtime=None, onednn_primitives={})
     idle = dataclasses.replace(STOCK, onednn_primitives={})
     assert [state_of(e, "onednn").state for e in (STOCK, idle, silent)] == [
-        State.LIVE,
-        State.INERT,
-        State.UNKNOWN,
+        KnobState.LIVE,
+        KnobState.INERT,
+        KnobState.UNKNOWN,
     ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autotuner.machine import (
+from autotuner.machine.host import (
     Machine,
     count_oom_kills,
     inspect_machine,

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from autotuner.trial.child import steps as steps_module
-from autotuner.trial.child.events import OrderPipe
-from autotuner.trial.child.keras_steps import Pass
-from autotuner.trial.child.meter import COMPLETE, MEASURE, WARMUP, Meter, Rule, Window
-from autotuner.trial.child.steps import MeasurementComplete, StepFinder
+from autotuner.child import steps as steps_module
+from autotuner.child.event_pipe import OrderPipe
+from autotuner.child.keras_steps import Pass
+from autotuner.child.meter import COMPLETE, MEASURE, WARMUP, Meter, MeterRule, MeterWindow
+from autotuner.child.steps import MeasurementComplete, StepFinder
 
-RULE = Rule(window_s=0.2, warmup_min_s=0.5, warmup_max_s=10.0, measure_s=2.0)
+RULE = MeterRule(window_s=0.2, warmup_min_s=0.5, warmup_max_s=10.0, measure_s=2.0)
 MS = 1_000_000
 
 
-def run_meter(durations_ms: Iterator[float], rule: Rule = RULE) -> Meter:
+def run_meter(durations_ms: Iterator[float], rule: MeterRule = RULE) -> Meter:
     """Feed steps of the given lengths until the meter is complete."""
     meter, now = Meter("keras", "fit", rule), 0.0
     meter.tick(0)
@@ -76,7 +76,7 @@ def test_long_steps_are_a_window_each() -> None:
     assert sum(w.stage == MEASURE for w in meter.windows) <= 5
 
 
-def take_marks(meter: Meter, now: int, lengths_ms: list[float]) -> list[Window]:
+def take_marks(meter: Meter, now: int, lengths_ms: list[float]) -> list[MeterWindow]:
     """Feed steps and return the windows that they close, marks and all."""
     windows = []
     for length in lengths_ms:

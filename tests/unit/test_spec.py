@@ -7,9 +7,9 @@ import pytest
 from autotuner.cli.main import split_arguments
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.errors import UserError
-from autotuner.spec.duration import format_duration, parse_duration
-from autotuner.spec.study_spec import SamplerName, StepSource, StudySpec, load_study_file
-from autotuner.spec.workloads import list_workloads, load_workload
+from autotuner.options.duration import format_duration, parse_duration
+from autotuner.options.study_spec import SamplerName, StepSource, StudySpec, load_study_file
+from autotuner.options.workloads import list_workloads, load_workload
 
 
 @pytest.mark.parametrize(

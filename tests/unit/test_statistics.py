@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autotuner.spec.study_spec import Objective
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import compare_rounds, corrected, gain_of, running_medians
 from autotuner.statistics.interval import (
     effective_size,

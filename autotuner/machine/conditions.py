@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from autotuner.machine import Machine, read_cpu_throttling
+from autotuner.machine.host import Machine, read_cpu_throttling
 
 _PROC, _SYS = Path("/proc"), Path("/sys")
 _DISTURBING_CORES = 0.2

@@ -19,7 +19,7 @@ from sqlalchemy import DateTime, Enum, Float, Integer, String, column, func, sel
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import TableClause
 
-from autotuner.study.patient_storage import patiently
+from autotuner.study.retrying import retry
 
 _FINITE = "FINITE"
 _TRIALS = table(
@@ -76,7 +76,7 @@ def count_trials(storage: BaseStorage) -> dict[str, int]:
     if not isinstance(storage, RDBStorage):
         every = storage.get_all_studies()
         return {one.study_name: len(storage.get_all_trials(one._study_id)) for one in every}
-    found: dict[str, int] = patiently(lambda: _count(storage))
+    found: dict[str, int] = retry(lambda: _count(storage))
     return found
 
 
@@ -85,7 +85,7 @@ def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]
     if not isinstance(storage, RDBStorage):
         return study.get_trials(deepcopy=False)
     study_id = storage.get_study_id_from_name(study.study_name)
-    found: list[StoredTrial] = patiently(lambda: _read(storage, study_id))
+    found: list[StoredTrial] = retry(lambda: _read(storage, study_id))
     return found
 
 
@@ -95,7 +95,7 @@ def write_attributes(
     """Set user attributes of a trial that is running, all of them or none."""
     rows = [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
     if _can_insert(storage):
-        patiently(lambda: _write(storage, _ATTRIBUTES, "key", trial._trial_id, rows))
+        retry(lambda: _write(storage, _ATTRIBUTES, "key", trial._trial_id, rows))
         return
     for key, value in attributes.items():
         trial.set_user_attr(key, value)
@@ -108,7 +108,7 @@ def write_values(storage: BaseStorage, trial: optuna.Trial, values: Sequence[flo
             {"step": step, "intermediate_value": value, "intermediate_value_type": _FINITE}
             for step, value in enumerate(values)
         ]
-        patiently(lambda: _write(storage, _VALUES, "step", trial._trial_id, rows))
+        retry(lambda: _write(storage, _VALUES, "step", trial._trial_id, rows))
         return
     for step, value in enumerate(values):
         trial.report(value, step)
@@ -198,5 +198,5 @@ def read_attribute(storage: BaseStorage, key: str) -> dict[str, Any]:
         with storage.engine.connect() as connection:
             return {name: json.loads(text) for name, text in connection.execute(query)}
 
-    found: dict[str, Any] = patiently(read)
+    found: dict[str, Any] = retry(read)
     return found

@@ -14,11 +14,11 @@ from typing import Any, Callable
 
 from . import blas, facts, keras_settings, keras_steps, overrides, pipeline
 from .callers import user_line
-from .events import EventPipe, OrderPipe
+from .event_pipe import EventPipe, OrderPipe
 from .feed import replace_elements
-from .importing import ImportHooks
+from .import_hooks import ImportHooks
 from .inspection import Inspection
-from .meter import Rule
+from .meter import MeterRule
 from .script import compile_script, run_script
 from .steps import STEP, MeasurementComplete, StepFinder
 from .tf_steps import CallSteps, DatasetSteps
@@ -107,7 +107,7 @@ class _Trial:
         measurement = request["measurement"]
         self._finder = StepFinder(
             pipe,
-            Rule(**{field: measurement[field] for field in Rule._fields}),
+            MeterRule(**{field: measurement[field] for field in MeterRule._fields}),
             source=measurement["source"],
             phase=measurement["phase"],
             usage=facts.usage_so_far,

@@ -7,7 +7,7 @@ minute is taken to be dead, and its trial is another one's. Clocks must agree to
 of that.
 
 On the same machine it is enough to look whether the process is there. So a study in a file or in
-memory, which nobody else can reach, needs none of this: its crew is one process.
+memory, which nobody else can reach, needs none of this: its workers is one process.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ GRACE_S = 60.0
 _BEAT_S = 15.0
 _POLL_S = 1.0
 _PRESENT = "worker:"
-_CAPTAIN = "captain"
+_LEADER = "leader"
 _T = TypeVar("_T")
 
 
@@ -123,7 +123,7 @@ def living(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-class Crew:
+class Workers:
     """The workers of a study, as one of them sees them. While the context lasts, it is there.
 
     Args:
@@ -214,7 +214,7 @@ class Crew:
         """Return the signs of life that workers have left, for :func:`is_alive`."""
         return self._study.user_attrs if self._shared else {}
 
-    def is_captain(self) -> bool:
+    def is_leader(self) -> bool:
         """Tell whether this worker does what is done once for all; the eldest takes over.
 
         Two that take over in the same moment both write, and look again after a while: the last one
@@ -224,15 +224,15 @@ class Crew:
             return True
         attributes = self._study.user_attrs
         there = living(attributes)
-        holder = attributes.get(_CAPTAIN)
+        holder = attributes.get(_LEADER)
         if holder == self.me.key:
             return True
         eldest = min(there, key=lambda key: (there[key]["since"], key), default=self.me.key)
         if holder in there or eldest != self.me.key:
             return False
-        self._study.set_user_attr(_CAPTAIN, self.me.key)
+        self._study.set_user_attr(_LEADER, self.me.key)
         self.wait(2)
-        return bool(self._study.user_attrs.get(_CAPTAIN) == self.me.key)
+        return bool(self._study.user_attrs.get(_LEADER) == self.me.key)
 
     def wait(self, polls: float = 1) -> None:
         """Wait for others to get on; not all for as long, or all would ask the database at once."""

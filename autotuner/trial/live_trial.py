@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, Self
 
 import psutil
 
-from autotuner.machine import count_oom_kills
-from autotuner.spec.study_spec import Timing
+from autotuner.machine.host import count_oom_kills
+from autotuner.options.study_spec import Timing
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, prepare_folder
+from autotuner.trial.fork_server import WarmParents
 from autotuner.trial.outcome import Notice, Phase, Window
-from autotuner.trial.process import WardedProcess, Wires, start_warded
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.warm import WarmParents
+from autotuner.trial.supervised import WardedProcess, Wires, start_warded
 
 PhaseListener = Callable[[Phase], None]
 _SIGNAL_S = 5.0
@@ -51,7 +51,7 @@ def time_allowed(timing: Timing) -> dict[Phase, float]:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Progress:
+class TrialProgress:
     """What is known of a trial while its messages come in. ``marks`` and ``windows`` by meter."""
 
     phase: Phase = Phase.START
@@ -164,7 +164,7 @@ def _marks(message: Mapping[str, Any]) -> list[Mark]:
     ]
 
 
-class RunningTrial:
+class LiveTrial:
     """One trial's process. Leaving the context kills what is left of it.
 
     ``started``: when its own time began; ``held_s``: how long it was stopped after its import.
@@ -185,7 +185,7 @@ class RunningTrial:
         self.folder = folder.absolute()
         self._confinement = confinement
         prepare_folder(self.folder, request, confinement)
-        self.progress = Progress()
+        self.progress = TrialProgress()
         self.timed_out: Phase | None = None
         self.started = time.monotonic()
         self.held_s = 0.0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from .callers import user_line
-from .events import EventPipe
+from .event_pipe import EventPipe
 
 THREADS = ("intra_op", "inter_op")
 

@@ -12,9 +12,8 @@ from optuna.trial import TrialState, create_trial
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
-from autotuner.spec.study_spec import Objective
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import corrected
-from autotuner.study.opening import load_facts
 from autotuner.study.record import (
     Role,
     StudyFacts,
@@ -22,6 +21,7 @@ from autotuner.study.record import (
     configuration_key,
     read_records,
 )
+from autotuner.study.studies import load_facts
 from autotuner.trial.outcome import Status
 
 _TAKEN = (Role.RECIPE, Role.SCRIPT, Role.SEARCH)

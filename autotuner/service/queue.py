@@ -17,7 +17,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autotuner.study.crew import GRACE_S, is_alive
+from autotuner.study.workers import GRACE_S, is_alive
 
 QUEUE = "autotune-queue"
 """The name of the queue's study; lists of studies leave it out."""

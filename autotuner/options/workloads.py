@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.spec.study_spec import StudySpec, load_study_file
+from autotuner.options.study_spec import StudySpec, load_study_file
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -1,7 +1,7 @@
 """Warm parents: processes in which TensorFlow has been imported, each of which forks trials.
 
 One for each combination of settings that are read at the start of a process or by an import; see
-child/warm.py for their half. Where a warm parent can't be had, a trial is started as usual.
+child/forking.py for their half. Where a warm parent can't be had, a trial is started as usual.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Configuration, Means, ReadAt
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
-from autotuner.trial.process import WardedProcess, Wires, start_warded
 from autotuner.trial.request import CHILD_MAIN, TrialRequest, WarmStart
+from autotuner.trial.supervised import WardedProcess, Wires, start_warded
 
 MOST_PARENTS = 4
 _LEAST_MEMORY_BYTES = 2 * 2**30

@@ -5,12 +5,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.spec.study_spec import Objective
+from autotuner.options.study_spec import Objective
 from autotuner.statistics.throughput import less_is_better
-from autotuner.study.crew import is_alive, living
 from autotuner.study.identity import Identity
 from autotuner.study.record import StudyFacts, read_study_facts
 from autotuner.study.settings import read_spec
+from autotuner.study.workers import is_alive, living
 
 
 def reusable_name(storage: BaseStorage, wanted: str) -> str:

@@ -40,7 +40,7 @@ _LASTING = (
 )
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether a database's error may be gone when the operation is repeated."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, DBAPIError) and cause.connection_invalidated:
@@ -60,9 +60,9 @@ def is_race(error: BaseException) -> bool:
     )
 
 
-def patiently(
+def retry(
     function: Callable[[], Any],
-    passes: Callable[[BaseException], bool] = is_passing,
+    passes: Callable[[BaseException], bool] = is_transient,
     patience_s: float = PATIENCE_S,
 ) -> Any:
     """Call a function until it does not fail by something that passes, for so long at most."""
@@ -75,7 +75,7 @@ def patiently(
     return attempts(function)
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's RDBStorage, each of whose operations is repeated while its error may pass."""
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
@@ -92,15 +92,15 @@ class PatientStorage(RDBStorage):
                     return True
                 raise
 
-        return bool(patiently(attempt))
+        return bool(retry(attempt))
 
 
-def _patient(
-    method: Callable[..., Any], passes: Callable[[BaseException], bool] = is_passing
+def _retrying(
+    method: Callable[..., Any], passes: Callable[[BaseException], bool] = is_transient
 ) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: BaseStorage, *args: Any, **kwargs: Any) -> Any:
-        return patiently(lambda: method(self, *args, **kwargs), passes)
+        return retry(lambda: method(self, *args, **kwargs), passes)
 
     return call
 
@@ -110,8 +110,8 @@ _FROM_CACHE = ("_create_new_trial", "_set_trial_param", "_get_trials")
 for _name in (*vars(BaseStorage), *_FROM_CACHE):
     _method = vars(RDBStorage).get(_name)
     _is_public = not _name.startswith("_") or _name in _FROM_CACHE
-    if _is_public and callable(_method) and _name not in vars(PatientStorage):
-        setattr(PatientStorage, _name, _patient(_method))
+    if _is_public and callable(_method) and _name not in vars(RetryingStorage):
+        setattr(RetryingStorage, _name, _retrying(_method))
 
 
 def _is_away(error: BaseException) -> bool:
@@ -120,11 +120,11 @@ def _is_away(error: BaseException) -> bool:
     return callable(code) and getattr(code(), "name", "") == "UNAVAILABLE"
 
 
-def make_patient_proxy(host: str, port: int) -> GrpcStorageProxy:
+def make_retrying_proxy(host: str, port: int) -> GrpcStorageProxy:
     """Return Optuna's gRPC proxy, each of whose operations is repeated while nobody answers."""
     proxy = GrpcStorageProxy(host=host, port=port)
     for name in vars(BaseStorage):
         method = vars(GrpcStorageProxy).get(name)
         if callable(method) and not name.startswith("_"):
-            setattr(proxy, name, functools.partial(_patient(method, _is_away), proxy))
+            setattr(proxy, name, functools.partial(_retrying(method, _is_away), proxy))
     return proxy

@@ -2,8 +2,8 @@
 
 Command line::
 
-    PYTHON main.py REQUEST EVENTS_FD [ORDERS_FD]
-    PYTHON main.py --warm ...                     a parent of many such processes: see warm.py
+    PYTHON entry.py REQUEST EVENTS_FD [ORDERS_FD]
+    PYTHON entry.py --warm ...                     a parent of many such processes: see forking.py
 
 Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 
@@ -35,7 +35,7 @@ Events out: one JSON object per line on the file descriptor EVENTS_FD, each with
 ``stage``        a meter enters "warmup" or "measure": ``meter``, ``source``, ``phase``.
 ``window``       ``meter``, ``stage``, ``start_s`` (since the meter's first step), ``duration_s``,
                  ``steps``, ``samples`` (null where the batch size is not known), and the marks:
-                 ``at_ns``, ``ends_us``, ``counts``, ``lengths_us``, see meter.Window.
+                 ``at_ns``, ``ends_us``, ``counts``, ``lengths_us``, see meter.MeterWindow.
 ``values``       with ``numerics``: numbers that stand for what an execution has computed.
 ``done``         the measurement: ``result`` ("measured", "no_steps", "values"), ``meter``,
                  ``source``, ``phase``, ``complete`` (false: the script ended before it was),
@@ -77,8 +77,8 @@ def _load_package() -> None:
 def _main(argv: "list[str]") -> None:
     _load_package()
     if argv[0] == "--warm":
-        warm = importlib.import_module(PACKAGE + ".warm")
-        trial = warm.serve(int(argv[1]), int(argv[2]), argv[3].split(","))
+        forking = importlib.import_module(PACKAGE + ".forking")
+        trial = forking.serve(int(argv[1]), int(argv[2]), argv[3].split(","))
         if trial is None:
             return
     else:

@@ -10,7 +10,7 @@ from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
 from autotuner.trial.environment import PRELOAD, preloaded
 from autotuner.trial.request import CHILD_MAIN, cpus_of, keras_settings, pipeline_settings
 
-SITE = Path(__file__).resolve().parent / "site"
+SITE = Path(__file__).resolve().parents[1] / "child" / "site"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

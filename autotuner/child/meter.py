@@ -26,7 +26,7 @@ _MOST_MARKS = 1000
 _NS = 1_000_000_000
 
 
-class Rule(NamedTuple):
+class MeterRule(NamedTuple):
     """How long to warm up and to measure, in seconds."""
 
     window_s: float
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     measure_s: float
 
 
-class Window(NamedTuple):
+class MeterWindow(NamedTuple):
     """Steps done between two ticks, in seconds of the meter's own running time.
 
     ``at_ns``: when it began, on the monotonic clock. ``ends_us``: microseconds from there to each
@@ -91,12 +91,12 @@ class Meter:
     ``pause`` and ``resume`` stop its clock, for example between two calls of ``fit``.
     """
 
-    def __init__(self, source: str, phase: str, rule: Rule) -> None:
+    def __init__(self, source: str, phase: str, rule: MeterRule) -> None:
         self.source = source
         self.phase = phase
         self.stage = FIRST
         self.ticks = 0
-        self.windows: list[Window] = []
+        self.windows: list[MeterWindow] = []
         self._rates: list[float] = []
         self._steady_looks = 0
         self._measured = 0
@@ -129,7 +129,7 @@ class Meter:
             self._paused_ns += now_ns - self._paused_at
             self._paused_at = None
 
-    def tick(self, now_ns: int, steps: int = 1, samples: int | None = None) -> Window | None:
+    def tick(self, now_ns: int, steps: int = 1, samples: int | None = None) -> MeterWindow | None:
         """Count steps that end now; return the window that this closes, if it closes one."""
         self.resume(now_ns)
         self.ticks += 1
@@ -151,16 +151,16 @@ class Meter:
             return None
         return self._close_window(now_ns, active_ns, elapsed_ns)
 
-    def flush(self, now_ns: int) -> Window | None:
+    def flush(self, now_ns: int) -> MeterWindow | None:
         """Close the window that is open when the script ends; None if there is nothing in it."""
         elapsed_ns = self._last_ns - self._window_start_ns
         if not self._steps or elapsed_ns <= 0:
             return None
         return self._close_window(now_ns, self._last_ns, elapsed_ns)
 
-    def _close_window(self, now_ns: int, active_ns: int, elapsed_ns: int) -> Window:
+    def _close_window(self, now_ns: int, active_ns: int, elapsed_ns: int) -> MeterWindow:
         stage = MEASURE if self.stage in (MEASURE, COMPLETE) else WARMUP
-        window = Window(
+        window = MeterWindow(
             stage=stage,
             start_s=(self._window_start_ns - self._origin_ns) / _NS,
             duration_s=elapsed_ns / _NS,

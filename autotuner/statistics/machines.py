@@ -1,6 +1,6 @@
 """One configuration on several machines: what each of them shows, and whether they agree.
 
-All pairs together are tested as on one machine (:mod:`autotuner.verdict.sequential`). That mean
+All pairs together are tested as on one machine (:mod:`autotuner.statistics.sequential`). That mean
 may hide a machine on which the configuration loses, so each machine's own mean is looked at as
 well, with the spread that all machines have in common, as a few pairs on each say little of it.
 """
@@ -12,7 +12,7 @@ from statistics import fmean
 
 from scipy.special import stdtrit
 
-from autotuner.verdict.sequential import Pair
+from autotuner.statistics.sequential import Pair
 
 WANTED = 3
 """On how many machines final pairs are run, where there are so many."""

@@ -2,18 +2,18 @@
 
 Command line::
 
-    PYTHON main.py --warm ORDERS_FD EVENTS_FD MODULES
+    PYTHON entry.py --warm ORDERS_FD EVENTS_FD MODULES
 
 It imports MODULES (names with commas), says ``ready`` on EVENTS_FD, and then takes orders from
 ORDERS_FD, a Unix socket of sequenced packets. An order is a JSON object with ``request`` (see
-main.py), ``environment`` (the trial's whole environment), ``directory``, ``grace_s`` and
+entry.py), ``environment`` (the trial's whole environment), ``directory``, ``grace_s`` and
 ``limits`` (see warden.py), and comes with five descriptors: the trial's events and orders, its
 warden's status and lifeline, and its log. For each order it says ``forked`` (pid: of the warden) or
 ``refused`` (reason); when it can't import it says ``error`` (text) and ends. It ends when the
 socket is closed.
 
 Two processes are forked for a trial: its warden (warden.py), and below it the trial's own, which
-then does what main.py does in a process that was started. Nothing may have started a thread or
+then does what entry.py does in a process that was started. Nothing may have started a thread or
 TensorFlow's context before a fork: what holds a lock in another thread, or a thread pool that is
 not there any more, hangs the child for ever. That is looked at before each fork.
 """
@@ -30,7 +30,7 @@ import sys
 from typing import Any, NamedTuple
 
 from . import facts
-from .events import EventPipe
+from .event_pipe import EventPipe
 from .warden import Warden, become_subreaper, die_with_parent
 
 _MOST_BYTES = 2**20

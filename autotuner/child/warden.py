@@ -7,7 +7,7 @@ Command line, for a trial that is started::
 It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. LIMITS is a JSON
 object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: none), and ``user``, ``group``
 and ``groups`` (numbers) where the child is to run as somebody else. A trial that is forked by a
-warm parent has a warden that was forked, too, see warm.py. The warden becomes the
+warm parent has a warden that was forked, too, see forking.py. The warden becomes the
 reaper of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does
 not escape), and waits:
 

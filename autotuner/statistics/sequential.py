@@ -21,7 +21,7 @@ from statistics import fmean
 
 from scipy.special import stdtrit
 
-from autotuner.spec.study_spec import StudySpec
+from autotuner.options.study_spec import StudySpec
 
 FIRST_LOOK = 4
 ERROR = 0.01
@@ -64,7 +64,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rule:
+class StoppingRule:
     """How far a final may go: its greatest number of pairs, and what counts as no difference.
 
     ``finals``: how many finals the study has had, this one included. Each further one is another
@@ -82,9 +82,9 @@ class Rule:
         return _LEVELS[min(known, default=max(_LEVELS))] / self.finals
 
 
-def rule_of(spec: StudySpec) -> Rule:
+def rule_of(spec: StudySpec) -> StoppingRule:
     """Return how far the final of a study may go."""
-    return Rule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
+    return StoppingRule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def in_twos(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
     return firsts[:count], seconds[:count]
 
 
-def find(pairs: Sequence[Pair], rule: Rule) -> Finding | None:
+def find(pairs: Sequence[Pair], rule: StoppingRule) -> Finding | None:
     """Return what pairs so far show; None without any.
 
     NO DIFFERENCE: the interval lies within the margin. FASTER: it lies above 1. SLOWER: below.
@@ -178,7 +178,7 @@ def pairs_needed(distance: float, spread: float, margin: float, level: float) ->
     return n
 
 
-def detectable(spread: float, rule: Rule) -> float:
+def detectable(spread: float, rule: StoppingRule) -> float:
     """Return which speed-up the rule finds in nine of ten runs: 0.05 is 5 %.
 
     Args:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from autotuner.errors import UserError
+from autotuner.exec.command import prepare
 from autotuner.export.exported import Exported, build_differences, machine_differences
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Build, KnobValue
-from autotuner.launch.command import prepare
-from autotuner.machine import Machine, cpu_list
+from autotuner.machine.host import Machine, cpu_list
 from autotuner.trial.folder import last_lines
-from autotuner.trial.inspection import OneDnnLines, read_onednn
+from autotuner.trial.inspect_script import OneDnnLines, read_onednn
 from autotuner.trial.prctl import die_with_parent
 
-_READ_BACK = Path(__file__).resolve().parents[1] / "trial" / "drivers" / "read_back.py"
+_READ_BACK = Path(__file__).resolve().parents[1] / "child" / "drivers" / "read_back.py"
 _MARK = "AUTOTUNE_READ_BACK "
 _LONGEST_S = 300.0
 

@@ -13,8 +13,8 @@ import threading
 import time
 from typing import Any, Callable
 
-from .events import EventPipe, OrderPipe
-from .meter import COMPLETE, MEASURE, WARMUP, Meter, Rule
+from .event_pipe import EventPipe, OrderPipe
+from .meter import COMPLETE, MEASURE, WARMUP, Meter, MeterRule
 from .values import numbers_of
 
 STEP, KERAS, DATASET, FUNCTION, PROCESS = "step", "keras", "dataset", "function", "process"
@@ -33,7 +33,7 @@ class StepFinder:
     def __init__(
         self,
         pipe: EventPipe,
-        rule: Rule,
+        rule: MeterRule,
         *,
         source: str,
         phase: str | None,

@@ -20,7 +20,7 @@ import psutil
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.prctl import become_subreaper
 
-_WARDEN = Path(__file__).resolve().parent / "child" / "warden.py"
+_WARDEN = Path(__file__).resolve().parents[1] / "child" / "warden.py"
 _READ_BYTES = 65_536
 _ORPHANS_S = 5.0
 _END_S = 10.0

@@ -21,12 +21,12 @@ from typing import IO
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from autotuner.service.jobs import Job, Queue, State, Submission
+from autotuner.service.queue import Job, Queue, State, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
-from autotuner.study.crew import Crew
 from autotuner.study.storage import database_problem
+from autotuner.study.workers import Workers
 from autotuner.trial.prctl import die_with_parent
-from autotuner.trial.process import Lines
+from autotuner.trial.supervised import Lines
 
 _LOGGER = logging.getLogger("autotune.service")
 _LOOK_S = 1.0
@@ -144,7 +144,7 @@ class Workshop:
 
     Args:
         jobs: the queue.
-        crew: signs for what this process has taken.
+        workers: signs for what this process has taken.
         models: the folder of scripts.
         home: where runs keep their ``.autotune``.
         interpreters: paths by the names under which they may be asked for.
@@ -156,7 +156,7 @@ class Workshop:
     def __init__(
         self,
         jobs: Queue,
-        crew: Crew,
+        workers: Workers,
         *,
         models: Path,
         home: Path,
@@ -166,7 +166,7 @@ class Workshop:
         say: Callable[[str], None],
     ) -> None:
         self._jobs = jobs
-        self._crew = crew
+        self._crew = workers
         self._models = models
         self._home = home
         self._interpreters = dict(interpreters)

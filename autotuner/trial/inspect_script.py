@@ -11,14 +11,14 @@ from typing import Any
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
-from autotuner.knobs.liveness import Evidence, Scope, evidence_from
-from autotuner.spec.study_spec import StudySpec
+from autotuner.knobs.liveness import Evidence, EvidenceScope, evidence_from
+from autotuner.options.study_spec import StudySpec
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.probe import probe
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import Runner
 
-_TWO_OPS = Path(__file__).resolve().parent / "drivers" / "two_ops.py"
+_TWO_OPS = Path(__file__).resolve().parents[1] / "child" / "drivers" / "two_ops.py"
 _MOST_OUTPUT = 8 * 2**20
 _VERBOSE = (("ONEDNN_VERBOSE", "1"),)
 _SHORT = {"warmup_min_s": 0.1, "warmup_max_s": 0.5, "measure_s": 0.5}
@@ -51,7 +51,7 @@ def inspect_build(python: Path, folder: Path, runner: Runner) -> tuple[Build, Ev
     openmp = next(iter(evidence.libraries.get("openmp", ())), None)
     return (
         dataclasses.replace(build, openmp=openmp),
-        dataclasses.replace(evidence, scope=Scope.BUILD),
+        dataclasses.replace(evidence, scope=EvidenceScope.BUILD),
     )
 
 

@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from autotuner.spec.study_spec import Timing
+from autotuner.options.study_spec import Timing
 from autotuner.trial.folder import last_lines
+from autotuner.trial.live_trial import LiveTrial, TrialProgress, time_allowed
 from autotuner.trial.outcome import STAGES, Cost, Outcome, Phase, Status
 from autotuner.trial.request import Kind
-from autotuner.trial.running import Progress, RunningTrial, time_allowed
 
 _SIGKILL = 9
 
 
-def judge(trial: RunningTrial) -> Outcome:
+def classify(trial: LiveTrial) -> Outcome:
     """Return the outcome of a trial that is over. Only a ``done`` event makes a success."""
     progress, folder = trial.progress, trial.folder
     exited = progress.exited or {}
@@ -57,7 +57,7 @@ def judge(trial: RunningTrial) -> Outcome:
     return dataclasses.replace(result, status=status, reason=reason)
 
 
-def _cost(trial: RunningTrial, done: Mapping[str, Any]) -> Cost:
+def _cost(trial: LiveTrial, done: Mapping[str, Any]) -> Cost:
     progress = trial.progress
     usage = done.get("usage") or {}
     wall_s, own_s, all_s = (usage.get(k) for k in ("wall_s", "own_cpu_s", "machine_cpu_s"))
@@ -80,7 +80,7 @@ def _cost(trial: RunningTrial, done: Mapping[str, Any]) -> Cost:
 
 
 def _stages(
-    trial: RunningTrial, done: Mapping[str, Any], first: float | None, warm: float | None
+    trial: LiveTrial, done: Mapping[str, Any], first: float | None, warm: float | None
 ) -> dict[str, float]:
     """Return what a trial's wall time went into; a stage that it did not get to took none.
 
@@ -108,7 +108,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _failure(
-    progress: Progress, timed_out: Phase | None, *, oom_killed: bool, timing: Timing
+    progress: TrialProgress, timed_out: Phase | None, *, oom_killed: bool, timing: Timing
 ) -> tuple[Status, str]:
     """Return status and reason of a trial without a measurement."""
     exited = progress.exited or {}

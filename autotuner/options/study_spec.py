@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.spec.duration import parse_duration
-from autotuner.spec.quantity import parse_bytes
+from autotuner.options.duration import parse_duration
+from autotuner.options.quantity import parse_bytes
 
 _FAST_BUDGET_S, _BALANCED_BUDGET_S = 330.0, 1200.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

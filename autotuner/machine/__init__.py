@@ -1,0 +1,1 @@
+"""This host: its facts, its lock, what makes it noisy."""
