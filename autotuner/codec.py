@@ -1,0 +1,57 @@
+"""Dataclasses to JSON and back, by their types: whatever is stored or sent goes through here.
+
+The child needs none of it: what passes between parent and child is written out in child/entry.py.
+"""
+
+import types
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cattrs import BaseValidationError, Converter, transform_error
+
+T = TypeVar("T")
+
+
+def _is_scalar_union(kind: object) -> bool:
+    arguments = getattr(kind, "__args__", ())
+    return isinstance(kind, types.UnionType) and set(arguments) <= {int, str, float, bool}
+
+
+def _make_converter() -> Converter:
+    converter = Converter(unstruct_collection_overrides={tuple: list, frozenset: sorted})
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    converter.register_unstructure_hook(datetime, datetime.isoformat)
+    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    # a knob's value is a number or a text, and JSON keeps the two apart
+    converter.register_structure_hook_func(_is_scalar_union, lambda value, _: value)
+    return converter
+
+
+_CONVERTER = _make_converter()
+
+
+class CodecError(ValueError):
+    """What was read is not what a type asks for; the text says where."""
+
+
+def to_json(value: object) -> Any:
+    """Return a value as JSON has it: objects, lists, texts, numbers, booleans, null."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_json(kind: type[T] | Any, stored: Any) -> T:
+    """Return a value of a type from its JSON; fields that the type does not have are left out.
+
+    Raises:
+        CodecError: if the JSON does not fit the type.
+    """
+    try:
+        return _CONVERTER.structure(stored, kind)  # type: ignore[no-any-return]
+    except BaseValidationError as error:
+        raise CodecError("; ".join(transform_error(error))) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise CodecError(str(error)) from error
+
+
