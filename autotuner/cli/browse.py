@@ -23,7 +23,7 @@ from autotuner.report.wording import (
 from autotuner.service.queue import visible
 from autotuner.statistics.sequential import rule_of
 from autotuner.study.bulk import count_trials, read_trials
-from autotuner.study.record import read_study_facts, read_summary
+from autotuner.study.memory import FACTS, SUMMARY, Memory
 from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.studies import load_facts, load_study
 from autotuner.verdict.sentences import brief, further_sentences
@@ -116,7 +116,7 @@ def list_all(*, storage_url: str | None) -> None:
         trials = counts[name]
         result, model = "nothing measured yet", "-"
         study = load_study(storage, name)
-        facts = read_study_facts(study)
+        facts = Memory(study).read(FACTS)
         if facts is not None:
             model = Path(facts.identity.model).name
             result = _result(storage, study, trials)
@@ -127,8 +127,8 @@ def list_all(*, storage_url: str | None) -> None:
 
 def _result(storage: BaseStorage, study: optuna.Study, trials: int) -> str:
     """Return a study's result, as it was noted down if there have been no trials since."""
-    noted = read_summary(study)
-    if noted is not None and noted[1] == trials:
-        return noted[0]
+    noted = Memory(study).read(SUMMARY)
+    if noted is not None and noted.trials == trials:
+        return noted.text
     contents = gather(study, read_trials(storage, study))
     return "nothing measured yet" if contents is None else brief(contents.decision)

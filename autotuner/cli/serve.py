@@ -92,7 +92,7 @@ def serve(
     else:
         run = _open_http(front, jobs, storage_url=url, models=models, interpreters=known)
     workers = Workers(
-        jobs.study, shared=is_shared(storage), machine=os.uname().nodename, heard=_say
+        jobs.study, shared=is_shared(storage), machine=os.uname().nodename, remark=_say
     )
     workshop = Workshop(
         jobs,

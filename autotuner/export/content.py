@@ -10,8 +10,9 @@ from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
 from autotuner.study.bulk import AnyTrial
-from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
-from autotuner.study.sittings import time_spent_s
+from autotuner.study.elapsed import time_spent_s
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import TrialRecord, configuration_key, read_records
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.payback import Payback, payback

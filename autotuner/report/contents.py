@@ -9,24 +9,19 @@ import optuna
 from autotuner.export.content import Export, export_of
 from autotuner.knobs.selection import effective
 from autotuner.options.study_spec import StudySpec
+from autotuner.stages.final import decide_on
+from autotuner.stages.known import Known
 from autotuner.statistics.knob_effects import KnobEffect, knob_effects
 from autotuner.study.bulk import AnyTrial
 from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.elapsed import time_spent_s
+from autotuner.study.facts import StudyFacts
+from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, SPEC, WARM, Memory
 from autotuner.study.noise import Noise
-from autotuner.study.record import (
-    Role,
-    StudyFacts,
-    TrialRecord,
-    read_diagnosis,
-    read_noise,
-    read_records,
-    read_study_facts,
-)
-from autotuner.study.settings import read_spec
-from autotuner.study.sittings import time_spent_s
-from autotuner.study.warm_check import WarmCheck, read_warm_check
+from autotuner.study.record import Role, TrialRecord, read_records
+from autotuner.study.warm_check import WarmCheck
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.final import decision_of
+from autotuner.verdict.numerics import NUMERICS
 
 _TRIED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.RACE)
 
@@ -68,22 +63,31 @@ def gather(
         trials: its trials, where they have been read already.
         export_anyway: the files are to hold the best, proven or not.
     """
-    facts, spec = read_study_facts(study), read_spec(study)
+    memory = Memory(study)
+    facts, spec = memory.read(FACTS), memory.read(SPEC)
     if facts is None or spec is None:
         return None
     trials = study.get_trials(deepcopy=False) if trials is None else trials
     records = tuple(read_records(trials))
-    decision = decision_of(study, facts, records, export_anyway=export_anyway)
+    known = Known(
+        spec=spec,
+        facts=facts,
+        records=records,
+        noise=memory.read(NOISE),
+        numerics=memory.read(NUMERICS),
+    )
+    decision = decide_on(known)
     if decision is None:
         return None
+    decision = dataclasses.replace(decision, exported_anyway=export_anyway)
     return Contents(
         export=export_of(study, facts, decision, trials),
         spec=spec,
         records=records,
-        noise=read_noise(study),
-        diagnosis=read_diagnosis(study),
+        noise=known.noise,
+        diagnosis=memory.read(DIAGNOSIS),
         effects=tuple(knob_effects(_log_gains(records, facts), facts.space.default)),
-        warm_check=read_warm_check(study.user_attrs),
+        warm_check=memory.read(WARM),
         wall_s=time_spent_s(trials),
     )
 

@@ -6,7 +6,8 @@ from autotuner.report.contents import Contents
 from autotuner.report.markdown import block, escape, render_markdown, table
 from autotuner.report.sections import Cell, Grid, sections
 from autotuner.report.wording import gain_text, result_text, trial_text
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import Role, TrialRecord
 
 _COLUMNS = {
     "role": "why it was run: default, recipe, script, control, search, race or final",

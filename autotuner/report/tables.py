@@ -11,7 +11,8 @@ from autotuner.report.lists import plain_table
 from autotuner.report.wording import describe, number, percent, result_text, role_text, trial_text
 from autotuner.statistics.comparison import corrected
 from autotuner.study.cleaning import Removable
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import Role, TrialRecord
 from autotuner.verdict.decision import Candidate, Decision
 from autotuner.verdict.sentences import ratio_text
 

@@ -14,7 +14,7 @@ from autotuner.report.contents import Contents, gather
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, Queue, State, latest_jobs, visible
 from autotuner.study.bulk import AnyTrial, count_trials, read_trials
-from autotuner.study.record import read_summaries
+from autotuner.study.memory import SUMMARY, read_all
 from autotuner.study.studies import load_study
 
 IDLE = "idle"
@@ -85,7 +85,7 @@ class Views:
     def all(self) -> list[StudyView]:
         """Return all studies, the latest submissions first."""
         latest, counts = latest_jobs(self._jobs.jobs()), count_trials(self._storage)
-        results = read_summaries(self._storage)
+        results = {n: one.text for n, one in read_all(self._storage, SUMMARY).items()}
         submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
         shown = {*latest, *(job.tuned for job in submitted)}
         return [

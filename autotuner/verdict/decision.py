@@ -14,7 +14,7 @@ from autotuner.options.study_spec import DEFAULT_MARGIN
 from autotuner.statistics.machines import OnMachine, disagree, on_machines
 from autotuner.statistics.sequential import Finding, Pair, StoppingRule, Verdict, find
 from autotuner.study.noise import Noise
-from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
+from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.verdict.numerics import Numerics
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
@@ -179,7 +179,7 @@ def _finalist(
 
 def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     """Return the records after the last trial of the search that ended."""
-    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.state in ENDED]
+    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.has_ended]
     return records[at[-1] + 1 :] if at else records
 
 
@@ -205,7 +205,7 @@ def count_finals(records: Sequence[TrialRecord]) -> int:
 
 def _failed_in_race(candidate: Candidate, groups: _Groups) -> bool:
     return any(
-        r.role is Role.RACE and r.gain is None and r.state in ENDED
+        r.role is Role.RACE and r.gain is None and r.has_ended
         for r in groups.get(configuration_key(candidate.configuration), ())
     )
 
@@ -254,10 +254,15 @@ def decide(
         disturbed_pairs=len(final_pairs(since, best.configuration, default, None)) - len(pairs),
         pair_s=_pair_s(since),
         margin=rule.margin,
-        numerics=numerics,
+        numerics=numerics if _is_about(numerics, best) else None,
         strict=strict,
         exported_anyway=exported_anyway,
     )
+
+
+def _is_about(numerics: Numerics | None, best: Candidate) -> bool:
+    """Return whether the guard has looked at the finalist: a later final may have another one."""
+    return numerics is not None and numerics.about == configuration_key(best.configuration)
 
 
 def final_failures(
@@ -269,7 +274,7 @@ def final_failures(
         record.role is Role.FINAL
         and record.gain is None
         and bool(record.configuration)
-        and record.state in ENDED
+        and record.has_ended
         and record.key(default) == key
         for record in records
     )

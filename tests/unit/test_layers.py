@@ -23,6 +23,7 @@ STAGES = [
     "statistics",
     "study",
     "verdict",
+    "stages",
     "export",
     "exec",
     "report",
