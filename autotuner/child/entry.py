@@ -17,8 +17,8 @@ Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 ``cpus``         null, or a list of the CPUs that this process is to run on.
 ``inspect``      true: ``facts`` hold what the script offers to the knobs, see inspection.py.
 ``feed``         "real", or "cached" or "single": see feed.py.
-``numerics``     null, or ``seed`` and ``executions``: fix all seeds, send what that many executions
-                 have computed, and end.
+``record_values`` null, or ``seed`` and ``executions``: fix all seeds, send what that many
+                 executions have computed, and end.
 ``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``
                  (a name or null), ``window_s``, ``warmup_min_s``, ``warmup_max_s``, ``measure_s``.
 
@@ -36,7 +36,7 @@ Events out: one JSON object per line on the file descriptor EVENTS_FD, each with
 ``window``       ``meter``, ``stage``, ``start_s`` (since the meter's first step), ``duration_s``,
                  ``steps``, ``samples`` (null where the batch size is not known), and the marks:
                  ``at_ns``, ``ends_us``, ``counts``, ``lengths_us``, see meter.MeterWindow.
-``values``       with ``numerics``: numbers that stand for what an execution has computed.
+``values``       with ``record_values``: numbers that stand for what an execution has computed.
 ``done``         the measurement: ``result`` ("measured", "no_steps", "values"), ``meter``,
                  ``source``, ``phase``, ``complete`` (false: the script ended before it was),
                  ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py),

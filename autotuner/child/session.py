@@ -115,9 +115,9 @@ class _Trial:
             facts=self._facts,
         )
         self._inspection = Inspection() if request["inspect"] else None
-        numerics = request["numerics"]
-        self._finder.values_wanted = 0 if numerics is None else numerics["executions"]
-        self._seeds = None if numerics is None else Seeds(numerics["seed"])
+        recorded = request["record_values"]
+        self._finder.values_wanted = 0 if recorded is None else recorded["executions"]
+        self._seeds = None if recorded is None else Seeds(recorded["seed"])
         self._datasets = DatasetSteps(self._finder)
         self._calls = CallSteps(self._finder)
 

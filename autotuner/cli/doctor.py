@@ -31,8 +31,7 @@ from autotuner.study.preparation import check_noise, find_bottleneck
 from autotuner.study.storage import in_memory_storage
 from autotuner.study.studies import create_study
 from autotuner.study.tuner import Setting, Tuner
-from autotuner.trial.inspect_script import inspect_build
-from autotuner.trial.probe import probe
+from autotuner.trial.probe import inspect_build, probe
 from autotuner.trial.runner import ProcessRunner
 
 

@@ -7,7 +7,6 @@ if it is live or if nothing is known; one that is inert is frozen and its reason
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import IntRange, Knob, Means
@@ -89,27 +88,6 @@ class Liveness:
     state: KnobState
     reason: str
     evidence: str = ""
-
-
-def evidence_from(stored: Mapping[str, Any]) -> Evidence:
-    """Return the evidence that a study or an inspection has written down."""
-    return Evidence(
-        **{
-            **stored,
-            "scope": EvidenceScope(stored.get("scope", EvidenceScope.SCRIPT)),
-            "sites": tuple(Site(**_with_tuples(site)) for site in stored.get("sites", ())),
-            "loops": tuple(Loop(**_with_tuples(loop)) for loop in stored.get("loops", ())),
-        }
-    )
-
-
-def liveness_from(stored: Mapping[str, Any]) -> Liveness:
-    """Return a knob's state that a study has written down."""
-    return Liveness(**{**stored, "state": KnobState(stored["state"])})
-
-
-def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 _Rule = Callable[[Evidence], tuple[KnobState, str, str]]

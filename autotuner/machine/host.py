@@ -10,9 +10,8 @@ import math
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -227,14 +226,6 @@ def parse_cpu_list(text: str) -> frozenset[int]:
         first, dash, last = part.partition("-")
         numbers.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(numbers)
-
-
-def machine_from(stored: Mapping[str, Any]) -> Machine:
-    """Return a machine that a study or a file has written down."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-    }
-    return Machine(**fields)
 
 
 _ISA = (  # flag in /proc/cpuinfo, what oneDNN and people call it; the widest first

@@ -21,7 +21,7 @@ from autotuner.study.watch import Watch
 from autotuner.trial.duel import DuelPlan, Enough
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.request import Feed, TrialRequest, WarmStart
-from autotuner.trial.runner import Resident, Runner
+from autotuner.trial.runner import Reference, Runner
 
 _ATTEMPTS = 2
 _SLICE_S, _SLICE_STEPS, _LONGEST_SLICE_S = 0.3, 4, 2.0
@@ -66,7 +66,7 @@ class Arena:
         self._monotonic = monotonic
         self._starting_s = 0.0
         self._stack = contextlib.ExitStack()
-        self._resident: Resident | None = None
+        self._resident: Reference | None = None
         self.method = Method.SEQUENTIAL
         self.why = ""
         self.slice_s = _SLICE_S
@@ -198,14 +198,14 @@ class Arena:
     def _plan(self, measure_s: float) -> DuelPlan:
         return DuelPlan(slice_s=self.slice_s, measure_s=measure_s)
 
-    def _ready(self, measure_s: float) -> Resident:
+    def _ready(self, measure_s: float) -> Reference:
         if self._resident is not None and not self._resident.over:
             return self._resident
         self.dismiss()
         known = len(list(self._folder.glob("[0-9]*"))) if self._folder.is_dir() else 0
         folder = self._folder / f"{known + 1:04d}"
         before = self._monotonic()
-        context = self._runner.resident(self._make_request({}, measure_s), folder)
+        context = self._runner.reference(self._make_request({}, measure_s), folder)
         resident = self._stack.enter_context(context)
         self._starting_s += self._monotonic() - before
         if resident.failure is not None:

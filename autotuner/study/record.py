@@ -16,10 +16,11 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from autotuner.codec import from_json
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
-from autotuner.knobs.liveness import Evidence, EvidenceScope, Liveness, evidence_from, liveness_from
+from autotuner.knobs.liveness import Evidence, EvidenceScope, Liveness
 from autotuner.knobs.selection import effective
-from autotuner.machine.host import Machine, machine_from
+from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import Comparison, Metric
 from autotuner.statistics.throughput import (
@@ -210,7 +211,7 @@ def read_origin(study: optuna.Study) -> Origin | None:
         return None
     return Origin(
         identity=identity_from(attributes["identity"]),
-        machine=machine_from(attributes["machine"]),
+        machine=from_json(Machine, attributes["machine"]),
         build=Build(**attributes["build"]),
     )
 
@@ -248,7 +249,7 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
     source, phase = attributes["step"]
     return StudyFacts(
         identity=identity_from(attributes["identity"]),
-        machine=machine_from(attributes["machine"]),
+        machine=from_json(Machine, attributes["machine"]),
         build=Build(**attributes["build"]),
         space=Space(
             domains={n: _domain_from_json(d) for n, d in attributes["space"].items()},
@@ -264,8 +265,8 @@ def read_study_facts(study: optuna.Study) -> StudyFacts | None:
         base=attributes["base"],
         notices=tuple(Notice(**notice) for notice in attributes["notices"]),
         imported=tuple(attributes.get("imported", ())),
-        evidence=evidence_from(attributes["evidence"]),
-        liveness=tuple(liveness_from(one) for one in attributes["liveness"]),
+        evidence=from_json(Evidence, attributes["evidence"]),
+        liveness=from_json(tuple[Liveness, ...], attributes["liveness"]),
     )
 
 
@@ -352,10 +353,10 @@ def outcome_attributes(
         found["stages_s"] = {name: round(seconds, 3) for name, seconds in stages.items()}
     if outcome.notices:
         found["notices"] = [dataclasses.asdict(notice) for notice in outcome.notices]
-    if facts.get("peak_rss_bytes"):
-        found["peak_rss_mib"] = round(facts["peak_rss_bytes"] / 2**20, 1)
-    if facts.get("thread_pools"):
-        found["threads"] = facts["thread_pools"]
+    if facts.peak_rss_bytes:
+        found["peak_rss_mib"] = round(facts.peak_rss_bytes / 2**20, 1)
+    if facts.thread_pools:
+        found["threads"] = dict(facts.thread_pools)
     if outcome.status is not Status.MEASURED and outcome.last_lines:
         found["last_lines"] = list(outcome.last_lines)
     if measurement.score is not None:
@@ -368,7 +369,7 @@ def outcome_attributes(
         found["reference"] = comparison.reference
     if measurement.abandoned:
         found["abandoned"] = True
-    if facts.get("forked"):
+    if facts.forked:
         found["forked"] = True
     if throughput is not None:
         found["throughput"] = throughput.value
@@ -384,7 +385,7 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
     cost = outcome.cost
     fields: dict[str, float | None] = {
         **{f"step_ms_{name}": value for name, value in step_percentiles_ms(outcome).items()},
-        "cpu_s": outcome.facts.get("cpu_s"),
+        "cpu_s": outcome.facts.cpu_s,
         "cores_used": cost.cores_used,
         "others_cores": cost.others_cores,
         "voluntary_switches": cost.voluntary_switches,

@@ -76,9 +76,9 @@ from autotuner.study.warm_check import (
 from autotuner.study.watch import Watch, limit_problem, unit_problem
 from autotuner.study.workers import GRACE_S, Workers, is_alive, worker_name
 from autotuner.trial.folder import check_disk
-from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.live_trial import time_allowed
 from autotuner.trial.outcome import Outcome, Phase, Status
+from autotuner.trial.probe import inspect_script
 from autotuner.trial.request import RecordValues, TrialRequest, arguments_of, script_of
 from autotuner.trial.runner import Runner
 
@@ -350,9 +350,8 @@ class Tuner:
         self.warm = check
         write_warm_check(self.study, check)
 
-    def _keep_warm(self) -> None:
+    def _keep_warm(self, why: str) -> None:
         """Note down and say if no more processes are forked from here on."""
-        why = self._setting.runner.why_cold
         if self.warm.used and why:
             self.keep_warm_check(dataclasses.replace(self.warm, used=False, why=why))
             self.remark(f"warm start off from here on: {why}")
@@ -552,7 +551,7 @@ class Tuner:
             self._request(configuration, self._plan.measure_s),
             source=StepSource.AUTO,
             phase=None,
-            numerics=RecordValues(seed=seed),
+            record_values=RecordValues(seed=seed),
         )
         return self._setting.runner.run(request, folder)
 
@@ -609,7 +608,7 @@ class Tuner:
             warm_start=None if role is Role.RACE else self.warm.warm_start,
         )
         self.keep_method()
-        self._keep_warm()
+        self._keep_warm(outcome.cold_reason)
         limited = role is not Role.CONTROL
         outcome, measurement = self._measured(outcome, comparison, limited=limited)
         measurement = dataclasses.replace(measurement, abandoned=watch.abandoned)
@@ -726,8 +725,8 @@ class Tuner:
         build = dataclasses.replace(
             setting.build,
             openmp=next(iter(self._evidence.libraries.get("openmp", ())), None)
-            or outcome.facts.get("openmp"),
-            keras=outcome.facts.get("keras") or setting.build.keras,
+            or outcome.facts.openmp,
+            keras=outcome.facts.keras or setting.build.keras,
         )
         liveness = find_liveness(KNOBS, self._evidence, setting.machine)
         names = select_knobs(spec.knobs, {one.knob: one for one in liveness})
@@ -745,7 +744,7 @@ class Tuner:
             seed=spec.seed,
             objective=spec.objective,
             base=score,
-            imported=tuple(outcome.facts.get("imported", ())),
+            imported=outcome.facts.imported,
             evidence=self._evidence,
             liveness=liveness,
             notices=(*outcome.notices, *shape_notices(outcome)),

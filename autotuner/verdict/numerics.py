@@ -76,11 +76,11 @@ def check_numerics(tuner: Tuner, configuration: Configuration) -> Numerics:
     alike = {k: v for k, v in configuration.items() if k not in _OTHER_VALUES}
     for name, settings in (("default", {}), ("default-again", {}), ("best", alike)):
         outcome = tuner.run_for_values(settings, folder / name, _SEED)
-        if outcome.status is not Status.MEASURED or not outcome.numerics:
+        if outcome.status is not Status.MEASURED or not outcome.values:
             reason = outcome.reason or "no step gave a value that can be compared"
             return Numerics(differs=None, text=f"results could not be compared: {reason}")
         runs.append(outcome)
-    return judge_numerics(*(run.numerics for run in runs), changing=changing)
+    return judge_numerics(*(run.values for run in runs), changing=changing)
 
 
 def judge_numerics(

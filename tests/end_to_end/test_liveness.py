@@ -10,8 +10,8 @@ import pytest
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import Evidence, KnobState, Liveness, find_liveness
 from autotuner.machine.host import inspect_machine
-from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Status
+from autotuner.trial.probe import inspect_script
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
 from tests.conftest import QUICK

@@ -9,7 +9,7 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Tier
 from autotuner.knobs.liveness import Evidence, KnobState, Liveness, Loop, Site, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
-from autotuner.trial.inspect_script import read_onednn
+from autotuner.trial.probe import read_onednn
 from tests.unit.test_machine import machine
 
 STOCK = Evidence(
