@@ -355,4 +355,4 @@ def test_a_cache_s_first_pass_is_warm_up(clock: Clock) -> None:
     with pytest.raises(MeasurementComplete):
         loop(clock, subject, ("keras", "fit"))
     notices = [e["text"] for e in pipe.events if e["event"] == "notice"]
-    assert "what is measured is the filling" in notices[-1]
+    assert "so the measurement includes it" in notices[-1]
