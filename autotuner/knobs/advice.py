@@ -43,8 +43,8 @@ def _from_quota(environment: Mapping[str, str], machine: Machine) -> Iterator[Ca
         if unset:
             yield Cause(
                 kind="quota_ignored",
-                text=f"the CPU quota is {machine.quota_cpus:g}, but TensorFlow starts a thread for each "
-                f"of the {machine.affinity_cpus} CPUs of the affinity",
+                text=f"the CPU quota is {machine.quota_cpus:g}, but TensorFlow starts one thread "
+                f"for each of the {machine.affinity_cpus} CPUs in the affinity",
                 advice=" ".join(["export", *(f"{name}={machine.usable_cpus}" for name in unset)])
                 + " (autotune finds the best values)",
             )

@@ -31,8 +31,8 @@ class Group(enum.StrEnum):
 class Tier(enum.StrEnum):
     """What a knob may change besides speed.
 
-    SAFE: nothing visible; results may differ by rounding. EXTENDED: how often batch callbacks run, compile
-    time, memory. NUMERICS: precision; searched only if named, and guarded.
+    SAFE: nothing visible; results may differ by rounding. EXTENDED: how often batch callbacks run,
+    compile time, memory. NUMERICS: precision; searched only if named, and guarded.
     """
 
     SAFE = "safe"
