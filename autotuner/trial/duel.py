@@ -106,7 +106,7 @@ def run_duel(
 def _take_turn(side: LiveTrial, plan: DuelPlan) -> Stretch:
     """Let one side run for a slice, or longer until it has done a few steps."""
     cpu_before = side.cpu_s
-    start = side.go_on()
+    start = side.resume()
     end = start + plan.slice_s
     latest = start + _LONGEST_TURN * plan.slice_s
     while not side.over:

@@ -251,10 +251,10 @@ class LiveTrial:
         self._wait_for(lambda: self.progress.stopped is not None)
         return float((self.progress.stopped or {"t": time.monotonic()})["t"])
 
-    def go_on(self) -> float:
+    def resume(self) -> float:
         """Continue the processes; return when that was, in monotonic seconds."""
         was_stopped = self.progress.stopped
-        self._process.go_on()
+        self._process.resume()
         self._wait_for(lambda: self.progress.stopped is None)
         if was_stopped is not None:
             self._entered += time.monotonic() - was_stopped["t"]
@@ -278,7 +278,7 @@ class LiveTrial:
         """Continue the process after a hold; the trial's own time begins now."""
         stopped = self.progress.stopped
         if stopped is not None:
-            self.started = self.go_on()
+            self.started = self.resume()
             self.held_s = self.started - stopped["t"]
 
     def _wait_for(self, done: Callable[[], bool]) -> None:

@@ -129,7 +129,7 @@ class ProcessReference:
 def _finish(trial: LiveTrial) -> None:
     if not trial.over:
         trial.ask_to_finish()
-        trial.go_on()
+        trial.resume()
     trial.run_to_end()
 
 

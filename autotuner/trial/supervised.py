@@ -180,7 +180,7 @@ class WardedProcess:
         """Order a stop of the child and all it has started; ``stopped`` confirms it."""
         self._order(b"S")
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Order that they continue; ``continued`` confirms it."""
         self._order(b"C")
 
