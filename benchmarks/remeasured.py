@@ -121,7 +121,7 @@ def measure_again(
         hold_machine("measure again", wait=False, say=print),
     ):
         while queue:
-            with runner.resident(request, folder / "resident") as resident:
+            with runner.reference(request, folder / "resident") as resident:
                 for key in queue[:_BLOCK]:
                     asked = dataclasses.replace(request, configuration=wanted[key])
                     outcome = runner.duel(resident, asked, folder / "trial", plan)

@@ -20,16 +20,17 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from autotuner.codec import from_json
 from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
 from autotuner.knobs.selection import effective
-from autotuner.machine.host import Machine, machine_from
+from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import compare_rounds, running_medians
 from autotuner.statistics.throughput import Unit
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.record import configuration_key
 from autotuner.study.space import Space
-from autotuner.trial.fork_server import MOST_PARENTS, settings_at_import
+from autotuner.trial.fork_server import MOST_PARENTS, values_at_import
 from autotuner.trial.outcome import Round, Status, Turn
 from autotuner.trial.request import Feed, TrialRequest
 from benchmarks.simulated import SimulatedRunner
@@ -111,7 +112,7 @@ class Surface:
     @property
     def machine(self) -> Machine:
         """Where it was recorded."""
-        return machine_from(self.provenance.machine)
+        return from_json(Machine, self.provenance.machine)
 
     @property
     def build(self) -> Build:
@@ -336,7 +337,7 @@ class ReplayRunner(SimulatedRunner):
         while True:
             yield generator.choice(self._surface.deviations)
 
-    def _resident_factor(self) -> float:
+    def _reference_factor(self) -> float:
         return math.exp(self._draw.gauss(0.0, self._surface.spread.resident))
 
     def _drift_at(self, now: float) -> float:
@@ -356,7 +357,7 @@ class ReplayRunner(SimulatedRunner):
 
     def _has_parent(self, configuration: Configuration) -> bool:
         """Whether a warm parent could fork this at once; from now on one can."""
-        key = configuration_key(settings_at_import(configuration))
+        key = configuration_key(values_at_import(configuration))
         known = key in self._parents
         self._parents[key] = None
         self._parents.move_to_end(key)

@@ -9,19 +9,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotuner.codec import from_json
 from autotuner.knobs.knob import Configuration
+from autotuner.knobs.liveness import Evidence
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.live_trial import ignore_phase
-from autotuner.trial.outcome import Cost, Notice, Outcome, Phase, Round, Status, Turn, Window
+from autotuner.trial.outcome import (
+    Cost,
+    Notice,
+    Outcome,
+    Phase,
+    Round,
+    ScriptFacts,
+    Status,
+    Turn,
+    Window,
+)
 from autotuner.trial.request import Feed, TrialRequest
-from autotuner.trial.runner import Resident, in_turns
+from autotuner.trial.runner import Reference, in_turns
 
 Speed = Callable[[Configuration], float | Status]
 Deviations = Callable[[random.Random], Iterator[float]]
 
 
-class SimulatedResident:
-    """A resident with a speed of its own; its script ends after so many duels."""
+class SimulatedReference:
+    """A reference with its own speed; its script ends after so many duels."""
 
     def __init__(self, outcome: Outcome, speed: float, duels: float) -> None:
         self.outcome = outcome
@@ -97,7 +109,7 @@ class SimulatedRunner:
         self._trial_s = trial_s
         self._turn_s = turn_s
         self._fed = fed
-        self._inspection = inspection or {}
+        self._inspection: Evidence = from_json(Evidence, inspection or {})
         self._notices = notices
         self._drift = drift
         self._others = others
@@ -111,7 +123,7 @@ class SimulatedRunner:
         self._windows = windows
         self._first = first
         self._log = log
-        self._imported = list(imported)
+        self._imported = tuple(imported)
         self._import_s = import_s
         self._random = random.Random(str(seed))
         self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
@@ -119,11 +131,6 @@ class SimulatedRunner:
         self.requests: list[TrialRequest] = []
         self.duels = 0
         self.before_run: Callable[[int], None] = lambda count: None
-
-    @property
-    def why_cold(self) -> str:
-        """Nothing keeps simulated processes from being forked."""
-        return ""
 
     def monotonic(self) -> float:
         """Return simulated seconds."""
@@ -148,7 +155,7 @@ class SimulatedRunner:
     def _process_factor(self) -> float:
         return math.exp(next(self._processes))
 
-    def _resident_factor(self) -> float:
+    def _reference_factor(self) -> float:
         return self._process_factor()
 
     def _begin(self, request: TrialRequest, folder: Path) -> None:
@@ -162,9 +169,9 @@ class SimulatedRunner:
     def _outcome(
         self, request: TrialRequest, folder: Path, windows: tuple[Window, ...], **fields: object
     ) -> Outcome:
-        numerics: tuple[tuple[float, ...], ...] = ()
-        if request.numerics is not None:
-            numerics = tuple(tuple(v) for v in self._numerics(request.configuration))
+        values: tuple[tuple[float, ...], ...] = ()
+        if request.record_values is not None:
+            values = tuple(tuple(v) for v in self._numerics(request.configuration))
         speed = self._speed(request.configuration)
         step_s = self._step_s * 100 / speed if not isinstance(speed, Status) else 0.0
         return Outcome(
@@ -178,16 +185,15 @@ class SimulatedRunner:
             complete=self._complete,
             warm=True,
             notices=(*self._notices, *_fed_notices(request.feed)),
-            numerics=numerics,
+            values=values,
             cost=Cost(cores_used=1.5, others_cores=self._others(self.now)),
-            facts={
-                "inspection": self._inspection,
-                "openmp": None,
-                "forked": request.warm_start is not None,
-                "imported": self._imported,
-                "keras": "3.15.1",
-                "peak_rss_bytes": self._peak_bytes(request.configuration),
-            },
+            facts=ScriptFacts(
+                inspection=self._inspection,
+                forked=request.warm_start is not None,
+                imported=self._imported,
+                keras="3.15.1",
+                peak_rss_bytes=self._peak_bytes(request.configuration),
+            ),
             elapsed_s=self.now - self._began,
             **fields,  # type: ignore[arg-type]
         )
@@ -230,44 +236,44 @@ class SimulatedRunner:
         return self._outcome(request, folder, tuple(windows))
 
     @contextlib.contextmanager
-    def resident(
+    def reference(
         self,
         request: TrialRequest,
         folder: Path,
         on_phase: Callable[[Phase], None] = ignore_phase,
-    ) -> Iterator[SimulatedResident]:
-        """Start a resident."""
+    ) -> Iterator[SimulatedReference]:
+        """Start a reference."""
         self._begin(request, folder)
         folder.mkdir(parents=True, exist_ok=True)
         speed = self._speed(request.configuration)
         if isinstance(speed, Status):
-            yield SimulatedResident(self._failed(speed, folder), 0.0, 0)
+            yield SimulatedReference(self._failed(speed, folder), 0.0, 0)
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
-        own = speed * self._resident_factor() * self._first
-        yield SimulatedResident(outcome, own, self._resident_duels)
+        own = speed * self._reference_factor() * self._first
+        yield SimulatedReference(outcome, own, self._resident_duels)
 
     def duel(
         self,
-        resident: Resident,
+        reference: Reference,
         request: TrialRequest,
         folder: Path,
         plan: DuelPlan,
         on_phase: Callable[[Phase], None] = ignore_phase,
         enough: Callable[[Sequence[Round]], bool] = lambda rounds: False,
     ) -> Outcome:
-        """Let a request meet a resident."""
-        assert isinstance(resident, SimulatedResident)
+        """Run a duel with a reference."""
+        assert isinstance(reference, SimulatedReference)
         self._begin(request, folder)
         self.duels += 1
         on_phase(Phase.MEASURE)
         speed = self._speed(request.configuration)
         if isinstance(speed, Status):
             return self._failed(speed, folder)
-        resident.duels_left -= 1
-        cut = resident.duels_left < 0
+        reference.duels_left -= 1
+        cut = reference.duels_left < 0
         fed = self._fed.get(request.feed, 1.0)
-        levels = (resident.speed, speed * fed * self._process_factor())
+        levels = (reference.speed, speed * fed * self._process_factor())
         deviations = self.deviations(request)
         rounds: list[Round] = []
         counted_s = self._turn_s - plan.settle_s
@@ -286,7 +292,7 @@ class SimulatedRunner:
         windows = tuple(_window(t.start_s, t.duration_s, t.steps / t.duration_s) for t in turns)
         self._measure_for(2 * self._turn_s * len(rounds))
         return self._outcome(
-            request, folder, windows, rounds=tuple(rounds), reference_ended=resident.over
+            request, folder, windows, rounds=tuple(rounds), reference_ended=reference.over
         )
 
     def pair(
@@ -299,13 +305,13 @@ class SimulatedRunner:
     ) -> tuple[Outcome, Outcome | None]:
         """Let two requests meet."""
         began = self.now
-        with self.resident(requests[0], folders[0], on_phase) as resident:
-            if resident.failure is not None:
-                return resident.failure, None
+        with self.reference(requests[0], folders[0], on_phase) as reference:
+            if reference.failure is not None:
+                return reference.failure, None
             self.now = max(began, self.now - self._import_s)
-            met = self.duel(resident, requests[1], folders[1], plan, on_phase, enough)
+            met = self.duel(reference, requests[1], folders[1], plan, on_phase, enough)
             turns = [one.reference for one in met.rounds]
-            first = in_turns(resident.close(), turns, met.cost.others_cores)
+            first = in_turns(reference.close(), turns, met.cost.others_cores)
             return dataclasses.replace(first, elapsed_s=self.now - began), met
 
 

@@ -31,8 +31,7 @@ from autotuner.statistics.sequential import rule_of
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.events import DiagnosisKnown, FactsKnown, NoiseKnown
 from autotuner.study.target import Target
-from autotuner.trial.inspect_script import inspect_build
-from autotuner.trial.probe import probe
+from autotuner.trial.probe import inspect_build, probe
 from autotuner.trial.runner import ProcessRunner
 
 

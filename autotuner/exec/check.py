@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autotuner.codec import from_json
 from autotuner.errors import UserError
 from autotuner.exec.command import prepare
 from autotuner.export.exported import Exported, build_differences, machine_differences
@@ -18,8 +19,9 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Build, KnobValue
 from autotuner.machine.host import Machine, cpu_list
 from autotuner.trial.folder import last_lines
-from autotuner.trial.inspect_script import OneDnnLines, read_onednn
-from autotuner.trial.prctl import die_with_parent
+from autotuner.trial.outcome import ScriptFacts
+from autotuner.trial.probe import OneDnnLines, read_onednn
+from autotuner.trial.supervised import die_with_parent
 
 _READ_BACK = Path(__file__).resolve().parents[1] / "child" / "drivers" / "read_back.py"
 _MARK = "AUTOTUNE_READ_BACK "
@@ -67,19 +69,15 @@ def check(exported: Exported, machine: Machine, python: Path, base: Mapping[str,
     }
     text = _run(exported, wanted, python, base)
     document = json.loads(text.rpartition(_MARK)[2].splitlines()[0])
-    said, facts = read_onednn(text), document["facts"]
-    build = Build(
-        tensorflow=facts["tensorflow"],
-        keras="",
-        python=facts["python"],
-        onednn_default=bool(facts["onednn"]),
-        openmp=facts["openmp"],
-        package=facts["package"],
-    )
+    said = read_onednn(text)
+    facts: ScriptFacts = from_json(ScriptFacts, document["facts"])
     return Checked(
-        differences=(*machine_differences(exported, machine), *build_differences(exported, build)),
+        differences=(
+            *machine_differences(exported, machine),
+            *build_differences(exported, facts.build),
+        ),
         effects=tuple(_effect(name, v, document["read"], said) for name, v in wanted.items()),
-        build=build,
+        build=facts.build,
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autotuner.codec import CodecError, from_json
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build, Configuration, IntRange, KnobValue
-from autotuner.machine.host import Machine, machine_from
+from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective
 
 
@@ -58,7 +59,7 @@ def read_exported(path: Path, machine: Machine) -> Exported:
         objective=_objective(path, document),
         holds_default=document.get("holds") == "default",
         phase=model.get("phase") if isinstance(model, dict) else None,
-        machine=_facts(document, "machine", machine_from),
+        machine=_facts(document, "machine", lambda stored: from_json(Machine, stored)),
         build=_facts(document, "build", lambda stored: Build(**stored)),
     )
 
@@ -73,7 +74,7 @@ def _facts(
     stored = document.get(key)
     try:
         return read(stored) if isinstance(stored, dict) else None
-    except TypeError:
+    except (TypeError, CodecError):
         return None
 
 

@@ -28,7 +28,7 @@ def guard_for(configuration: Configuration) -> Once[Numerics]:
                 target.request(values, target.spec.plan.measure_s, session.facts),
                 source=StepSource.AUTO,
                 phase=None,
-                numerics=RecordValues(seed=_SEED),
+                record_values=RecordValues(seed=_SEED),
             )
             return session.lab.run(request, target.folder / "numerics" / name)
 
@@ -63,8 +63,8 @@ def check_numerics(
     runs: list[Outcome] = []
     for name, values in (("default", {}), ("default-again", {}), ("best", alike)):
         outcome = run(name, values)
-        if outcome.status is not Status.MEASURED or not outcome.numerics:
+        if outcome.status is not Status.MEASURED or not outcome.values:
             reason = outcome.reason or "no step gave a value that can be compared"
             return Numerics(differs=None, text=f"results could not be compared: {reason}")
         runs.append(outcome)
-    return judge_numerics(*(run.numerics for run in runs), changing=changing)
+    return judge_numerics(*(run.values for run in runs), changing=changing)

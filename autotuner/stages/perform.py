@@ -142,7 +142,7 @@ def _measure(
         latest_control(known.records, known.worker.machine),
     )
     session.keep_design(design, measured.design)
-    session.keep_cold(session.runner.why_cold)
+    session.keep_cold(measured.outcome.cold_reason)
     outcome, measurement = assess(
         measured.outcome,
         measured.comparison,

@@ -44,8 +44,8 @@ from autotuner.study.space import make_space
 from autotuner.study.trials import before
 from autotuner.study.warm_check import WarmCheck, judge_warm, start_timeout_s
 from autotuner.trial.folder import check_disk
-from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Outcome, Phase, Status
+from autotuner.trial.probe import inspect_script
 from autotuner.trial.request import Feed
 
 _LEAST_FOR_WARM = 6
@@ -134,9 +134,8 @@ def _facts_from(
     target, spec = session.target, session.target.spec
     build = dataclasses.replace(
         target.build,
-        openmp=next(iter(evidence.libraries.get("openmp", ())), None)
-        or outcome.facts.get("openmp"),
-        keras=outcome.facts.get("keras") or target.build.keras,
+        openmp=next(iter(evidence.libraries.get("openmp", ())), None) or outcome.facts.openmp,
+        keras=outcome.facts.keras or target.build.keras,
     )
     liveness = find_liveness(KNOBS, evidence, target.machine)
     names = select_knobs(spec.knobs, {one.knob: one for one in liveness})
@@ -154,7 +153,7 @@ def _facts_from(
         seed=spec.seed,
         objective=spec.objective,
         base=score,
-        imported=tuple(outcome.facts.get("imported", ())),
+        imported=outcome.facts.imported,
         evidence=evidence,
         liveness=liveness,
         notices=(*outcome.notices, *shape_notices(outcome)),

@@ -126,7 +126,7 @@ def unit_problem(throughput: Throughput | None, unit: Unit) -> str | None:
 
 def limit_problem(outcome: Outcome, spec: StudySpec) -> str | None:
     """Return which of the user's limits a trial breaks, or None."""
-    peak, most = outcome.facts.get("peak_rss_bytes"), spec.max_memory_bytes
+    peak, most = outcome.facts.peak_rss_bytes, spec.max_memory_bytes
     if peak and most is not None and peak > most:
         return f"peak memory {peak / 2**20:,.0f} MiB, allowed {most / 2**20:,.0f} MiB"
     p99, longest = step_percentiles_ms(outcome).get("p99"), spec.max_latency_p99_s

@@ -21,7 +21,7 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.live_trial import PhaseListener
 from autotuner.trial.outcome import Outcome, Round, Status, Window
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.runner import Resident, Runner
+from autotuner.trial.runner import Reference, Runner
 
 _ATTEMPTS = 2
 _SLICE_STEPS, _LONGEST_SLICE_S = 4, 2.0
@@ -118,7 +118,7 @@ class Lab:
         self._on_phase = on_phase
         self._monotonic = monotonic
         self._stack = contextlib.ExitStack()
-        self._reference: Resident | None = None
+        self._reference: Reference | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -230,7 +230,7 @@ class Lab:
             "the script of the defaults ends before a duel is over", starting_s
         )
 
-    def _ready(self, defaults: TrialRequest, spent_s: float) -> tuple[Resident, float]:
+    def _ready(self, defaults: TrialRequest, spent_s: float) -> tuple[Reference, float]:
         """Return the reference, warm and stopped, and the seconds that starting it took.
 
         Args:
@@ -245,7 +245,7 @@ class Lab:
         self.dismiss()
         known = len(list(self._folder.glob("[0-9]*"))) if self._folder.is_dir() else 0
         began = self._monotonic()
-        context = self._runner.resident(defaults, self._folder / f"{known + 1:04d}")
+        context = self._runner.reference(defaults, self._folder / f"{known + 1:04d}")
         reference = self._stack.enter_context(context)
         took_s = self._monotonic() - began
         why = "the script comes to its end too soon for duels" if reference.over else ""

@@ -227,20 +227,20 @@ def result_of(
         rounds=None if comparison is None else comparison.rounds,
         reference=None if comparison is None else comparison.reference,
         abandoned=measurement.abandoned,
-        forked=bool(facts.get("forked")),
+        forked=facts.forked,
         notices=outcome.notices,
         figures=_figures(outcome),
-        threads=facts.get("thread_pools") or {},
+        threads=facts.thread_pools,
         last_lines=() if measured else tuple(outcome.last_lines),
         stages_s={name: round(seconds, 3) for name, seconds in stages.items()},
     )
 
 
 def _figures(outcome: Outcome) -> Figures:
-    cost, peak = outcome.cost, outcome.facts.get("peak_rss_bytes")
+    cost, peak = outcome.cost, outcome.facts.peak_rss_bytes
     fields: dict[str, float | None] = {
         **{f"step_ms_{name}": value for name, value in step_percentiles_ms(outcome).items()},
-        "cpu_s": outcome.facts.get("cpu_s"),
+        "cpu_s": outcome.facts.cpu_s,
         "peak_rss_mib": peak / 2**20 if peak else None,
         "cores_used": cost.cores_used,
         "others_cores": cost.others_cores,

@@ -262,12 +262,12 @@ def test_results_that_change_are_seen(tmp_path: Path) -> None:
             working_directory=tmp_path,
             configuration=configuration,
             timing=spec.timing,
-            numerics=RecordValues(seed=7),
+            record_values=RecordValues(seed=7),
         )
         outcome = runner.run(request, tmp_path / name)
         assert outcome.status is Status.MEASURED, outcome.reason
-        assert len(outcome.numerics) == 5
-        values.append(outcome.numerics)
+        assert len(outcome.values) == 5
+        values.append(outcome.values)
     found = judge_numerics(*values, changing=["onednn"])
     assert found.differs is False, found.text
     assert found.own == 0

@@ -111,10 +111,10 @@ def test_no_way_of_setting_threads_beats_the_trial(
     configuration = {} if inter_op is None else {"inter_op": inter_op}
     outcome = measured(run_script(SCRIPTS / script, configuration=configuration))
     expected = len(os.sched_getaffinity(0)) if inter_op is None else inter_op
-    assert outcome.facts["thread_pools"]["tf_Compute"] >= expected
+    assert outcome.facts.thread_pools["tf_Compute"] >= expected
     assert {(n.knob, n.value) for n in outcome.notices} == said
     if script == "own_threads.py":
-        assert outcome.facts["onednn"] is True
+        assert outcome.facts.onednn is True
 
 
 def test_the_loop_s_own_time_counts(run_script: RunScript) -> None:
@@ -165,8 +165,8 @@ def test_threads_take_effect_and_the_script_s_own_are_reported(run_script: RunSc
     """The trial's threads win over the script's, and the user learns which lines to remove."""
     configuration = {"intra_op": 3, "inter_op": 5, "onednn": "1"}
     outcome = measured(run_script(SCRIPTS / "own_threads.py", configuration=configuration))
-    assert outcome.facts["thread_pools"]["tf_Compute"] == 5
-    assert outcome.facts["onednn"] is True
+    assert outcome.facts.thread_pools["tf_Compute"] == 5
+    assert outcome.facts.onednn is True
     said = {(n.knob, n.value, n.where.rsplit("/", 1)[1]) for n in outcome.notices}
     assert said == {
         ("TF_ENABLE_ONEDNN_OPTS", "0", "own_threads.py:3"),

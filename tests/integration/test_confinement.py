@@ -200,9 +200,9 @@ def test_a_script_that_runs_as_somebody_else_is_not_forked(
     script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON, warm_start=warm)
-        assert "another user" in runner.why_cold
+    assert "another user" in outcome.cold_reason
     assert outcome.status is Status.MEASURED, outcome.reason
-    assert outcome.facts["forked"] is False
+    assert outcome.facts.forked is False
 
 
 @pytest.mark.parametrize("warm_start", [None, WarmStart(modules=("json",), start_timeout_s=20)])
@@ -212,7 +212,7 @@ def test_memory(run_script: RunScript, mark: str, warm_start: WarmStart | None) 
     with ProcessRunner(os.environ, confinement=confinement) as runner:
         outcome = run_script(GREEDY, runner=runner, warm_start=warm_start)
     assert outcome.status is Status.OVER_LIMIT
-    assert outcome.facts["forked"] is (warm_start is not None)
+    assert outcome.facts.forked is (warm_start is not None)
     assert "--trial-memory allows 200 MiB" in outcome.reason
 
 
@@ -302,7 +302,7 @@ def test_only_root_may(tmp_path: Path, command: str) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr == (
-        "error: --run-as daemon: only root may run scripts as somebody else\n"
+        "error: --run-as daemon: only root may run scripts as another user\n"
         "hint: start it by sudo, or leave --run-as out\n"
     )
     assert sorted(path.name for path in home.iterdir()) == ["train.py"]

@@ -84,7 +84,7 @@ def meet(
 ) -> tuple[Outcome, Outcome]:
     """Let two scripts meet; return the outcomes of the reference and of the candidate."""
     runner = ProcessRunner(os.environ)
-    with runner.resident(reference, folder / "reference") as resident:
+    with runner.reference(reference, folder / "reference") as resident:
         assert resident.failure is None
         outcome = runner.duel(resident, candidate, folder / "candidate", plan)
         return resident.close(), outcome
@@ -181,7 +181,7 @@ def test_a_candidate_that_ends_in_a_duel(
     runner = ProcessRunner(os.environ)
     plan = DuelPlan(slice_s=0.12, settle_s=0.02, measure_s=30)
     reference = request(tmp_path, SLEEPS, "0.005", name="a.py")
-    with runner.resident(reference, tmp_path / "reference") as resident:
+    with runner.reference(reference, tmp_path / "reference") as resident:
         outcome = runner.duel(resident, candidate, tmp_path / "candidate", plan)
         assert outcome.status is status
         assert not outcome.reference_ended
@@ -205,7 +205,7 @@ def test_a_resident_that_fails_says_why(tmp_path: Path) -> None:
     """A second process of a script may not start, as when a port is taken."""
     runner = ProcessRunner(os.environ)
     failing = request(tmp_path, "raise OSError('address in use')")
-    with runner.resident(failing, tmp_path / "reference") as resident:
+    with runner.reference(failing, tmp_path / "reference") as resident:
         assert resident.failure is not None
         assert "address in use" in resident.failure.reason
         assert resident.over
@@ -236,7 +236,7 @@ from tests.integration.test_duels import SLEEPS, DuelPlan, request
 folder = Path({str(tmp_path)!r})
 runner = ProcessRunner(os.environ)
 both = request(folder, SLEEPS, "0.005")
-with runner.resident(both, folder / "r") as resident:
+with runner.reference(both, folder / "r") as resident:
     print("ready", flush=True)
     runner.duel(resident, both, folder / "c", DuelPlan(measure_s=600))
 """

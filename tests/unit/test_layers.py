@@ -94,3 +94,11 @@ def test_one_place_prints() -> None:
         }
         if stage not in ("cli", "report"):
             assert not names & {"stdout", "stderr"} or file.name in ("warden.py",), file
+
+
+def test_no_module_has_a_namesake_on_the_other_side() -> None:
+    """A module's name alone tells whether it runs in the user's interpreter."""
+    here, there = (
+        {file.stem for file in modules(child=child)} - {"__init__"} for child in (False, True)
+    )
+    assert here & there == set()
