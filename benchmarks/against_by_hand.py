@@ -49,7 +49,7 @@ def tune_by_hand(minutes: float, folder: Path) -> Configuration:
 def tune(minutes: float, folder: Path, seed: int) -> Configuration:
     """Return what autotune recommends."""
     options = ["--knobs", KNOBS, "--budget", f"{round(60 * minutes)}s", "--seed", f"{seed}"]
-    return run_tool(WORKLOAD, options, folder).configuration
+    return run_tool(WORKLOAD, options, folder)
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
 from tests.integration.served import Served
 from tests.integration.test_dashboard import LOG, finished
 from tests.integration.test_study import Bench, crash_with_many

@@ -30,8 +30,8 @@ from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.bulk import count_trials, read_trials, write_attributes, write_values
 from autotuner.study.record import Role, read_records
 from autotuner.study.studies import load_study
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
 from tests.integration.served import Served
 from tests.integration.test_study import Bench, crash_with_many, run_all
 

@@ -31,7 +31,7 @@ from autotuner.cli.app import app
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
-from benchmarks import postgres
+from autotuner.testing import postgres
 from tests.conftest import left_of
 from tests.integration.sitting import SCRIPT, STUB
 from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder

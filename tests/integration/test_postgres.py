@@ -19,8 +19,8 @@ from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
-from benchmarks import postgres
-from benchmarks.simulated import SimulatedRunner
+from autotuner.testing import postgres
+from autotuner.testing.simulated import SimulatedRunner
 from tests.conftest import living_with
 from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended
 from tests.integration.test_study import Bench, crash_with_many, run_all

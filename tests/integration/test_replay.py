@@ -10,15 +10,15 @@ import pytest
 
 from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.options.study_spec import SamplerName
+from autotuner.testing.course import course
+from autotuner.testing.replay import ReplayRunner, Surface, load_surface
+from autotuner.testing.strategies import BY_HAND, ByHand
+from autotuner.testing.surface import Duel, Provenance, as_line
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from benchmarks.calibration import BUILD, MACHINE
-from benchmarks.course import course
-from benchmarks.replay import ReplayRunner, Surface, load_surface
 from benchmarks.search import trace_by_hand, trace_ours
 from benchmarks.search_page import Results, as_text, write_page
-from benchmarks.strategies import BY_HAND, ByHand
-from benchmarks.surface import Duel, Provenance, as_line
 
 AXES: dict[str, list[KnobValue]] = {
     "intra_op": [1, 2],

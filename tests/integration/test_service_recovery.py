@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 
 from autotuner.service.queue import Queue, State
 from autotuner.study.storage import default_url, open_database, open_storage
-from benchmarks import postgres
+from autotuner.testing import postgres
 from tests.conftest import left_of, living_with
 from tests.integration.serving import serving
 

@@ -34,12 +34,12 @@ from autotuner.study.storage import default_url, open_database, open_storage
 from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.study.workers import is_alive, this_worker, worker_name
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Notice, Outcome, Phase, Status
 from autotuner.verdict.decision import Decision, candidates, count_finals
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
-from benchmarks.simulated import SimulatedRunner
 from tests.unit.test_knobs import BUILD
 from tests.unit.test_machine import machine
 

@@ -19,7 +19,7 @@ from autotuner.cli.main import main
 from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
 from autotuner.study.studies import load_study
-from benchmarks import postgres
+from autotuner.testing import postgres
 from tests.conftest import living_with
 from tests.integration.sitting import QUICK, SCRIPT, STUB, Sitting, ended, role_phase
 
