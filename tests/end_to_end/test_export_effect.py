@@ -10,7 +10,7 @@ import pytest
 
 from autotuner.export.content import Export
 from autotuner.export.formats import write_files
-from tests.end_to_end.test_pipeline import GRAPH
+from tests.end_to_end.graph import GRAPH
 from tests.unit.test_export import export
 
 __all__ = ["export"]

@@ -17,18 +17,11 @@ import pytest
 from autotuner.exec.check import Effect
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.machine.host import inspect_machine
-from tests.end_to_end.test_main_job import KINDS, SCRIPTS
-from tests.end_to_end.test_pipeline import GRAPH
-from tests.integration.test_command_line import AUTOTUNE, autotune
+from tests.commands import AUTOTUNE, autotune, write_best
+from tests.end_to_end.graph import GRAPH
+from tests.end_to_end.kinds import KINDS, SCRIPTS
 
 pytestmark = pytest.mark.real_tensorflow
-
-
-def write_best(folder: Path, configuration: dict[str, object], **further: object) -> Path:
-    """Write a file with a configuration as an export has it."""
-    path = folder / "best.json"
-    path.write_text(json.dumps({"configuration": configuration, **further}))
-    return path
 
 
 def python_of(script: str) -> list[str]:

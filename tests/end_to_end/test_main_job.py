@@ -20,8 +20,9 @@ from autotuner.trial.outcome import Status
 from autotuner.trial.request import RecordValues, TrialRequest
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.numerics import judge_numerics
-from tests.conftest import living_with
-from tests.integration.test_command_line import AUTOTUNE, autotune
+from tests.commands import AUTOTUNE, autotune
+from tests.end_to_end.kinds import KINDS
+from tests.processes import living_with
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
@@ -150,20 +151,6 @@ def test_a_script_with_arguments(tmp_path: Path) -> None:
     text = (tmp_path / ".autotune/with_arguments/best.env").read_text()
     assert "with 3 arguments" in text
     assert "rows.txt" not in text  # an argument may be a secret
-
-
-KINDS = [
-    ("fit_dataset.py", "keras fit"),
-    ("fit_arrays.py", "keras fit"),
-    ("predict_loop.py", "keras predict"),
-    ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
-    ("function_loop.py", "function infer"),
-    ("model_calls.py", "function model"),
-    ("explicit_steps.py", "step step"),
-    ("worker_processes.py", "keras fit"),
-    ("own_threads.py", "function infer"),
-    ("garbage_output.py", "function "),
-]
 
 
 # that each kind is measured is shown in test_scripts.py; here, that it comes through

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sitting import SCRIPT, STUB
+from tests.commands import SCRIPT, STUB
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

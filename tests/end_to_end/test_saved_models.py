@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
 
 pytestmark = pytest.mark.real_tensorflow
 QUICK = ["--effort", "fast", "--measure-time", "0.3s", "--pairs", "0", "--export-anyway"]

@@ -13,7 +13,7 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, RunScript
+from tests.trials import QUICK, RunScript
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow

@@ -19,19 +19,11 @@ from autotuner.trial.confinement import Confinement, check_confinement
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import RunScript, left_of
-from tests.integration.sitting import QUICK, Sitting, trials_in
-from tests.integration.somebody import (
-    AS_NOBODY,
-    NOBODY,
-    PACKAGES,
-    PYTHON,
-    WHY_NOT,
-    open_folder,
-    open_up,
-)
-
-__all__ = ["NOBODY", "open_up"]  # for the service's test
+from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
+from tests.commands import QUICK
+from tests.processes import left_of
+from tests.run_process import Sitting, trials_in
+from tests.trials import RunScript
 
 root_only = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 

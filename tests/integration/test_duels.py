@@ -18,7 +18,8 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, left_of, living_with
+from tests.processes import left_of, living_with
+from tests.trials import QUICK
 
 pytestmark = pytest.mark.alone
 PLAN = DuelPlan(slice_s=0.12, settle_s=0.02, measure_s=0.6)

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunScript, living_with
-from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended, role_phase, trials_in
+from tests.commands import QUICK, SCRIPT
+from tests.processes import living_with
+from tests.run_process import Sitting, ended, role_phase, trials_in
+from tests.trials import RunScript
 
 COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--sequential"]
 

@@ -31,9 +31,7 @@ from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import further_sentences, sentence
-from tests.integration.test_study import Silent, threads_matter
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, Silent, machine, threads_matter
 
 _QUICK_S = 0.002
 

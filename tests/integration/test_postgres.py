@@ -21,9 +21,10 @@ from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
 from autotuner.testing import postgres
 from autotuner.testing.simulated import SimulatedRunner
-from tests.conftest import living_with
-from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended
-from tests.integration.test_study import Bench, crash_with_many, run_all
+from tests.commands import QUICK, SCRIPT
+from tests.fakes import Bench, crash_with_many, run_all
+from tests.processes import living_with
+from tests.run_process import Sitting, ended
 
 pytestmark = [
     pytest.mark.postgres,

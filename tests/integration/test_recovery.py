@@ -14,17 +14,9 @@ from traceback import format_exception
 import psutil
 import pytest
 
-from tests.conftest import left_of
-from tests.integration.sitting import (
-    KILL,
-    QUICK,
-    SCRIPT,
-    Sitting,
-    ended,
-    role_phase,
-    signal_all,
-    trials_in,
-)
+from tests.commands import QUICK, SCRIPT
+from tests.processes import left_of
+from tests.run_process import KILL, Sitting, ended, role_phase, signal_all, trials_in
 
 START, WARMUP, MEASURE, BETWEEN, FILES = "start", "warm-up", "measurement", "between", "files"
 Moment = tuple[str, str]

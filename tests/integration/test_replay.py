@@ -10,14 +10,14 @@ import pytest
 
 from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.options.study_spec import SamplerName
+from autotuner.testing.calibration import BUILD, MACHINE
 from autotuner.testing.course import course
 from autotuner.testing.replay import ReplayRunner, Surface, load_surface
 from autotuner.testing.strategies import BY_HAND, ByHand
 from autotuner.testing.surface import Duel, Provenance, as_line
+from autotuner.testing.traces import trace_by_hand, trace_ours
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest, WarmStart
-from benchmarks.calibration import BUILD, MACHINE
-from benchmarks.search import trace_by_hand, trace_ours
 from benchmarks.search_page import Results, as_text, write_page
 
 AXES: dict[str, list[KnobValue]] = {

@@ -20,8 +20,9 @@ from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
 from autotuner.study.studies import load_study
 from autotuner.testing import postgres
-from tests.conftest import living_with
-from tests.integration.sitting import QUICK, SCRIPT, STUB, Sitting, ended, role_phase
+from tests.commands import QUICK, SCRIPT, STUB
+from tests.processes import living_with
+from tests.run_process import Sitting, ended, role_phase
 
 pytestmark = [
     pytest.mark.postgres,

@@ -21,20 +21,8 @@ from typing import Any
 
 import psutil
 
-STUB = Path(__file__).parent / "stub"
-SCRIPT = """\
-import time
-import weakref
-from autotuner import step
-print("hello")
-while True:
-    time.sleep(0.004)
-    step(8)
-"""
-QUICK = [
-    *("--effort", "fast", "--trials", "5", "--measure-time", "0.3s", "--pairs", "2"),
-    *("--knobs", "intra_op,kernels"),
-]
+from tests.commands import STUB
+
 Event = dict[str, Any]
 _PATIENCE_S = 90
 _MOST_SAID = 1 << 20
