@@ -12,7 +12,6 @@ STUB = Path(__file__).parent / "stub"
 
 SCRIPT = """\
 import time
-import weakref
 from autotuner import step
 print("hello")
 while True:
@@ -25,11 +24,14 @@ QUICK = [
 ]
 
 AUTOTUNE = [sys.executable, "-m", "autotuner"]
-STUBBED = {"PYTHONPATH": str(STUB)}
+STUBBED_PATH = f"{STUB}:{TREE}"
+"""For PYTHONPATH: the stub, and the tree that is tested."""
+
+STUBBED = {"PYTHONPATH": STUBBED_PATH}
 
 
 def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line."""
+    """Run a command line, with further variables in its environment."""
     return subprocess.run(
         [*AUTOTUNE, *arguments],
         cwd=cwd,
@@ -41,7 +43,7 @@ def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Comp
 
 
 def write_best(folder: Path, configuration: dict[str, object], **further: object) -> Path:
-    """Write a file with a configuration as an export has it."""
+    """Write a best.json with a configuration, and return its path."""
     path = folder / "best.json"
     path.write_text(json.dumps({"configuration": configuration, **further}))
     return path
