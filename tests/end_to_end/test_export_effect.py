@@ -99,9 +99,9 @@ def test_intra_op_threads_are_real(tmp_path: Path) -> None:
         + "end(new=len(names) - before - compute)"
     )
     found = []
-    for threads in (1, 2, 5):
+    for threads in (1, 5):
         setting = [f"TF_NUM_INTRAOP_THREADS={threads}", "TF_NUM_INTEROP_THREADS=2"]
         new = run(tmp_path, body, ["env", *setting, sys.executable])["new"]
         assert isinstance(new, int)
         found.append(new)
-    assert [new - found[0] for new in found] == [0, 1, 4]
+    assert [new - found[0] for new in found] == [0, 4]
