@@ -1,5 +1,6 @@
 """In a fresh process the exported files really take effect, each on its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from autotuner.cli.main import main
 from autotuner.knobs.knob import Configuration
 from autotuner.testing.simulated import SimulatedRunner
-from tests.commands import autotune
 from tests.end_to_end.graph import GRAPH
 from tests.fakes import Bench, run_all
 
@@ -42,11 +43,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench.on_disk = True
     runner = SimulatedRunner(speed, inspection={"sites": SITES, "loops": []})
     run_all(bench.tuner(runner, trials=48, knobs=tuple(BEST)))
-    for kind in ("env", "python", "json"):
-        done = autotune("export", "s", "--format", kind, cwd=folder)
-        assert done.returncode == 0, done.stderr
-        name = {"env": "best.env", "python": "best.py", "json": "best.json"}[kind]
-        (folder / name).write_text(done.stdout)
+    for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
+        with (
+            (folder / name).open("w") as file,
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(file),
+        ):
+            assert main(["export", "s", "--format", kind]) == 0
     assert json.loads((folder / "best.json").read_text())["configuration"] == BEST
     return folder
 

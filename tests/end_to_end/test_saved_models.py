@@ -49,7 +49,7 @@ def test_a_keras_file(models: Path, tmp_path: Path) -> None:
 
 def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
     """The batch size is searched on request, and exported for TensorFlow Serving."""
-    line = ["run", "--model", str(models / "exported"), "--trials", "4"]
+    line = ["run", "--model", str(models / "exported"), "--trials", "3"]
     done = autotune(*line, "--knobs", "threads,batch_size", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "batch_size=" in done.stderr
