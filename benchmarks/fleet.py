@@ -43,11 +43,11 @@ from autotuner.study.storage import open_database
 from autotuner.study.studies import create_study, load_study
 from autotuner.study.tuner import WITHDRAWN, Setting, Tuner
 from autotuner.study.workers import GRACE_S, Workers
+from autotuner.testing import postgres
+from autotuner.testing.replay import ReplayRunner, Surface, load_surface
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
-from benchmarks import postgres
-from benchmarks.replay import ReplayRunner, Surface, load_surface
 
 _SLEEP_S = 0.5
 _LOOK_S = 0.05

@@ -33,12 +33,12 @@ from autotuner.statistics.comparison import Comparison, compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.record import configuration_key
+from autotuner.testing.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status, Turn
 from autotuner.trial.probe import inspect_script, probe
 from autotuner.trial.request import Feed, TrialRequest
 from autotuner.trial.runner import ProcessRunner, Reference
-from benchmarks.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
 from benchmarks.warm import WARM, besides, request_of
 
 _BLOCK = 8

@@ -39,9 +39,9 @@ from autotuner.study.settings import write_spec
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.studies import create_study, load_study
 from autotuner.study.tuner import Setting, Tuner
-from benchmarks import postgres
-from benchmarks.calibration import BUILD, MACHINE, better_by
-from benchmarks.simulated import SimulatedRunner
+from autotuner.testing import postgres
+from autotuner.testing.calibration import BUILD, MACHINE, better_by
+from autotuner.testing.simulated import SimulatedRunner
 
 _TRIALS = 20
 _TRIAL_S = 10.0

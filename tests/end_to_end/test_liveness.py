@@ -14,8 +14,8 @@ from autotuner.trial.outcome import Status
 from autotuner.trial.probe import inspect_script
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
+from tests.trials import QUICK
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow

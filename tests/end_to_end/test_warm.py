@@ -12,8 +12,8 @@ from autotuner.knobs.knob import Configuration
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
+from tests.trials import QUICK
 
 SCRIPTS = Path(__file__).parent / "scripts"
 WARM = WarmStart(modules=("tensorflow", "keras"), start_timeout_s=60)

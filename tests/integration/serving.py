@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import httpx
 
-from tests.integration.sitting import SCRIPT, STUB
+from tests.commands import SCRIPT, STUB
 
 _PATIENCE_S = 120
 _MOST_SAID = 8 << 20

@@ -17,11 +17,10 @@ from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Role
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
+from tests.fakes import LOG, Bench, crash_with_many, finished
 from tests.integration.served import Served
-from tests.integration.test_dashboard import LOG, finished
-from tests.integration.test_study import Bench, crash_with_many
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "correct horse"

@@ -11,8 +11,8 @@ from autotuner.cli.main import main
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.identity import claim_folder
 from autotuner.study.record import Role, Task
-from benchmarks.simulated import SimulatedRunner
-from tests.integration.test_study import Bench, run_all, threads_matter
+from autotuner.testing.simulated import SimulatedRunner
+from tests.fakes import Bench, run_all, threads_matter
 
 Run = Callable[..., str]
 

@@ -9,22 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sitting import QUICK, SCRIPT, STUB
-
-AUTOTUNE = [sys.executable, "-m", "autotuner"]
-STUBBED = {"PYTHONPATH": str(STUB)}
-
-
-def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line."""
-    return subprocess.run(
-        [*AUTOTUNE, *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+from tests.commands import AUTOTUNE, QUICK, SCRIPT, STUBBED, autotune
 
 
 @pytest.fixture

@@ -31,20 +31,8 @@ from autotuner.study.bulk import count_trials, read_trials, write_attributes, wr
 from autotuner.study.record import Role, read_records
 from autotuner.study.studies import load_study
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
+from tests.fakes import Bench, finished
 from tests.integration.served import Served
-from tests.integration.test_study import Bench, crash_with_many, run_all
-
-LOG = "epoch 1 `loss` <b>0.5</b>\nValueError: boom | pipe\n"
-
-
-def finished(folder: Path) -> Bench:
-    """Return a study that has run to its end, some of its trials having crashed."""
-    bench = Bench(folder)
-    bench.on_disk = bench.with_pages = True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
-    bench.pages.refresh()
-    return bench
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,10 @@ from autotuner.cli.app import app
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
-from benchmarks import postgres
-from tests.conftest import left_of
-from tests.integration.sitting import SCRIPT, STUB
-from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
+from autotuner.testing import postgres
+from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
+from tests.commands import SCRIPT, STUB
+from tests.processes import left_of
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TREE = DEPLOY.parent

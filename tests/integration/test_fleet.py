@@ -25,15 +25,13 @@ from autotuner.study.settings import write_spec
 from autotuner.study.studies import create_study, is_idle, load_study
 from autotuner.study.tuner import Setting, Tuner
 from autotuner.study.workers import Workers, is_alive, living, this_worker, worker_name
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.decision import Decision
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import further_sentences, sentence
-from benchmarks.simulated import SimulatedRunner
-from tests.integration.test_study import Silent, threads_matter
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, Silent, machine, threads_matter
 
 _QUICK_S = 0.002
 

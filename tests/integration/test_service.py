@@ -30,9 +30,9 @@ from autotuner.service.queue import BusyStudyError, Queue, QueueFullError, State
 from autotuner.service.views import Views
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.workers import this_worker
+from tests.another_user import NOBODY, open_up
+from tests.commands import SCRIPT
 from tests.integration.serving import Serving, serving
-from tests.integration.sitting import SCRIPT
-from tests.integration.test_confinement import NOBODY, open_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCRIPTS = ("a.py", "b.py", "a.py")

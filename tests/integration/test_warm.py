@@ -20,10 +20,8 @@ from autotuner.trial.fork_server import values_at_import
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, left_of
-from tests.integration.test_children import STEPS, mark, wait_for
-
-__all__ = ["mark"]
+from tests.processes import left_of, wait_for
+from tests.trials import QUICK, STEPS
 
 WARM = WarmStart(modules=("heavy",), start_timeout_s=5)
 
@@ -218,7 +216,7 @@ import os, sys
 from pathlib import Path
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
+from tests.trials import QUICK
 from tests.integration.test_warm import WARM
 folder = Path(sys.argv[1])
 with ProcessRunner(os.environ) as runner:

@@ -8,7 +8,7 @@ import pytest
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.knob import Build
 from autotuner.machine.conditions import find_causes, read_counters
-from tests.unit.test_machine import machine
+from tests.fakes import machine
 
 STOCK = Build(
     tensorflow="2.21.0",

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from autotuner.knobs.knob import Configuration
 from autotuner.study.conflicts import before, lost_tasks, objection
 from autotuner.study.record import Role, TrialRecord
-from tests.unit.test_knob_model import record
+from tests.fakes import record
 
 DEFAULT: Configuration = {"intra_op": 4}
 OTHER: Configuration = {"intra_op": 2}

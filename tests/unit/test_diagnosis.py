@@ -8,8 +8,7 @@ from autotuner.statistics.comparison import Comparison
 from autotuner.study.candidates import first_candidates
 from autotuner.study.diagnosis import Bottleneck, diagnose
 from autotuner.study.space import Space, make_space
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, machine
 
 
 def faster(times: float) -> Comparison:

@@ -52,8 +52,7 @@ from autotuner.study.space import make_space
 from autotuner.trial.outcome import Notice, Status
 from autotuner.verdict.decision import Candidate, Decision
 from autotuner.verdict.numerics import Numerics
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, machine
 
 BEST: Configuration = {
     "intra_op": 2,

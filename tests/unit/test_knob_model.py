@@ -11,9 +11,9 @@ import pytest
 from autotuner.knobs.knob import Choice, Configuration, Domain, IntRange
 from autotuner.statistics.knob_model import KnobModel, Observation, expected_improvement
 from autotuner.study.model_sampler import ModelSampler, observe
-from autotuner.study.record import Role, TrialRecord
+from autotuner.study.record import TrialRecord
 from autotuner.study.space import Space
-from autotuner.trial.outcome import Status
+from tests.fakes import record
 
 DOMAINS: dict[str, Domain] = {
     "intra_op": IntRange(1, 4),
@@ -89,25 +89,6 @@ def test_expected_improvement() -> None:
     assert known == pytest.approx(np.maximum(draws - 0.3, 0).mean(), rel=0.02)
     sure = expected_improvement(np.array([0.5, 0.1]), np.array([0.0, 0.0]), 0.3)
     assert sure.tolist() == pytest.approx([0.2, 0.0])
-
-
-def record(number: int, point: Configuration, gain: float | None, **fields: object) -> TrialRecord:
-    from optuna.trial import TrialState
-
-    status = Status.CRASHED if gain is None else Status.MEASURED
-    return TrialRecord(
-        number=number,
-        role=Role.SEARCH,
-        configuration=point,
-        state=TrialState.PRUNED if gain is None else TrialState.COMPLETE,
-        status=status,
-        reason="",
-        throughput=None,
-        folder="",
-        elapsed_s=1.0,
-        gain=gain,
-        **fields,  # type: ignore[arg-type]
-    )
 
 
 def test_observations_pool_repeats_and_keep_away_from_failures() -> None:

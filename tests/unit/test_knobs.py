@@ -9,11 +9,9 @@ from autotuner.knobs.catalogue import (
     default_configuration,
     recipe_configuration,
 )
-from autotuner.knobs.knob import AS_WRITTEN, Build, Group, Tier
+from autotuner.knobs.knob import AS_WRITTEN, Group, Tier
 from autotuner.knobs.selection import EVERYTHING, select_knobs
-from tests.unit.test_machine import machine
-
-BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11.7", onednn_default=True, openmp=None)
+from tests.fakes import BUILD, machine
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64, 256])

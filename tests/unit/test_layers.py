@@ -30,6 +30,7 @@ STAGES = [
     "dashboard",
     "service",
     "cli",
+    "testing",
 ]
 
 
@@ -62,6 +63,13 @@ def test_stages_import_one_way() -> None:
     assert wrong == []
 
 
+def test_the_product_does_without_its_test_support() -> None:
+    """Simulator and replay are for tests and benchmarks; the product never imports them."""
+    for file in PACKAGE.rglob("*.py"):
+        if PACKAGE / "testing" not in file.parents:
+            assert not [m for m, _ in imports(file) if m.startswith("autotuner.testing")], file
+
+
 def test_the_parent_never_imports_tensorflow_or_the_child() -> None:
     """TensorFlow and the user's code live in the child's process only."""
     for file in modules(child=False):
@@ -92,7 +100,7 @@ def test_one_place_prints() -> None:
         names = {
             n.attr for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Attribute)
         }
-        if stage not in ("cli", "report"):
+        if stage not in ("cli", "report", "testing"):
             assert not names & {"stdout", "stderr"} or file.name in ("warden.py",), file
 
 

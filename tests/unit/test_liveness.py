@@ -10,7 +10,7 @@ from autotuner.knobs.knob import Configuration, Tier
 from autotuner.knobs.liveness import Evidence, KnobState, Liveness, Loop, Site, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
 from autotuner.trial.probe import read_onednn
-from tests.unit.test_machine import machine
+from tests.fakes import machine
 
 STOCK = Evidence(
     libraries={"openmp": [], "mkl": [], "allocator": []},

@@ -5,25 +5,12 @@ from pathlib import Path
 import pytest
 
 from autotuner.machine.host import (
-    Machine,
     count_oom_kills,
     inspect_machine,
     read_cpu_quota,
     read_memory_limit,
 )
-
-
-def machine(affinity: int = 8, quota: float | None = None, cores: int = 4) -> Machine:
-    """Return a machine."""
-    return Machine(
-        host="h",
-        cpu_model="cpu",
-        affinity_cpus=affinity,
-        physical_cores=cores,
-        sockets=1,
-        quota_cpus=quota,
-        memory_bytes=2**33,
-    )
+from tests.fakes import machine
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Somebody else, as whom root's tests run things, and an interpreter that this user can start.
+"""Another user, as whom tests that run as root start processes, and an interpreter for that user.
 
 A checkout or an interpreter in root's own home is closed to others; Debian's interpreter is not.
 """
@@ -20,14 +20,14 @@ AS_NOBODY: dict[str, Any] = (
     {"user": NOBODY, "group": "nogroup", "extra_groups": []} if IS_ROOT else {}
 )
 PACKAGES = f"{TREE}:{sysconfig.get_path('purelib')}"
-"""For PYTHONPATH: what this interpreter has, for another one of the same version."""
+"""For PYTHONPATH: this interpreter's packages, for another one of the same version."""
 
 
 def _runs(python: str) -> bool:
-    """Tell whether the user can run the command with an interpreter."""
+    """Return whether the user can import the packages in an interpreter."""
     try:
         done = subprocess.run(
-            [python, "-c", "import sys, autotuner.cli.app; print(sys.version_info[:2])"],
+            [python, "-c", "import sys, numpy, psutil, autotuner; print(sys.version_info[:2])"],
             cwd="/",
             env={"PYTHONPATH": PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -42,20 +42,20 @@ def _runs(python: str) -> bool:
 
 _FOUND = [one for one in (sys.executable, "/usr/bin/python3") if _runs(one)]
 PYTHON = Path(next(iter(_FOUND), sys.executable))
-"""An interpreter that somebody else can run, unless ``WHY_NOT``."""
+"""An interpreter that the other user can run, unless ``WHY_NOT``."""
 
 WHY_NOT = ""
 if not IS_ROOT:
-    WHY_NOT = "only root can run as somebody else"
+    WHY_NOT = "only root can run as another user"
 elif not _FOUND:
     WHY_NOT = f"{NOBODY} can't read {TREE}, or run an interpreter like {sys.executable}"
 
 
 @contextlib.contextmanager
 def open_folder() -> Iterator[Path]:
-    """Make a folder that others can go through.
+    """Make a folder that other users can enter.
 
-    Pytest's own is closed to them, and every further run of pytest closes it again.
+    Pytest's own is closed to them, and every run of pytest closes it again.
     """
     with tempfile.TemporaryDirectory(prefix="autotune-test-") as name:
         folder = Path(name)
@@ -64,7 +64,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def open_up(folder: Path) -> None:
-    """Let others go through a folder of pytest's."""
+    """Let other users enter a folder of pytest's."""
     for path in (folder, *folder.parents):
         if str(path).startswith("/tmp/"):
             path.chmod(path.stat().st_mode | 0o011)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from autotuner.knobs.knob import Configuration
-from benchmarks.replay import Surface
+from autotuner.testing.replay import Surface
 
 STEP_MINUTES = 0.25
 MOST_TRIED = 0.25

@@ -13,10 +13,10 @@ from scipy.optimize import minimize
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.space import suggest
+from autotuner.testing.course import Moment
+from autotuner.testing.replay import ReplayRunner, Surface
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest
-from benchmarks.course import Moment
-from benchmarks.replay import ReplayRunner, Surface
 
 
 class ByHand:

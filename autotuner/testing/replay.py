@@ -30,11 +30,11 @@ from autotuner.statistics.throughput import Unit
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
 from autotuner.study.record import configuration_key
 from autotuner.study.space import Space
+from autotuner.testing.simulated import SimulatedRunner
+from autotuner.testing.surface import FOLDER, Duel, Provenance, read_duels, read_provenance
 from autotuner.trial.fork_server import MOST_PARENTS, values_at_import
 from autotuner.trial.outcome import Round, Status, Turn
 from autotuner.trial.request import Feed, TrialRequest
-from benchmarks.simulated import SimulatedRunner
-from benchmarks.surface import FOLDER, Duel, Provenance, read_duels, read_provenance
 
 _DEFAULT_SPEED = 100.0
 _OUTLIER = 4.0

@@ -1,4 +1,4 @@
-"""A real ``autotune run`` in a process of its own, followed by its events, to be killed at will.
+"""A real ``autotune run`` in a process of its own: tests follow its events, and kill it.
 
 TensorFlow is stubbed, so that a trial takes a second; command, processes and database are real.
 """
@@ -21,27 +21,15 @@ from typing import Any
 
 import psutil
 
-STUB = Path(__file__).parent / "stub"
-SCRIPT = """\
-import time
-import weakref
-from autotuner import step
-print("hello")
-while True:
-    time.sleep(0.004)
-    step(8)
-"""
-QUICK = [
-    *("--effort", "fast", "--trials", "5", "--measure-time", "0.3s", "--pairs", "2"),
-    *("--knobs", "intra_op,kernels"),
-]
+from tests.commands import STUBBED_PATH
+
 Event = dict[str, Any]
 _PATIENCE_S = 90
-_MOST_SAID = 1 << 20
+_MOST_STDERR_BYTES = 1 << 20
 
 
-class Sitting:
-    """One run of a command, ``run`` if not said; ``events`` holds what it has said so far."""
+class RunProcess:
+    """One process of a command, by default ``run``. ``events``: all that it has written so far."""
 
     def __init__(
         self,
@@ -56,24 +44,24 @@ class Sitting:
         self.events: list[Event] = []
         self._arrived: queue.Queue[Event | None] = queue.Queue()
         # not in the folder, whose disk may be full
-        self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
+        self._stderr = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "autotuner", command, *arguments, "--json"],
             cwd=folder,
             env={
                 **os.environ,
-                "PYTHONPATH": str(STUB),
+                "PYTHONPATH": STUBBED_PATH,
                 "AUTOTUNE_LOCK": str(folder / "lock"),
                 "MARK": mark,
                 **environment,
             },
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             text=True,
             # a test run in the background of a shell ignores SIGINT, and so would its children
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
-        weakref.finalize(self, self._said.close)
+        weakref.finalize(self, self._stderr.close)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -85,42 +73,42 @@ class Sitting:
         self._arrived.put(None)
 
     def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """Wait for an event and return it; it fails if the run ends before."""
+        """Wait for an event and return it; fail if the process ends before."""
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             event = self._arrived.get(timeout=max(0.1, deadline - time.monotonic()))
-            assert event is not None, f"it ended before: {self.said}"
+            assert event is not None, f"it ended before: {self.stderr}"
             self.events.append(event)
             if wanted(event):
                 return event
 
     def until_file(self, pattern: str) -> Path:
-        """Wait until there is a file of that name below ``.autotune``."""
+        """Wait until a file below ``.autotune`` matches, and return it."""
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             for found in self.folder.glob(f".autotune/{pattern}"):
                 return found
-            assert self.process.poll() is None, f"it ended before: {self.said}"
+            assert self.process.poll() is None, f"it ended before: {self.stderr}"
             time.sleep(0.001)
         raise AssertionError(f"no {pattern}")
 
     def end(self) -> int:
-        """Take in what is left of the events, wait for the end, and return the exit code.
+        """Read the remaining events, wait for the end, and return the exit code.
 
-        A whole run may take long on a busy machine: it hangs if it says nothing for so long.
+        A whole run may take long on a busy machine, so the limit is on the time between events.
         """
         while (event := self._arrived.get(timeout=_PATIENCE_S)) is not None:
             self.events.append(event)
         return self.process.wait(timeout=_PATIENCE_S)
 
     @property
-    def said(self) -> str:
-        """What it wrote to standard error."""
-        # read where it is: a position is shared with the process that writes
-        return os.pread(self._said.fileno(), _MOST_SAID, 0).decode()
+    def stderr(self) -> str:
+        """All that it wrote to standard error."""
+        # without a seek: the process that writes shares the position
+        return os.pread(self._stderr.fileno(), _MOST_STDERR_BYTES, 0).decode()
 
-    def family(self) -> list[psutil.Process]:
-        """Return the wardens and children that live now."""
+    def descendants(self) -> list[psutil.Process]:
+        """Return the wardens and children that are alive."""
         try:
             return psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
@@ -129,8 +117,8 @@ class Sitting:
     def child(self) -> psutil.Process:
         """Return the process that runs the script of the present trial: the youngest."""
         deadline = time.monotonic() + _PATIENCE_S
-        while not (scripts := [p for p in self.family() if _is_child(p)]):
-            assert time.monotonic() < deadline, self.said
+        while not (scripts := [p for p in self.descendants() if _is_child(p)]):
+            assert time.monotonic() < deadline, self.stderr
             time.sleep(0.005)
         return max(scripts, key=lambda p: p.create_time())
 
@@ -150,26 +138,26 @@ def _is_child(process: psutil.Process) -> bool:
         return False
 
 
-def role_phase(role: str, phase: str, sitting: Sitting) -> Callable[[Event], bool]:
-    """Return a test for an event: a trial of that role enters a phase."""
+def role_phase(role: str, phase: str, run: RunProcess) -> Callable[[Event], bool]:
+    """Return a predicate: a trial of that role enters a phase."""
 
     def wanted(event: Event) -> bool:
         if event["event"] != "phase" or event["phase"] != phase:
             return False
-        started = [e for e in sitting.events if e["event"] == "trial_started"]
-        ended = sum(e["event"] == "trial_ended" for e in sitting.events)
+        started = [e for e in run.events if e["event"] == "trial_started"]
+        ended = sum(e["event"] == "trial_ended" for e in run.events)
         return bool(started) and started[-1]["role"] == role and len(started) > ended
 
     return wanted
 
 
 def ended(role: str) -> Callable[[Event], bool]:
-    """Return a test for an event: a trial of that role has ended."""
+    """Return a predicate: a trial of that role has ended."""
     return lambda event: event["event"] == "trial_ended" and event["role"] == role
 
 
 def trials_in(database: Path) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Return state and user attributes of all trials, read without Optuna, after a check."""
+    """Check a database, and return the state and user attributes of its trials, without Optuna."""
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         rows = connection.execute("SELECT trial_id, number, state FROM trials").fetchall()
@@ -183,7 +171,7 @@ def trials_in(database: Path) -> dict[int, tuple[str, dict[str, Any]]]:
 
 
 def signal_all(processes: Iterator[psutil.Process] | list[psutil.Process], number: int) -> None:
-    """Send a signal to all of them, as close together as can be."""
+    """Send a signal to all processes at once."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
