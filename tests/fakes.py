@@ -3,6 +3,7 @@
 Their values are plain, so that a test states what matters to it and nothing else.
 """
 
+import contextlib
 from pathlib import Path
 
 import optuna
@@ -13,21 +14,19 @@ from autotuner.knobs.knob import Build, Configuration
 from autotuner.machine.host import Machine
 from autotuner.options.study_spec import StudySpec
 from autotuner.report.dashboard_pages import DashboardPages
+from autotuner.stages.loop import prepare, repeat, tune
+from autotuner.stages.session import Clock, Session, Store, open_session
+from autotuner.stages.usual import UsualCandidates
 from autotuner.study.artifacts import artifact_store
-from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.events import Listener, Listeners
+from autotuner.study.events import Event, OnEvent, ProgressMade, Remark, to_all
+from autotuner.study.memory import NOISE, SPEC, Memory
 from autotuner.study.noise import Noise
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role, StudyFacts, TrialRecord
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
+from autotuner.study.record import Role, TrialRecord
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.studies import create_study, load_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.target import Target
 from autotuner.testing.simulated import SimulatedRunner
-from autotuner.trial.outcome import Phase, Status
-from autotuner.verdict.final import run_final
-from autotuner.verdict.race import run_race
+from autotuner.trial.outcome import Status
 
 BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11.7", onednn_default=True, openmp=None)
 
@@ -64,37 +63,24 @@ def record(number: int, point: Configuration, gain: float | None, **fields: obje
     )
 
 
-class Silent:
-    """A listener that only remembers."""
+class Recorder:
+    """Receives the events of a study and remembers them."""
 
     def __init__(self) -> None:
-        self.records: list[TrialRecord] = []
-        self.parts: list[float] = []
-        self.remarks: list[str] = []
+        self.events: list[Event] = []
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        pass
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
 
-    def phase_entered(self, phase: Phase) -> None:
-        pass
+    @property
+    def parts(self) -> list[float]:
+        """The parts that were done, in their order."""
+        return [event.done for event in self.events if isinstance(event, ProgressMade)]
 
-    def trial_ended(self, record: TrialRecord) -> None:
-        self.records.append(record)
-
-    def facts_known(self, facts: StudyFacts) -> None:
-        pass
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        self.diagnosis = diagnosis
-
-    def noise_known(self, noise: Noise) -> None:
-        self.noise = noise
-
-    def remark(self, text: str) -> None:
-        self.remarks.append(text)
-
-    def progress(self, done: float) -> None:
-        self.parts.append(done)
+    @property
+    def remarks(self) -> list[str]:
+        """All sentences for the user."""
+        return [event.text for event in self.events if isinstance(event, Remark)]
 
 
 class Bench:
@@ -108,47 +94,48 @@ class Bench:
         self.folder = folder
         self.script = folder / "train.py"
         self.script.write_text("import tensorflow\n")
-        self.listener = Silent()
+        self.recorder = Recorder()
         self.machine: Machine = machine(affinity=4, cores=4)
         self.on_disk = False
         self.with_pages = False
         self.url: str | None = None
-        self._memory = optuna.storages.InMemoryStorage()
+        self._in_memory = optuna.storages.InMemoryStorage()
+        self._stack = contextlib.ExitStack()
 
-    def tuner(self, runner: SimulatedRunner, **fields: object) -> Tuner:
-        """Return a tuner on the study, made if need be."""
+    def session(
+        self, runner: SimulatedRunner, *, spent_s: float = 0.0, **fields: object
+    ) -> Session:
+        """Return a session on the study, made if need be; the one before it is over."""
+        self._stack.close()
         spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
-        storage: BaseStorage = self._memory
+        storage: BaseStorage = self._in_memory
         if self.on_disk or self.url:
             storage = open_database(self.url or default_url(self.folder / ".autotune"), create=True)
-        known = optuna.get_all_study_names(storage)
-        if "s" not in known:
+        if "s" not in optuna.get_all_study_names(storage):
             create_study(storage, "s", spec.objective)
         study = load_study(storage, "s")
-        write_spec(study, spec)
+        Memory(study).write(SPEC, spec)
         self.study, self.storage = study, storage
-        listener: Listener = self.listener
+        on_event: OnEvent = self.recorder
         if self.with_pages:
             self.pages = DashboardPages(study, storage)
-            listener = Listeners([self.listener, self.pages])
-        return Tuner(
-            Setting(
-                study=study,
-                storage=storage,
-                spec=spec,
-                machine=self.machine,
-                build=BUILD,
-                python=Path("python"),
-                folder=self.folder / ".autotune" / "s",
-                runner=runner,
-                listener=listener,
-                artifacts=artifact_store(self.folder / ".autotune") if self.with_pages else None,
-                monotonic=runner.monotonic,
-            )
+            on_event = to_all(self.recorder, self.pages)
+        artifacts = artifact_store(self.folder / ".autotune") if self.with_pages else None
+        target = Target(
+            spec=spec,
+            machine=self.machine,
+            build=BUILD,
+            python=Path("python"),
+            folder=self.folder / ".autotune" / "s",
         )
+        store = Store(study=study, storage=storage, artifacts=artifacts)
+        clock = Clock(monotonic=runner.monotonic, spent_s=spent_s)
+        context = open_session(target, store, runner, on_event, clock=clock)
+        return self._stack.enter_context(context)
 
     def close(self) -> None:
         """Close connections to a server."""
+        self._stack.close()
         if isinstance(self.storage, RDBStorage):
             self.storage.remove_session()
             self.storage.engine.dispose()
@@ -167,19 +154,29 @@ def crash_with_many(configuration: Configuration) -> float | Status:
     return threads_matter(configuration)
 
 
-def run_all(tuner: Tuner) -> None:
+def run_all(session: Session) -> None:
     """Run a study to its end."""
-    tuner.sweep()
-    run_first_trials(tuner)
-    run_search(tuner)
-    run_race(tuner)
-    run_final(tuner, tuner.study)
+    session.trials.sweep()
+    tune(session)
+
+
+def run_first_trials(session: Session) -> None:
+    """Run what comes before the search."""
+    prepare(session)
+    repeat(session, UsualCandidates())
+
+
+def noise_of(session: Session) -> Noise:
+    """Return the noise check's result."""
+    noise = session.memory.read(NOISE)
+    assert noise is not None
+    return noise
 
 
 def finished(folder: Path) -> Bench:
     """Return a study that has run to its end, some of its trials having crashed."""
     bench = Bench(folder)
     bench.on_disk = bench.with_pages = True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
+    run_all(bench.session(SimulatedRunner(crash_with_many, log=LOG), trials=20))
     bench.pages.refresh()
     return bench

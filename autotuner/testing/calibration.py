@@ -24,16 +24,12 @@ from scipy.special import stdtr
 from autotuner.knobs.knob import Build, Configuration
 from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Effort, Pairing, SamplerName, StudySpec
-from autotuner.report.progress import PlainProgress
-from autotuner.statistics.sequential import ERROR, FIRST_LOOK, Verdict, rule_of
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
+from autotuner.stages.loop import tune
+from autotuner.stages.session import Clock, Store, open_session
+from autotuner.statistics.sequential import ERROR, FIRST_LOOK, Verdict
 from autotuner.study.studies import create_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.target import Target
 from autotuner.testing.simulated import Deviations, SimulatedRunner, normal
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
 
 MACHINE = Machine(
     host="simulated",
@@ -154,13 +150,6 @@ class Run:
     pairs: int
 
 
-class _Quiet(PlainProgress):
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Drop a line."""
-
-
 def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
     """Run the whole tool once on a simulated machine."""
     script = folder / "script.py"
@@ -183,26 +172,13 @@ def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
         pairing=scenario.pairing,
         knobs=("threads", "kernels"),
     )
-    study = create_study(storage, "s", spec.objective)
-    write_spec(study, spec)
-    setting = Setting(
-        study=study,
-        storage=storage,
-        spec=spec,
-        machine=MACHINE,
-        build=BUILD,
-        python=Path(sys.executable),
-        folder=folder,
-        runner=runner,
-        listener=_Quiet(rule_of(spec)),
-        monotonic=runner.monotonic,
+    store = Store(study=create_study(storage, "s", spec.objective), storage=storage)
+    target = Target(
+        spec=spec, machine=MACHINE, build=BUILD, python=Path(sys.executable), folder=folder
     )
-    with Tuner(setting) as tuner:
-        run_first_trials(tuner)
-        run_search(tuner)
-        run_race(tuner)
-        run_final(tuner, study)
-        decision = decision_of(study, tuner.facts)
+    clock = Clock(monotonic=runner.monotonic)
+    with open_session(target, store, runner, lambda event: None, clock=clock) as session:
+        decision = tune(session)
     assert decision is not None
     finding = decision.finding
     assert finding is not None

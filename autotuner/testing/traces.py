@@ -2,25 +2,23 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 
 from autotuner.options.study_spec import SamplerName, StudySpec
-from autotuner.report.progress import PlainProgress
-from autotuner.statistics.sequential import Verdict, rule_of
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role, TrialRecord
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
+from autotuner.stages.final import decide_on
+from autotuner.stages.loop import tune
+from autotuner.stages.session import Clock, Store, open_session
+from autotuner.statistics.sequential import Verdict
+from autotuner.study.events import Event, TrialEnded
+from autotuner.study.record import Role
 from autotuner.study.studies import create_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.target import Target
 from autotuner.testing.course import Moment, Trace
 from autotuner.testing.replay import ReplayRunner, Surface
 from autotuner.testing.strategies import BY_HAND, ByHand
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
 
 
 def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Trace:
@@ -34,21 +32,6 @@ def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Tra
         if moment is not None:
             moments.append(moment)
     return Trace(tuple(moments), claims=name != "defaults")
-
-
-class _Follow(PlainProgress):
-    """Says nothing, but asks after each trial what would be recommended now."""
-
-    def __init__(self, ask: Callable[[], None], *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self._ask = ask
-
-    def say(self, text: str) -> None:
-        """Drop a line."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Ask."""
-        self._ask()
 
 
 def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName) -> Trace:
@@ -67,39 +50,35 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
             budget_s=60 * minutes,
             knobs=tuple(surface.provenance.axes),
         )
-        study = create_study(storage, "s", spec.objective)
-        write_spec(study, spec)
-
-        def ask() -> None:
-            records = tuner.records()
-            decision = decision_of(study, tuner.facts, records)
-            if decision is None:
-                return
-            searched = {
-                surface.key(r.configuration) for r in records if r.role is not Role.IMPORTED
-            }
-            moments.append(Moment(runner.now / 60, len(searched), decision.best.configuration))
-
-        setting = Setting(
-            study=study,
-            storage=storage,
+        store = Store(study=create_study(storage, "s", spec.objective), storage=storage)
+        target = Target(
             spec=spec,
             machine=surface.machine,
             build=surface.build,
             python=Path(sys.executable),
             folder=folder,
-            runner=runner,
-            listener=_Follow(ask, rule_of(spec)),
             space=surface.space,
-            monotonic=runner.monotonic,
         )
-        with Tuner(setting) as tuner:
-            run_first_trials(tuner)
-            run_search(tuner)
-            run_race(tuner)
-            run_final(tuner, study)
-            decision = decision_of(study, tuner.facts)
-            ask()
+
+        def look(event: Event) -> None:
+            """Note after each trial what would be recommended now."""
+            if isinstance(event, TrialEnded):
+                note()
+
+        def note() -> None:
+            known = session.known()
+            decision = decide_on(known)
+            if decision is None:
+                return
+            searched = {
+                surface.key(r.configuration) for r in known.records if r.role is not Role.IMPORTED
+            }
+            moments.append(Moment(runner.now / 60, len(searched), decision.best.configuration))
+
+        clock = Clock(monotonic=runner.monotonic)
+        with open_session(target, store, runner, look, clock=clock) as session:
+            decision = tune(session)
+            note()
     assert decision is not None
     return Trace(
         tuple(moments),

@@ -30,7 +30,7 @@ def run_forked(run_script: RunScript, warm_runner: ProcessRunner) -> RunScript:
 
     def run(script: Path | str, **fields: object) -> Outcome:
         outcome = run_script(script, runner=warm_runner, warm_start=WARM, **fields)
-        assert outcome.facts["forked"], outcome
+        assert outcome.facts.forked, outcome
         return outcome
 
     return run

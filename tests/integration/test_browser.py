@@ -15,11 +15,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from autotuner.cli.report import write_page
 from autotuner.report.contents import gather
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role
+from autotuner.stages.perform import perform
+from autotuner.stages.search import Search
+from autotuner.study.record import Role, Task
 from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
-from tests.fakes import LOG, Bench, crash_with_many, finished
+from tests.fakes import LOG, Bench, crash_with_many, finished, run_first_trials
 from tests.integration.served import Served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -166,14 +167,15 @@ def test_while_a_run_is_writing(bench: Bench, browser: Browser, tmp_path: Path) 
     """The page shows trials that end while it is open; neither waits for the other."""
     writing = Bench(tmp_path)
     writing.on_disk = writing.with_pages = True
-    tuner = writing.tuner(SimulatedRunner(crash_with_many), trials=8)
-    run_first_trials(tuner)
+    session = writing.session(SimulatedRunner(crash_with_many), trials=8)
+    run_first_trials(session)
+    again = Task(role=Role.SEARCH, configuration={"onednn": "0"})
     server = Served(tmp_path)
     context = browser.new_context()
     try:
         for _ in range(3):
-            tuner.run_trial(Role.SEARCH, {"onednn": "0"})
-            count = len(tuner.records())
+            perform(session, again, Search().wants)
+            count = len(session.trials.records())
             deadline = time.monotonic() + 60  # it keeps what it has read for some seconds
             while len(_trials(context, server.url)) < count:
                 assert time.monotonic() < deadline

@@ -140,7 +140,7 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
     """Notes, plots and attributes are written and read as in SQLite."""
     bench = Bench(tmp_path)
     bench.url, bench.with_pages = server.url, True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many), trials=20))
+    run_all(bench.session(SimulatedRunner(crash_with_many), trials=20))
     bench.pages.refresh()
     with storage_of(server) as storage:
         study = load_study(storage, "s")

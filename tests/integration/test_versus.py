@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from autotuner.knobs.knob import Configuration
+from autotuner.stages.loop import repeat
+from autotuner.stages.once import once
+from autotuner.stages.prepare import DEFAULTS, NOISE_CHECK
+from autotuner.stages.versus import Versus
 from autotuner.statistics.sequential import Finding, StoppingRule, Verdict
-from autotuner.study.preparation import check_noise
 from autotuner.testing.simulated import SimulatedRunner
-from autotuner.verdict.versus import run_versus
 from tests.fakes import Bench, threads_matter
 
 RULE = StoppingRule(most_pairs=4, margin=0.03)
@@ -36,13 +38,15 @@ def versus(folder: Path, neighbour: Neighbour) -> tuple[Finding | None, str, int
     runner = SimulatedRunner(
         threads_matter, process=0.005, trial_s=PAIR_S / 2, others=neighbour.cores
     )
-    tuner = Bench(folder).tuner(runner, trials=1, knobs=tuple(FAST))
-    tuner.run_defaults()
-    check_noise(tuner)
+    session = Bench(folder).session(runner, trials=1, knobs=tuple(FAST))
+    once(session, DEFAULTS)
+    once(session, NOISE_CHECK)
     neighbour.checked = runner.now
     before = runner.duels
-    finding, problem = run_versus(tuner, FAST, {}, RULE, threshold=None, heard=lambda finding: None)
-    return finding, problem, runner.duels - before
+    stage = Versus(configuration=FAST, against={}, rule=RULE)
+    repeat(session, stage)
+    known = session.known()
+    return stage.finding(known), stage.problem(known), runner.duels - before
 
 
 QUIET = Neighbour(math.inf, 0.0)

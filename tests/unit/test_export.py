@@ -46,8 +46,9 @@ from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.report.wording import describe, number, result_text
 from autotuner.statistics.sequential import Finding, Verdict
 from autotuner.statistics.throughput import Throughput, Unit
+from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import identify
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.record import Figures, Role, TrialRecord
 from autotuner.study.space import make_space
 from autotuner.trial.outcome import Notice, Status
 from autotuner.verdict.decision import Candidate, Decision
@@ -383,12 +384,14 @@ def test_disturbed_trials_say_so() -> None:
         gain=2.0,
         gain_low=1.9,
         gain_high=2.1,
-        others_cores=0.82,
+        figures=Figures(others_cores=0.82),
     )
     assert result_text(record) == (
         "100 steps/s  2.00x (1.90-2.10)  (other processes used 0.8 CPUs meanwhile)"
     )
-    slow = dataclasses.replace(record, others_cores=0.05, abandoned=True, gain_low=None)
+    slow = dataclasses.replace(
+        record, figures=Figures(others_cores=0.05), abandoned=True, gain_low=None
+    )
     assert result_text(slow) == "100 steps/s  2.00x  (ended early: clearly slower)"
     default = dataclasses.replace(slow, role=Role.DEFAULT, abandoned=False)
     assert result_text(default) == "100 steps/s"

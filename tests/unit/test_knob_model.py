@@ -10,7 +10,7 @@ import pytest
 
 from autotuner.knobs.knob import Choice, Configuration, Domain, IntRange
 from autotuner.statistics.knob_model import KnobModel, Observation, expected_improvement
-from autotuner.study.model_sampler import ModelSampler, observe
+from autotuner.study.proposals import observe, propose
 from autotuner.study.record import TrialRecord
 from autotuner.study.space import Space
 from tests.fakes import record
@@ -113,10 +113,9 @@ def search(
     space: Space, value: Callable[[Configuration], float | None], trials: int
 ) -> TrialRecord:
     records: list[TrialRecord] = [record(0, {}, 1.0)]
-    sampler = ModelSampler(space, lambda: records, between=0.01, seed=5)
     noise = random.Random(6)
     for number in range(1, trials + 1):
-        point = sampler.proposals()[0]
+        point = propose(space, records, between=0.01, seed=5)[0].configuration
         assert space.holds(point)
         gain = value(point)
         measured = None if gain is None else math.exp(gain + noise.gauss(0, 0.01))
@@ -153,10 +152,9 @@ def test_the_sampler_leaves_what_crashes() -> None:
         return None if point["onednn"] == "0" else truth(point)
 
     records: list[TrialRecord] = [record(0, {}, 1.0)]
-    sampler = ModelSampler(SPACE, lambda: records, between=0.01, seed=7)
     crashes = 0
     for number in range(1, 31):
-        point = sampler.proposals()[0]
+        point = propose(SPACE, records, between=0.01, seed=7)[0].configuration
         gain = crashing(point)
         crashes += gain is None
         records.append(record(number, point, None if gain is None else math.exp(gain)))
