@@ -37,7 +37,6 @@ from autotuner.study.identity import claim_folder, identify
 from autotuner.study.import_trials import Source, check_source, import_trials
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Origin, read_origin, read_study_facts, write_origin
-from autotuner.study.samplers import check_sampler
 from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec, write_spec
 from autotuner.study.sittings import begin_sitting, finish_sitting
@@ -85,7 +84,6 @@ def run_study(
     storage = open_storage(storage_url or default_url(HOME), create=spec is not None)
     spec, name = _settle(spec, flags, storage)
     spec = suited_to(confinement, spec)
-    check_sampler(spec.sampler)
     python = find_interpreter(spec.python)
     folder = claim_folder(HOME, name, storage_name(storage_url))
     confinement.check_place(folder, needed_by_trials(spec, python))

@@ -31,7 +31,6 @@ from autotuner.study.joining import (
 )
 from autotuner.study.preparation import run_first_trials
 from autotuner.study.record import Origin, StudyFacts, read_origin, read_study_facts
-from autotuner.study.samplers import check_sampler
 from autotuner.study.search import run_search
 from autotuner.study.settings import read_spec
 from autotuner.study.sittings import spent_in_sitting_s
@@ -90,7 +89,6 @@ def work(
     ):
         study, stored, origin = _await_study(storage, flags.study, patience_s, display)
         spec = suited_to(confinement, _joined(stored, own))
-        check_sampler(spec.sampler)
         # its own, as others may use the same disk
         folder = claim_folder(HOME, flags.study, storage_name(storage_url))
         folder = folder / "workers" / f"{machine.host}-{os.getpid()}"

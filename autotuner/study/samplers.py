@@ -1,14 +1,10 @@
 """Who proposes configurations: our sampler, one of Optuna's, or the grid in a random order."""
 
-import importlib.util
 import random
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from autotuner.errors import UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.options.study_spec import SamplerName
 from autotuner.study.model_sampler import ModelSampler
@@ -35,9 +31,6 @@ def make_sampler(
         records: returns the study's trials so far.
         between: standard deviation of log gains from process to process.
         seed: of what is drawn.
-
-    Raises:
-        UserError: if the sampler needs a package that is not installed.
     """
     derived = (seed * 1_000_003 + len(records())) % 2**32
     match name:
@@ -45,26 +38,8 @@ def make_sampler(
             return ModelSampler(space, records, between=between, seed=derived)
         case SamplerName.RANDOM | SamplerName.GRID:
             return RandomSampler(seed=derived)
-        case SamplerName.OPTUNA_GP:
-            return _gp_sampler(derived)
         case SamplerName.TPE:
             return TPESampler(seed=derived, n_startup_trials=8)
-
-
-def check_sampler(name: SamplerName) -> None:
-    """Raise UserError if a sampler needs a package that is not installed."""
-    if name is SamplerName.OPTUNA_GP:
-        for package in ("scipy", "torch"):
-            if importlib.util.find_spec(package) is None:
-                hint = "pip install torch scipy, or use --sampler gp, which needs neither"
-                raise UserError(f"--sampler optuna-gp: needs the package {package}", hint=hint)
-
-
-def _gp_sampler(seed: int) -> BaseSampler:
-    check_sampler(SamplerName.OPTUNA_GP)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.GPSampler(seed=seed)
 
 
 _MOST_POINTS = 100_000

@@ -29,7 +29,7 @@ from autotuner.knobs.knob import Build, Configuration
 from autotuner.knobs.liveness import Evidence, EvidenceScope, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
 from autotuner.machine.host import Machine
-from autotuner.options.study_spec import SamplerName, StepSource, StudySpec
+from autotuner.options.study_spec import StepSource, StudySpec
 from autotuner.statistics.comparison import Comparison, corrected
 from autotuner.statistics.shape import shape_notices
 from autotuner.statistics.throughput import (
@@ -644,8 +644,6 @@ class Tuner:
         gain = measurement.gain
         if outcome.status is Status.MEASURED and gain is not None:
             self.study.tell(trial, corrected(self.facts.base, gain, self.facts.objective))
-        elif self.spec.sampler is SamplerName.OPTUNA_GP and (penalty := self._penalty()):
-            self.study.tell(trial, penalty)  # GPSampler learns only from COMPLETE
         else:
             # not FAIL: samplers learn nothing from that, and would come back to where it crashes
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -673,11 +671,6 @@ class Tuner:
             keep_trial_files(store, trial, outcome)
         except OSError as error:  # what was measured is worth more than its log
             self.remark(f"the files of trial {trial.number} can't be kept: {error}")
-
-    def _penalty(self) -> float:
-        """Return a value twice as bad as the worst so far."""
-        worst = min((r.gain for r in self.records() if r.gain is not None), default=1.0)
-        return corrected(self.facts.base, worst / 2, self.facts.objective)
 
     def _run_default(self) -> None:
         """Run the defaults; what they show (step, unit, libraries) shapes the study."""
