@@ -36,16 +36,14 @@ def _values(knob: Knob, machine: Machine) -> str:
 
 def knobs_table(knobs: Iterable[Knob], machine: Machine) -> Table:
     """Return the catalogue, one line for each knob; what does not fit is cut off at the right."""
-    rows = [
-        (knob.name, knob.group.value, knob.tier.value, _values(knob, machine)) for knob in knobs
-    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(("knob", "group", "tier")):
-        width = max((len(row[number]) for row in rows), default=0)
-        table.add_column(column, no_wrap=True, min_width=width)
-    table.add_column("values here", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    for column in ("knob", "group", "tier"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("values here")
+    for knob in knobs:
+        # the cell does not wrap, and the column may: rich shortens such a column before any other
+        values = Text(_values(knob, machine), no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(knob.name), knob.group.value, knob.tier.value, values)
     return table
 
 

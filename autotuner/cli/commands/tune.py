@@ -21,7 +21,7 @@ from autotuner.options.option import Group, Place
 from autotuner.options.table import OPTIONS
 
 _SCRIPT = [OPTIONS[key] for key in ("model", "batch_size", "shapes", "python", "environment")]
-_ALL = [option for option in OPTIONS.values() if Place.FLAG in option.places]
+STUDY_OPTIONS = [option for option in OPTIONS.values() if Place.FLAG in option.places]
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def _errors_as_events(as_json: bool) -> Iterator[None]:
         raise
 
 
-@study_options(*_ALL, study_file=True)
+@study_options(*STUDY_OPTIONS, study_file=True)
 def run(
     flags: Flags,
     storage: StorageOption = None,
