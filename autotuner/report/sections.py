@@ -6,13 +6,13 @@ Texts here are plain; whoever renders them escapes what his format needs.
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator
 
 from autotuner.export.content import variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
 from autotuner.options.study_spec import StudySpec
+from autotuner.options.table import to_argv
 from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
 from autotuner.report.wording import (
@@ -341,14 +341,25 @@ def _machine(contents: Contents) -> Section:
 
 def _repeat(contents: Contents) -> Section:
     name = shlex.quote(contents.export.study)
-    best = shlex.quote(os.path.relpath(contents.facts.folder / "best.json"))
-    count = len(contents.spec.arguments)
+    best = os.path.relpath(contents.facts.folder / "best.json")
+    # arguments and variables may hold secrets, and a report is made to be shown
+    environment = tuple((variable, "...") for variable, _ in contents.spec.environment)
+    spec = dataclasses.replace(contents.spec, name=None, environment=environment)
+    script = StudySpec(
+        model=spec.model,
+        python=spec.python,
+        environment=environment,
+        batch_size=spec.batch_size,
+        shapes=spec.shapes,
+    )
+    count = len(spec.arguments)
     arguments = f" -- ...({count} arguments)" if count else ""
-    model = shlex.quote(str(contents.spec.model))
+    verify = shlex.join(["autotune", "verify", best, *to_argv(script)])
+    run = shlex.join(["autotune", "run", *to_argv(spec)])
     commands = [
-        f"autotune run --study {name}    # go on with it",
-        f"autotune verify {best} --model {model}{arguments}    # once more, here and today",
-        f"{shlex.join(['autotune', 'run', *_options(contents.spec)])}{arguments}    # from anew",
+        f"autotune run --study {name}    # resume it",
+        f"{verify}{arguments}    # verify the result, here and today",
+        f"{run}{arguments}    # start again",
     ]
     return Section(
         name="repeat",
@@ -356,19 +367,3 @@ def _repeat(contents: Contents) -> Section:
         lines=("Each trial's folder holds repro.sh, which runs it by hand.",),
         code="\n".join(commands),
     )
-
-
-def _options(spec: StudySpec) -> Iterator[str]:
-    """Yield the options that matter for a new study like this one."""
-    yield from ("--model", str(spec.model))
-    if spec.python is not None:
-        yield from ("--python", str(spec.python))
-    if spec.knobs:
-        yield from ("--knobs", ",".join(spec.knobs))
-    if spec.effort is not None:
-        yield from ("--effort", spec.effort.value)
-    if spec.trials is not None:
-        yield from ("--trials", str(spec.trials))
-    if spec.budget_s is not None:
-        yield from ("--budget", f"{spec.budget_s:g}s")
-    yield from ("--objective", spec.objective.value, "--seed", str(spec.seed))
