@@ -11,10 +11,9 @@ from autotuner.export.content import variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
-from autotuner.options.study_spec import StudySpec
-from autotuner.options.table import to_argv
 from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
+from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
     describe,
     disturbance_text,
@@ -340,30 +339,10 @@ def _machine(contents: Contents) -> Section:
 
 
 def _repeat(contents: Contents) -> Section:
-    name = shlex.quote(contents.export.study)
     best = os.path.relpath(contents.facts.folder / "best.json")
-    # arguments and variables may hold secrets, and a report is made to be shown
-    environment = tuple((variable, "...") for variable, _ in contents.spec.environment)
-    spec = dataclasses.replace(contents.spec, name=None, environment=environment)
-    script = StudySpec(
-        model=spec.model,
-        python=spec.python,
-        environment=environment,
-        batch_size=spec.batch_size,
-        shapes=spec.shapes,
-    )
-    count = len(spec.arguments)
-    arguments = f" -- ...({count} arguments)" if count else ""
-    verify = shlex.join(["autotune", "verify", best, *to_argv(script)])
-    run = shlex.join(["autotune", "run", *to_argv(spec)])
-    commands = [
-        f"autotune run --study {name}    # resume it",
-        f"{verify}{arguments}    # verify the result, here and today",
-        f"{run}{arguments}    # start again",
-    ]
     return Section(
         name="repeat",
         title="Repeat it",
         lines=("Each trial's folder holds repro.sh, which runs it by hand.",),
-        code="\n".join(commands),
+        code="\n".join(repeat_commands(contents.export.study, best, contents.spec)),
     )

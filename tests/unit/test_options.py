@@ -36,6 +36,7 @@ from autotuner.options.table import (
     value_of,
     with_values,
 )
+from autotuner.report.repeat import repeat_commands
 
 # a value other than the default for each option, by its key
 VALUES: dict[str, Any] = {
@@ -140,6 +141,30 @@ def test_all_options_at_once_come_back(script: Path) -> None:
     spec = with_values(StudySpec(model=script), {key: VALUES[key] for key in keys})
     spec = dataclasses.replace(spec, arguments=("--", "--trials", "9"))
     assert parse([*to_argv(spec), "--", *spec.arguments]) == spec
+
+
+@pytest.mark.parametrize("key", sorted({*at(Place.FLAG)} - {"environment"}))
+def test_a_report_repeats_the_study(script: Path, saved: Path, key: str) -> None:
+    """The command in a report asks for the same study; only its name is free."""
+    base = StudySpec(model=saved if key in FOR_SAVED_MODELS else script)
+    spec = with_values(base, {key: VALUES[key]})
+    *_, again = repeat_commands("s", "best.json", spec)
+    words = shlex.split(again, comments=True)
+    assert words[:2] == ["autotune", "run"]
+    assert parse(words[2:]) == dataclasses.replace(spec, name=None)
+
+
+def test_a_report_shows_no_secrets(script: Path) -> None:
+    """Arguments and values of variables are left out of the commands."""
+    spec = dataclasses.replace(
+        StudySpec(model=script), environment=(("KEY", "secret"),), arguments=("secret", "x")
+    )
+    resume, verify, again = repeat_commands("my study", "best.json", spec)
+    assert resume.startswith("autotune run --study 'my study' ")
+    for command in (verify, again):
+        assert "secret" not in command
+        assert "--env=KEY=..." in command
+        assert " -- ...(2 arguments)" in command
 
 
 def test_defaults_need_no_words(script: Path) -> None:
