@@ -157,12 +157,12 @@ def test_a_report_repeats_the_study(script: Path, saved: Path, key: str) -> None
 def test_a_report_shows_no_secrets(script: Path) -> None:
     """Arguments and values of variables are left out of the commands."""
     spec = dataclasses.replace(
-        StudySpec(model=script), environment=(("KEY", "secret"),), arguments=("secret", "x")
+        StudySpec(model=script), environment=(("KEY", "hunter2"),), arguments=("hunter2", "x")
     )
     resume, verify, again = repeat_commands("my study", "best.json", spec)
     assert resume.startswith("autotune run --study 'my study' ")
     for command in (verify, again):
-        assert "secret" not in command
+        assert "hunter2" not in command
         assert "--env=KEY=..." in command
         assert " -- ...(2 arguments)" in command
 

@@ -168,11 +168,9 @@ def submit(
     """Add a study to a service's queue; the script's arguments come after --."""
     from autotuner.cli.remote import Remote, submit
 
-    given = {
-        option.key: option.kind.write(option.kind.read(flags.given[option.key], option.flag))
-        for option in _REQUEST
-        if option.key in flags.given
-    }
+    given = dict(flags.given)  # as it is: what may be asked is for the service to decide
+    if "knobs" in given:
+        given["knobs"] = list(kinds.NAMES.read(given["knobs"], "--knobs"))
     with Remote(url, token) as remote:
         succeeded = submit(remote, script, flags.arguments, given, follow=follow)
     if not succeeded:
