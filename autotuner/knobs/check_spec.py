@@ -1,11 +1,12 @@
 """The checks of a specification that need the disk or the catalogue of knobs."""
 
 import dataclasses
+from pathlib import Path
 
 from autotuner.errors import UserError
 from autotuner.knobs.catalogue import MANAGED_VARIABLES
 from autotuner.knobs.selection import check_knob_names
-from autotuner.options.study_spec import StudySpec, check_model, is_saved_model
+from autotuner.options.study_spec import StudySpec, is_saved_model
 
 
 def check_spec(spec: StudySpec) -> StudySpec:
@@ -14,7 +15,7 @@ def check_spec(spec: StudySpec) -> StudySpec:
     Raises:
         UserError: if there is no such script, or options do not go together or with the catalogue.
     """
-    spec = dataclasses.replace(spec, model=check_model(spec.model))
+    spec = dataclasses.replace(spec, model=_script_path(spec.model))
     check_knob_names(spec.knobs)
     if is_saved_model(spec.model):
         if spec.arguments:
@@ -27,3 +28,16 @@ def check_spec(spec: StudySpec) -> StudySpec:
             hint = "remove it from the study's environment: it is searched"
             raise UserError(f"{name} is a knob", hint=hint)
     return spec
+
+
+def _script_path(path: Path) -> Path:
+    """Return the absolute path of a script or a saved model; raise UserError for anything else."""
+    if path.is_dir() and not is_saved_model(path):
+        hint = "name a Python script, a .keras file, or a folder with a saved_model.pb"
+        raise UserError(f"{path}: is a folder, and no SavedModel", hint=hint)
+    if not path.exists():
+        raise UserError(f"{path}: no such file", hint="--model takes the path of a Python script")
+    if not is_saved_model(path) and path.suffix not in (".py", ".pyw", ""):
+        hint = "--model takes a .py file, a .keras file or a SavedModel's folder"
+        raise UserError(f"{path}: not a Python script, nor a saved model", hint=hint)
+    return path.absolute()
