@@ -191,6 +191,15 @@ class StudySpec:
             default="the first that lasts",
         ),
     ] = None
+    effort: Annotated[
+        Effort | None,
+        Option(
+            group=Group.BUDGET,
+            kind=kinds.one_of(Effort, "EFFORT"),
+            help="{choices}: about 3, 10 and 30 minutes.",
+            default="balanced",
+        ),
+    ] = None
     trials: Annotated[
         int | None,
         Option(
@@ -219,15 +228,6 @@ class StudySpec:
     seed: Annotated[
         int, Option(group=Group.SEARCH, kind=kinds.whole(), help="Seed of the sampler.")
     ] = 0
-    effort: Annotated[
-        Effort | None,
-        Option(
-            group=Group.BUDGET,
-            kind=kinds.one_of(Effort, "EFFORT"),
-            help="{choices}: about 3, 10 and 30 minutes.",
-            default="balanced",
-        ),
-    ] = None
     pairs: Annotated[
         int | None,
         Option(

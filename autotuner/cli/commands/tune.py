@@ -1,6 +1,7 @@
 """Commands that tune: ``run``, ``worker``, ``doctor``."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from autotuner.options.option import Group, Place
 from autotuner.options.table import OPTIONS
 
 _SCRIPT = [OPTIONS[key] for key in ("model", "batch_size", "shapes", "python", "environment")]
+_JOINED = dataclasses.replace(OPTIONS["study"], help="Name of the study.", default=None)
 STUDY_OPTIONS = [option for option in OPTIONS.values() if Place.FLAG in option.places]
 
 
@@ -72,7 +74,7 @@ def run(
         )
 
 
-@study_options(*_SCRIPT, OPTIONS["study"], study_file=True)
+@study_options(*_SCRIPT, _JOINED, study_file=True)
 def worker(
     flags: Flags,
     storage: Annotated[
