@@ -101,7 +101,8 @@ def main(argv: Sequence[str]) -> int:
         hint = "see autotune --help, autotune run --help"
         if own[:1] == ["exec"]:
             hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
-        _say(f"error: {error.format_message()}\nhint: {hint}")
+        if error.format_message():  # empty where help was asked for, and printed, by no arguments
+            _say(f"error: {error.format_message()}\nhint: {hint}")
         return _USAGE
     except (KeyboardInterrupt, Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not interrupt the exit

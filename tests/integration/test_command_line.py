@@ -105,6 +105,14 @@ def test_wrong_usage(folder: Path, line: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_no_arguments(folder: Path) -> None:
+    """Without a command there is help, and no error beside the exit code."""
+    done = autotune(cwd=folder)
+    assert done.returncode == 2
+    assert panels(done.stdout) == ["Options", "Tune", "Deploy", "Look", "Service"]
+    assert done.stderr == ""
+
+
 def test_an_interpreter_without_tensorflow(folder: Path) -> None:
     """It is said which interpreter and how to name another."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "empty"], check=True)

@@ -129,9 +129,7 @@ def worker(
 
 @study_options(*_SCRIPT, OPTIONS["phase"], OPTIONS["pairing"])
 def doctor(flags: Flags, wait: WaitOption = False, as_json: JsonOption = False) -> None:
-    """Check this machine and script: what matters, which knobs work here,
-    what the bottleneck is.
-    """
+    """Check machine and script: what matters, which knobs work here, what the bottleneck is."""
     from autotuner.cli.doctor import examine
 
     examine(flags, as_json=as_json, wait=wait)
