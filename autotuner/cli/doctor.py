@@ -61,7 +61,7 @@ def examine(flags: Flags, *, as_json: bool, wait: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="autotune-doctor-") as name:
         folder = Path(name)
         if base is None:
-            python = find_interpreter(None if flags.python is None else Path(flags.python))
+            python = find_interpreter(flags.python)
             build, evidence = inspect_build(python, folder, ProcessRunner(environment))
             diagnosis = None
         else:

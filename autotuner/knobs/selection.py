@@ -37,12 +37,17 @@ def select_knobs(
     return tuple(name for name in KNOBS if name in wanted)
 
 
-def check_knob_names(names: Iterable[str]) -> None:
-    """Raise UserError for the first name that is not a knob, a group or a tier."""
-    known = [*KNOBS, *(g.value for g in Group), *(t.value for t in Tier), EVERYTHING]
+def known_names() -> list[str]:
+    """Return every name that selects knobs: knobs, groups and tiers."""
+    return [*KNOBS, *(g.value for g in Group), *(t.value for t in Tier), EVERYTHING]
+
+
+def check_knob_names(names: Iterable[str], where: str = "--knobs") -> None:
+    """Raise UserError for the first name that is no knob, group or tier."""
+    known = known_names()
     for name in names:
         if name not in known:
-            raise UserError(f'--knobs: unknown knob "{name}"', hint=did_you_mean(name, known))
+            raise UserError(f'{where}: unknown knob "{name}"', hint=did_you_mean(name, known))
 
 
 def effective(configuration: Configuration, default: Configuration) -> Configuration:

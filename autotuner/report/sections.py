@@ -6,15 +6,14 @@ Texts here are plain; whoever renders them escapes what his format needs.
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator
 
 from autotuner.export.content import variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
-from autotuner.options.study_spec import StudySpec
 from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
+from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
     describe,
     disturbance_text,
@@ -340,35 +339,10 @@ def _machine(contents: Contents) -> Section:
 
 
 def _repeat(contents: Contents) -> Section:
-    name = shlex.quote(contents.export.study)
-    best = shlex.quote(os.path.relpath(contents.facts.folder / "best.json"))
-    count = len(contents.spec.arguments)
-    arguments = f" -- ...({count} arguments)" if count else ""
-    model = shlex.quote(str(contents.spec.model))
-    commands = [
-        f"autotune run --study {name}    # go on with it",
-        f"autotune verify {best} --model {model}{arguments}    # once more, here and today",
-        f"{shlex.join(['autotune', 'run', *_options(contents.spec)])}{arguments}    # from anew",
-    ]
+    best = os.path.relpath(contents.facts.folder / "best.json")
     return Section(
         name="repeat",
         title="Repeat it",
         lines=("Each trial's folder holds repro.sh, which runs it by hand.",),
-        code="\n".join(commands),
+        code="\n".join(repeat_commands(contents.export.study, best, contents.spec)),
     )
-
-
-def _options(spec: StudySpec) -> Iterator[str]:
-    """Yield the options that matter for a new study like this one."""
-    yield from ("--model", str(spec.model))
-    if spec.python is not None:
-        yield from ("--python", str(spec.python))
-    if spec.knobs:
-        yield from ("--knobs", ",".join(spec.knobs))
-    if spec.effort is not None:
-        yield from ("--effort", spec.effort.value)
-    if spec.trials is not None:
-        yield from ("--trials", str(spec.trials))
-    if spec.budget_s is not None:
-        yield from ("--budget", f"{spec.budget_s:g}s")
-    yield from ("--objective", spec.objective.value, "--seed", str(spec.seed))
