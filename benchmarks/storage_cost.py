@@ -26,7 +26,6 @@ from sqlalchemy import Connection, MetaData, Table, insert, select
 
 from autotuner.cli.browse import list_all, show_study
 from autotuner.options.study_spec import SamplerName, StudySpec
-from autotuner.report.contents import gather
 from autotuner.report.dashboard_pages import REFRESHED_AT, DashboardPages
 from autotuner.report.page import render_page
 from autotuner.report.progress import PlainProgress
@@ -39,6 +38,7 @@ from autotuner.study.settings import write_spec
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.studies import create_study, load_study
 from autotuner.study.tuner import Setting, Tuner
+from autotuner.verdict.result import load_result
 from benchmarks import postgres
 from benchmarks.calibration import BUILD, MACHINE, better_by
 from benchmarks.simulated import SimulatedRunner
@@ -156,8 +156,8 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
             _note(pages, record)
         pages.refresh()
         trials = [_timed(tuner.run_proposed) for _ in range(_TRIALS)]
-    contents = gather(study)
-    assert contents is not None
+    result = load_result(study)
+    assert result is not None
     refresh_s = _timed(pages.refresh)
     between = REFRESHED_AT * size - size
     # of a long study no refresh falls among these few trials: its part of each is added
@@ -165,8 +165,8 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
     return {
         "trial": mean(trials) + seldom_s,
         "refresh": refresh_s,
-        "report": _timed(lambda: render_page(contents)),
-        "show": _timed(lambda: show_study(name, storage_url=url)),
+        "report": _timed(lambda: render_page(result)),
+        "show": _timed(lambda: show_study(name, storage_url=url, verbose=False)),
         "list": _timed(lambda: list_all(storage_url=url)),
         "resume": _timed(lambda: load_study(open_database(url, create=False), name).get_trials()),
     }

@@ -497,11 +497,14 @@ def doctor(
 def show(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     storage: StorageOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show all that the report shows, in full tables.")
+    ] = False,
 ) -> None:
     """Show a study: its result and every trial."""
     from autotuner.cli.browse import show_study
 
-    show_study(study, storage_url=storage)
+    show_study(study, storage_url=storage, verbose=verbose)
 
 
 @app.command()

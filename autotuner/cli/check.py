@@ -11,7 +11,7 @@ from autotuner.exec.check import Effect, check
 from autotuner.export.exported import read_exported
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.machine.host import inspect_machine
-from autotuner.report.effects import effects_as_json, effects_table, summary
+from autotuner.report.check_report import effects_as_json, effects_table, summary
 
 
 def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:

@@ -14,21 +14,21 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from rich.console import Console
 
-from autotuner.cli.browse import HOME, remarks, storage_name
+from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.terminal import out_console
 from autotuner.errors import ScriptFailedError, UserError
+from autotuner.export.content import Export, export_of
 from autotuner.export.formats import render_json, write_files
 from autotuner.machine.host import inspect_machine
 from autotuner.machine.lock import hold_machine
 from autotuner.options.duration import format_duration
 from autotuner.options.study_spec import StudySpec, Warm
-from autotuner.report.contents import Contents, gather
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import JsonProgress, Progress, make_progress
-from autotuner.report.tables import result_table
-from autotuner.report.wording import notice_text
+from autotuner.report.sections import sections
+from autotuner.report.terminal import RUN_END, print_sections
 from autotuner.statistics.sequential import StoppingRule, rule_of
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import ArtifactStore, artifact_store, keep_study_files
@@ -52,6 +52,7 @@ from autotuner.trial.request import needed_by_trials
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.final import decision_of, run_final
 from autotuner.verdict.race import run_race
+from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import ratio_text
 
 
@@ -134,15 +135,16 @@ def run_study(
         )
         with Tuner(setting) as tuner:
             _tune(tuner, study, storage, display, source)
-    contents = gather(study, export_anyway=export_anyway)
-    if contents is not None:
-        paths = write_files(folder, contents.export)
-        page = write_page(contents, folder)
+    result = load_result(study)
+    if result is not None:
+        export = export_of(result, anyway=export_anyway)
+        paths = write_files(folder, export)
+        page = write_page(result, folder, anyway=export_anyway)
         pages.refresh()
         finish_sitting(study)
         if setting.artifacts is not None:
             keep_study_files(setting.artifacts, study, paths)
-        _finish(contents, paths, page, storage_url, as_json=as_json)
+        _finish(export, paths, page, storage_url, as_json=as_json)
 
 
 def suited_to(confinement: Confinement, spec: StudySpec) -> StudySpec:
@@ -308,30 +310,22 @@ def _say_what_is_kept(tuner: Tuner, study: optuna.Study, display: Progress) -> N
 
 
 def _finish(
-    contents: Contents, paths: list[Path], page: Path, storage_url: str | None, *, as_json: bool
+    export: Export, paths: list[Path], page: Path, storage_url: str | None, *, as_json: bool
 ) -> None:
-    export, facts, decision = contents.export, contents.facts, contents.decision
+    """Print the result, and where the files are."""
     if as_json:
         JsonProgress().result(render_json(export), [str(path) for path in (*paths, page)])
         return
-    console = out_console(soft_wrap=True)
-    console.print(result_table(decision, facts), soft_wrap=False)
-    console.print("(search: gains over the defaults beside them, pooled; final: new processes)")
-    console.print(f"\n{export.sentence}", markup=False)
-    for line in remarks(contents):
-        console.print(line, markup=False)
-    for notice in export.notices:
-        console.print(f"note: {notice_text(notice)}", markup=False)
-    if not decision.deploys_best:
-        console.print("\nThe files hold TensorFlow's defaults, written out:")
+    found = sections(export.result, anyway=export.holds_best, draw=False)
+    print_sections(out_console(), found, RUN_END)
     shown = {path.suffix: os.path.relpath(path) for path in paths}
     option = f" --storage {shlex.quote(shown_url(storage_url))}" if storage_url else ""
-    console.print(
-        f"\nshell:     source {shlex.quote(shown['.env'])}\n"
+    out_console(soft_wrap=True).print(
+        f"shell:     source {shlex.quote(shown['.env'])}\n"
         f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
         f"json:      {shown['.json']}\n"
         f"report:    {shlex.quote(os.path.relpath(page))}\n"
-        f"trials:    autotune show {shlex.quote(export.study)}\n"
+        f"trials:    autotune show {shlex.quote(export.result.study)}\n"
         f"browse:    autotune dashboard{option}",
         markup=False,
     )

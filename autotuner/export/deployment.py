@@ -35,7 +35,7 @@ def render_kubernetes(export: Export) -> str:
 
     Requests equal limits: the pod then gets whole CPUs where the kubelet's CPU manager is static.
     """
-    cpus = export.facts.machine.usable_cpus
+    cpus = export.result.facts.machine.usable_cpus
     lines = [
         header(export),
         comment(
@@ -114,7 +114,7 @@ def render_batching(export: Export) -> str:
         UserError: if what was tuned is not a SavedModel.
     """
     _check_saved_model(export)
-    cpus = export.facts.machine.usable_cpus
+    cpus = export.result.facts.machine.usable_cpus
     values = {
         "max_batch_size": _batch_size(export),
         "batch_timeout_micros": 0,
@@ -126,7 +126,7 @@ def render_batching(export: Export) -> str:
 
 
 def _check_saved_model(export: Export) -> None:
-    model = export.facts.identity.model
+    model = export.result.facts.identity.model
     if not (Path(model) / "saved_model.pb").is_file():
         hint = "tune a SavedModel (autotune run --model FOLDER), or take env, python or json"
         raise UserError(f"TensorFlow Serving takes a SavedModel, and {model} is none", hint=hint)
@@ -135,6 +135,6 @@ def _check_saved_model(export: Export) -> None:
 def _batch_size(export: Export) -> int:
     """Return the batch size that was found or asked for."""
     found = str(export.configuration.get("batch_size", ""))
-    given = list(export.facts.identity.arguments)
+    given = list(export.result.facts.identity.arguments)
     asked = given[given.index("--batch-size") + 1] if "--batch-size" in given else ""
     return next((int(text) for text in (found, asked) if text.isdecimal()), INFERENCE_BATCH_SIZE)

@@ -10,13 +10,13 @@ import optuna
 from optuna.storages import BaseStorage
 
 from autotuner.knobs.knob import Configuration
-from autotuner.report.contents import gather
 from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, StudyFacts, TrialRecord, write_summary
 from autotuner.trial.outcome import Phase
+from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import brief
 
 _CHUNK = 2045
@@ -86,18 +86,18 @@ class DashboardPages:
         """Write the study's note and its plots as of now."""
         if not self._whole:
             return
-        contents = gather(self._study)
-        if contents is None:
+        result = load_result(self._study)
+        if result is None:
             return
-        self._refresh_at = max(REFRESHED_AT * len(contents.records), len(contents.records) + _LEAST)
+        self._refresh_at = max(REFRESHED_AT * len(result.records), len(result.records) + _LEAST)
         trials = len(self._study.get_trials(deepcopy=False))
-        write_summary(self._study, brief(contents.decision), trials)
+        write_summary(self._study, brief(result.decision), trials)
         if not self._known:  # once: there may be very many
             self._known = dict(self._storage.get_study_system_attrs(self._study_id))
-        self._write("dashboard:note_str", study_note(contents), self._known)
+        self._write("dashboard:note_str", study_note(result), self._known)
         version = int(self._known.get(_VERSION, 0)) + 1
         self._set(_VERSION, version, self._known)
-        for picture in pictures(contents):
+        for picture in pictures(result):
             key = f"dashboard:plot_data:{picture.name}"
             self._write(key, picture.figure.to_json(), self._known)
 

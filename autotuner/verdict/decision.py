@@ -53,7 +53,6 @@ class Decision:
     configurations: int = 0
     numerics: Numerics | None = None
     strict: bool = False
-    exported_anyway: bool = False
     machines: tuple[OnMachine, ...] = ()
 
     @property
@@ -79,14 +78,9 @@ class Decision:
         return self.is_faster and not self.refused
 
     @property
-    def deploys_best(self) -> bool:
-        """Whether the exported files hold the finalist."""
-        return self.is_recommended or (self.exported_anyway and not self.is_default)
-
-    @property
-    def deployed(self) -> Candidate:
-        """The configuration that the exported files hold."""
-        return self.best if self.deploys_best else self.default
+    def recommended(self) -> Candidate:
+        """The configuration to deploy: the defaults, unless the finalist is better for certain."""
+        return self.best if self.is_recommended else self.default
 
     @property
     def machines_disagree(self) -> bool:
@@ -220,7 +214,6 @@ def decide(
     noise: Noise | None = None,
     numerics: Numerics | None = None,
     strict: bool = False,
-    exported_anyway: bool = False,
     estimate: Callable[[], Mapping[str, float]] = dict,
 ) -> Decision | None:
     """Return the decision on all records so far; None if the default was not measured.
@@ -256,7 +249,6 @@ def decide(
         margin=rule.margin,
         numerics=numerics,
         strict=strict,
-        exported_anyway=exported_anyway,
     )
 
 

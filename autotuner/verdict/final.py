@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import optuna
 
+from autotuner.codec import from_json
 from autotuner.statistics.machines import WANTED, covered, on_machines
-from autotuner.statistics.sequential import FIRST_LOOK, Pair, rule_of, starts_first
-from autotuner.study.candidates import own_configuration
-from autotuner.study.model_sampler import estimates
+from autotuner.statistics.sequential import FIRST_LOOK, Pair, starts_first
 from autotuner.study.record import (
     ENDED,
     Role,
@@ -19,40 +18,29 @@ from autotuner.study.record import (
 )
 from autotuner.study.settings import spec_from
 from autotuner.study.tuner import Tuner
-from autotuner.verdict.decision import Decision, counted_pairs, decide, up_to_search
+from autotuner.verdict import result
+from autotuner.verdict.decision import Decision, counted_pairs
 from autotuner.verdict.numerics import Numerics, check_numerics
+from autotuner.verdict.result import NUMERICS
 
-_ATTRIBUTE = "numerics"
 _MOST_ATTEMPTS = 2
 
 
 def decision_of(
-    study: optuna.Study,
-    facts: StudyFacts,
-    records: Sequence[TrialRecord] | None = None,
-    *,
-    export_anyway: bool = False,
+    study: optuna.Study, facts: StudyFacts, records: Sequence[TrialRecord] | None = None
 ) -> Decision | None:
     """Return the decision on what a study holds so far."""
     if records is None:
         records = read_records(study.get_trials(deepcopy=False))
     attributes = study.user_attrs  # once: Optuna copies all of them each time
-    spec, noise = spec_from(attributes), noise_from(attributes)
+    spec, stored = spec_from(attributes), attributes.get(NUMERICS)
     assert spec is not None
-    stored = attributes.get(_ATTRIBUTE)
-    return decide(
+    return result.decision_of(
         records,
-        default=facts.space.default,
-        recipe=facts.space.recipe,
-        own=own_configuration(facts),
-        noise=noise,
-        rule=rule_of(spec),
-        numerics=None if stored is None else Numerics(**stored),
-        strict=spec.strict_numerics,
-        exported_anyway=export_anyway,
-        estimate=lambda: estimates(
-            up_to_search(records), facts.space, 0.0 if noise is None else noise.between
-        ),
+        facts=facts,
+        spec=spec,
+        noise=noise_from(attributes),
+        numerics=None if stored is None else from_json(Numerics, stored),
     )
 
 
@@ -81,7 +69,7 @@ def run_final(tuner: Tuner, study: optuna.Study) -> Decision | None:
     if decision is not None and wants_guard and tuner.workers.is_leader():
         with tuner.turn():
             numerics = check_numerics(tuner, decision.best.configuration)
-        study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(numerics))
+        study.set_user_attr(NUMERICS, dataclasses.asdict(numerics))
         decision = current()
     return decision
 

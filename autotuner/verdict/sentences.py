@@ -117,5 +117,3 @@ def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[s
             f"disturbed: during {decision.disturbed_pairs} further pair(s) of the final other "
             f"processes used the CPU; those pairs do not count."
         )
-    if decision.exported_anyway and not decision.is_recommended and not decision.is_default:
-        yield "exported anyway: the files hold the best of the search although it is not proven."

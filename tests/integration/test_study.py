@@ -209,7 +209,7 @@ def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerNa
     assert found.finding.low is not None
     assert found.finding.high is not None
     assert found.finding.low < 1.32 < found.finding.high
-    assert found.deploys_best
+    assert found.is_recommended
     assert sentence(found, tuner.facts.objective).startswith("FASTER: 1.3")
 
 
@@ -228,7 +228,7 @@ def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
     found = decision(tuner)
     assert found.best.gain > 1.0
     assert found.verdict is Verdict.NO_DIFFERENCE
-    assert found.deployed == found.default
+    assert found.recommended == found.default
     assert "Keep the defaults" in sentence(found, tuner.facts.objective)
 
 
@@ -242,7 +242,7 @@ def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
     run_all(tuner)
     found = decision(tuner)
     assert found.verdict is Verdict.SLOWER
-    assert not found.deploys_best
+    assert not found.is_recommended
 
 
 def test_drift_is_out_of_the_gains(bench: Bench) -> None:
@@ -406,7 +406,7 @@ def test_the_numerical_guard(bench: Bench, strict: bool) -> None:
     assert found.is_faster
     assert found.numerics is not None
     assert found.numerics.differs
-    assert found.deploys_best is not strict
+    assert found.is_recommended is not strict
 
 
 def test_a_second_final_asks_for_more(bench: Bench) -> None:

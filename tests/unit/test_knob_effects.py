@@ -4,9 +4,9 @@ import math
 import random
 
 import pytest
+from autotuner.statistics.knob_effects import knob_effects
 
 from autotuner.knobs.knob import Configuration
-from autotuner.statistics.knob_effects import knob_effects
 
 DEFAULT: Configuration = {"a": 1, "b": "off", "c": "x"}
 TRUTH = {("a", 2): 0.2, ("a", 4): -0.1, ("b", "on"): 0.05}
