@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from autotuner.report.sections import Grid, Section
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$]|\b_|_\b)")
-_LEADING = re.compile(r"^(\s*)([#+-]|\d+[.)])(?=\s)")
+_LEADING = re.compile(r"^(\d*)([#+.)-])(?=\s)")
 
 
 def escape(text: str) -> str:

@@ -114,12 +114,9 @@ def _longest_word(text: str) -> int:
 def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int] | None:
     """Return the widths of columns: the widest one gives way first; None if there is no room."""
     widths = list(natural)
-    while (excess := sum(widths) - room) > 0:
+    while sum(widths) > room:
         loose = [k for k, width in enumerate(widths) if width > least[k]]
         if not loose:
             return None
-        widest = max(loose, key=lambda k: widths[k])
-        others = [widths[k] for k in loose if widths[k] < widths[widest]]
-        step = max(1, widths[widest] - max(others, default=least[widest]))
-        widths[widest] -= min(excess, step, widths[widest] - least[widest])
+        widths[max(loose, key=lambda k: widths[k])] -= 1
     return widths

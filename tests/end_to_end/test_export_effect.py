@@ -11,9 +11,9 @@ import pytest
 from autotuner.export.content import Export
 from autotuner.export.formats import write_files
 from tests.end_to_end.test_pipeline import GRAPH
-from tests.unit.test_export import export
+from tests.unit.test_export import export, result
 
-__all__ = ["export"]
+__all__ = ["export", "result"]
 pytestmark = pytest.mark.real_tensorflow
 
 THREADS = """
