@@ -167,10 +167,10 @@ def _final(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
 
 def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:
     decision, facts = result.decision, result.facts
-    finding = decision.finding
+    finding, space = decision.finding, facts.space
     named: list[tuple[str, Candidate | None]] = [
         (role_text(Role.DEFAULT), decision.default),
-        (role_text(Role.RECIPE), decision.recipe),
+        (role_text(Role.RECIPE), None if space.recipe == space.default else decision.recipe),
         (role_text(Role.SCRIPT), decision.own),
         ("best", None if decision.is_default else decision.best),
     ]
@@ -186,17 +186,17 @@ def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:
                 _number(score),
                 _number(candidate.gain, ratio_text(candidate.gain)),
                 _number(final, "" if final is None else ratio_text(final)),
-                _text(describe(candidate.configuration, facts.space.default)),
+                _text(describe(candidate.configuration, space.default)),
             )
         )
     columns = ("configuration", facts.score_unit, "search", "final", "settings that differ")
     tried = sum(record.role is Role.SEARCH for record in result.records)
-    space = f"{facts.space.size:,} points of {', '.join(facts.space.domains)}"
+    points = f"{space.size:,} points of {', '.join(space.domains)}"
     return Section(
         name="search",
         title="Search",
         lines=(
-            f"{len(result.records)} trials, {tried} of them of the search, in {space}.",
+            f"{len(result.records)} trials, {tried} of them of the search, in {points}.",
             "Gains are over the defaults beside them, pooled; the final measured new processes.",
         ),
         grid=Grid(columns=columns, rows=tuple(rows), numeric=columns[1:4]),

@@ -134,15 +134,10 @@ def test_the_search_compares_named_configurations(tmp_path: Path) -> None:
     assert grid is not None
     assert grid.columns == ("configuration", "steps/s", "search", "final", "settings that differ")
     texts = [[cell.text for cell in row] for row in grid.rows]
-    assert (
-        texts
-        == [
-            ["TensorFlow's defaults", "100", "1.00x", "", "as the default"],
-            ["best", "126", "1.26x", "1.25x", "intra_op=2 onednn=0"],
-        ]
-        or texts[0][0] == "TensorFlow's defaults"
-    )
-    assert texts[-1] == ["best", "126", "1.26x", "1.25x", "intra_op=2 onednn=0"]
+    assert texts == [
+        ["TensorFlow's defaults", "100", "1.00x", "", "as the default"],
+        ["best", "126", "1.26x", "1.25x", "intra_op=2 onednn=0"],
+    ]
 
 
 def test_every_trial_has_a_row(tmp_path: Path) -> None:
@@ -168,7 +163,7 @@ def test_where_the_time_went_adds_up(tmp_path: Path) -> None:
     result = dataclasses.replace(a_result(tmp_path), records=records, warm_check=check)
     section = named(result)["time"]
     assert section.lines == (
-        "Warm-up and measuring: 50.0 % of 10 min.",
+        "Warm-up and measuring: 50.0 % of 10 min 00 s.",
         "Warm start on: no difference.",
     )
     assert section.grid is not None
