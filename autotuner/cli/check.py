@@ -1,4 +1,4 @@
-"""``autotune check``: see what takes effect of a configuration."""
+"""``autotune check``: which settings of a configuration take effect."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from autotuner.report.check_report import effects_as_json, effects_table, summar
 
 
 def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
-    """Carry out ``autotune check``; return whether everything that is set takes effect here.
+    """Check a file; return whether every setting takes effect here.
 
     Raises:
         UserError: if the file can't be read, or no TensorFlow can be started.
@@ -34,9 +34,9 @@ def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
     if not found.differences:
         known = exported.machine is not None and exported.build is not None
         console.print(
-            "machine and TensorFlow are those that the file was made with"
+            "machine and TensorFlow are those of the file"
             if known
-            else "the file does not say on which machine it was made"
+            else "the file does not name the machine that it was made on"
         )
     console.print(effects_table(found.effects, KNOBS), soft_wrap=False)
     console.print(summary(found.effects), markup=False)

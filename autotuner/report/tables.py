@@ -1,4 +1,4 @@
-"""Tables of all studies for the terminal: what they have come to, and what can be removed."""
+"""Tables of all studies for the terminal: their results, and what can be removed."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def studies_table(rows: Sequence[tuple[str, int, str, str]]) -> Table:
 
 
 def removable_table(found: Sequence[Removable]) -> Table:
-    """Return what can be removed, with sizes and ages."""
+    """Return what can be removed, with its size and its last use."""
     right = ("trials", "size")
     table = plain_table("study", *right, "last used", "folder", right=right)
     for one in found:

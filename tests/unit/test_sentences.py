@@ -93,4 +93,4 @@ def test_further_sentences() -> None:
     )
     assert numerics == "numerics: the same."
     assert "after 50 min" in even
-    assert disturbed.startswith("disturbed: during 2 further pair(s)")
+    assert disturbed.startswith("disturbed: other processes used the CPU during 2 further pair")
