@@ -1,5 +1,6 @@
 """``autotune check``: which settings of a configuration take effect."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from autotuner.cli.resolve import find_interpreter
+from autotuner.codec import to_json
 from autotuner.exec.check import Effect, check
 from autotuner.export.exported import read_exported
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.machine.host import inspect_machine
-from autotuner.report.check_report import effects_as_json, effects_table, summary
+from autotuner.report.check_report import effects_table, summary
 
 
 def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
@@ -26,7 +28,7 @@ def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
     found = check(exported, machine, interpreter, dict(os.environ))
     good = not found.differences and not any(e.effect is Effect.NONE for e in found.effects)
     if as_json:
-        sys.stdout.write(effects_as_json(found) + "\n")
+        sys.stdout.write(json.dumps(to_json(found), indent=2) + "\n")
         return good
     console = Console(highlight=False, soft_wrap=True)
     for line in found.differences:

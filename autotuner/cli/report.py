@@ -2,6 +2,7 @@
 
 import enum
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autotuner.cli.browse import open_result
@@ -24,15 +25,11 @@ class ReportFormat(enum.StrEnum):
     JSON = "json"
 
 
-def render(result: Result, kind: ReportFormat) -> str:
-    """Return the report."""
-    match kind:
-        case ReportFormat.HTML:
-            return render_page(result)
-        case ReportFormat.MARKDOWN:
-            return render_markdown(result.study, sections(result))
-        case ReportFormat.JSON:
-            return render_report_json(result)
+_RENDERERS: Mapping[ReportFormat, Callable[[Result], str]] = {
+    ReportFormat.HTML: render_page,
+    ReportFormat.MARKDOWN: lambda result: render_markdown(result.study, sections(result)),
+    ReportFormat.JSON: render_report_json,
+}
 
 
 def write_page(result: Result, folder: Path, *, anyway: bool = False) -> Path:
@@ -55,7 +52,7 @@ def report_study(study: str, *, kind: str, output: Path | None, storage_url: str
         hint = did_you_mean(kind, known)
         raise UserError(f'--format: unknown format "{kind}"', hint=hint)
     result = open_result(study, storage_url)
-    text = render(result, ReportFormat(kind))
+    text = _RENDERERS[ReportFormat(kind)](result)
     if output is None and kind != ReportFormat.HTML:
         sys.stdout.write(text)
         return

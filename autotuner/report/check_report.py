@@ -1,13 +1,11 @@
 """The output of ``autotune check``: each setting, the value read back, and the totals."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from autotuner.codec import to_json
-from autotuner.exec.check import Checked, Effect, ReadBack
+from autotuner.exec.check import Effect, ReadBack
 from autotuner.knobs.knob import Knob
 from autotuner.report.lists import plain_table
 
@@ -37,8 +35,3 @@ def summary(effects: Sequence[ReadBack]) -> str:
         names = ", ".join(one.knob for one in effects if one.effect is Effect.UNSEEN)
         text += f", can't be read back {counts[Effect.UNSEEN]} ({names})"
     return text
-
-
-def effects_as_json(found: Checked) -> str:
-    """Return everything as JSON."""
-    return json.dumps(to_json(found), indent=2)

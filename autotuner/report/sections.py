@@ -96,9 +96,8 @@ def sections(result: Result, *, anyway: bool = False, draw: bool = True) -> list
         return tuple(drawn[name] for name in names if name in drawn)
 
     found = [
-        _verdict(export),
+        _verdict(export, shown("final")),
         _configuration(export),
-        _final(result, shown("final")),
         _search(result, shown("ratios")),
         _effects(result, shown("effects")),
         _knobs(result),
@@ -122,7 +121,7 @@ def _number(value: float | None, shown: str = "") -> Cell:
     return Cell(text=shown or number(value), value=value)
 
 
-def _verdict(export: Export) -> Section:
+def _verdict(export: Export, drawn: tuple[Picture, ...]) -> Section:
     result, default = export.result, export.result.facts.space.default
     own = result.decision.own
     deployed = "TensorFlow's defaults, written out"
@@ -134,7 +133,7 @@ def _verdict(export: Export) -> Section:
         *([] if own is None else [own_text(own)]),
         *(f"note: {notice_text(notice)}" for notice in export.notices),
     )
-    return Section(name="verdict", title="Verdict", lines=lines)
+    return Section(name="verdict", title="Verdict", lines=lines, pictures=drawn)
 
 
 def _configuration(export: Export) -> Section:
@@ -156,13 +155,6 @@ def _configuration(export: Export) -> Section:
         code="\n".join(exports),
         grid=Grid(columns=("setting", "value", "default", "how"), rows=tuple(rows)),
     )
-
-
-def _final(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
-    finding = result.decision.finding
-    if finding is None:
-        return None
-    return Section(name="final", title="Final", lines=(result.sentence,), pictures=drawn)
 
 
 def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:

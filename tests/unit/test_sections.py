@@ -97,8 +97,8 @@ def test_the_verdict_comes_first_and_every_section_has_a_title(tmp_path: Path) -
         facts=dataclasses.replace(result.facts, liveness=()),
         decision=dataclasses.replace(result.decision, finding=None),
     )
-    missing = {"final", "effects", "knobs", "bottleneck", "noise", "time"}
-    assert set(named(result)) - set(named(bare)) == missing - {"time"}
+    missing = {"effects", "knobs", "bottleneck", "noise"}
+    assert set(named(result)) - set(named(bare)) == missing
 
 
 @pytest.mark.parametrize(
