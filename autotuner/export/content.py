@@ -27,7 +27,7 @@ class Export:
 
     @property
     def is_unproven(self) -> bool:
-        """Whether it holds a configuration that is not recommended, because it was asked to."""
+        """Whether it holds a configuration that is not recommended, at the request of the user."""
         return self.holds_best and not self.result.decision.is_recommended
 
     def statements(self) -> Iterator[str]:

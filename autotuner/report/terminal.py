@@ -18,7 +18,7 @@ _LEAST_OF_A_PATH = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
-    """What of the sections to show. ``names``: which, in this order; None for all of them.
+    """The part of the sections to show. ``names``: the sections, in this order; None: all.
 
     ``brief``: without the details of tables, and without code to copy. ``titled``: with headings.
     """
