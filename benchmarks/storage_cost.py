@@ -26,7 +26,6 @@ from sqlalchemy import Connection, MetaData, Table, insert, select
 
 from autotuner.cli.browse import list_all, show_study
 from autotuner.options.study_spec import SamplerName, StudySpec
-from autotuner.report.contents import gather
 from autotuner.report.dashboard_pages import REFRESHED_AT, DashboardPages
 from autotuner.report.page import render_page
 from autotuner.stages.loop import prepare
@@ -42,6 +41,7 @@ from autotuner.study.target import Target
 from autotuner.testing import postgres
 from autotuner.testing.calibration import BUILD, MACHINE, better_by
 from autotuner.testing.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
 
 _TRIALS = 20
 _TRIAL_S = 10.0
@@ -152,8 +152,8 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
             _note(pages, record)
         pages.refresh()
         trials = [_timed(run_next) for _ in range(_TRIALS)]
-    contents = gather(study)
-    assert contents is not None
+    result = load_result(study)
+    assert result is not None
     refresh_s = _timed(pages.refresh)
     between = REFRESHED_AT * size - size
     # of a long study no refresh falls among these few trials: its part of each is added
@@ -161,8 +161,8 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
     return {
         "trial": mean(trials) + seldom_s,
         "refresh": refresh_s,
-        "report": _timed(lambda: render_page(contents)),
-        "show": _timed(lambda: show_study(name, storage_url=url)),
+        "report": _timed(lambda: render_page(result)),
+        "show": _timed(lambda: show_study(name, storage_url=url, verbose=False)),
         "list": _timed(lambda: list_all(storage_url=url)),
         "resume": _timed(lambda: load_study(open_database(url, create=False), name).get_trials()),
     }

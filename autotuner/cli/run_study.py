@@ -20,21 +20,21 @@ from autotuner.cli.assembly import (
     run_folder,
     suited_to,
 )
-from autotuner.cli.browse import HOME, remarks, storage_name
+from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.terminal import out_console
 from autotuner.errors import ScriptFailedError, UserError
+from autotuner.export.content import Export, export_of
 from autotuner.export.formats import render_json, write_files
 from autotuner.knobs.knob import Build
 from autotuner.machine.host import inspect_machine
 from autotuner.options.duration import format_duration
 from autotuner.options.study_spec import StudySpec
-from autotuner.report.contents import Contents, gather
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import Display, JsonProgress
-from autotuner.report.tables import result_table
-from autotuner.report.wording import notice_text
+from autotuner.report.sections import sections
+from autotuner.report.terminal import RUN_END, print_sections
 from autotuner.stages.final import decide_on
 from autotuner.stages.loop import tune
 from autotuner.stages.session import Clock, Session, Store, open_session
@@ -56,6 +56,7 @@ from autotuner.trial.environment import ignored_variables
 from autotuner.trial.probe import probe
 from autotuner.trial.request import needed_by_trials
 from autotuner.trial.runner import ProcessRunner
+from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import ratio_text
 
 
@@ -115,15 +116,16 @@ def run_study(
             ) as session,
         ):
             _tune(session, study, storage, display, source)
-    contents = gather(study, export_anyway=export_anyway)
-    if contents is not None:
-        paths = write_files(folder, contents.export)
-        page = write_page(contents, folder)
+    result = load_result(study)
+    if result is not None:
+        export = export_of(result, anyway=export_anyway)
+        paths = write_files(folder, export)
+        page = write_page(result, folder, anyway=export_anyway)
         pages.refresh()
         finish_run(memory)
         if artifacts is not None:
             keep_study_files(artifacts, study, paths)
-        _finish(contents, paths, page, storage_url, as_json=as_json)
+        _finish(export, paths, page, storage_url, as_json=as_json)
 
 
 def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, BaseStorage]:
@@ -264,30 +266,22 @@ def _show_what_is_kept(session: Session, name: str, display: Display) -> None:
 
 
 def _finish(
-    contents: Contents, paths: list[Path], page: Path, storage_url: str | None, *, as_json: bool
+    export: Export, paths: list[Path], page: Path, storage_url: str | None, *, as_json: bool
 ) -> None:
-    export, facts, decision = contents.export, contents.facts, contents.decision
+    """Print the result, and where the files are."""
     if as_json:
         JsonProgress().result(render_json(export), [str(path) for path in (*paths, page)])
         return
-    console = out_console(soft_wrap=True)
-    console.print(result_table(decision, facts), soft_wrap=False)
-    console.print("(search: gains over the defaults beside them, pooled; final: new processes)")
-    console.print(f"\n{export.sentence}", markup=False)
-    for line in remarks(contents):
-        console.print(line, markup=False)
-    for notice in export.notices:
-        console.print(f"note: {notice_text(notice)}", markup=False)
-    if not decision.deploys_best:
-        console.print("\nThe files hold TensorFlow's defaults, written out:")
+    found = sections(export.result, anyway=export.holds_best, draw=False)
+    print_sections(out_console(), found, RUN_END)
     shown = {path.suffix: os.path.relpath(path) for path in paths}
     option = f" --storage {shlex.quote(shown_url(storage_url))}" if storage_url else ""
-    console.print(
-        f"\nshell:     source {shlex.quote(shown['.env'])}\n"
+    out_console(soft_wrap=True).print(
+        f"shell:     source {shlex.quote(shown['.env'])}\n"
         f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
         f"json:      {shown['.json']}\n"
         f"report:    {shlex.quote(os.path.relpath(page))}\n"
-        f"trials:    autotune show {shlex.quote(export.study)}\n"
+        f"trials:    autotune show {shlex.quote(export.result.study)}\n"
         f"browse:    autotune dashboard{option}",
         markup=False,
     )

@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from autotuner.report.contents import gather
 from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
 from autotuner.study.events import DiagnosisKnown, Event, FactsKnown, NoiseKnown, TrialEnded
 from autotuner.study.facts import StudyFacts
 from autotuner.study.memory import SUMMARY, Memory, Summary
 from autotuner.study.record import TrialRecord
+from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import brief
 
 _CHUNK = 2045
@@ -73,19 +73,19 @@ class DashboardPages:
         """Write the study's note and its plots as of now."""
         if not self._whole:
             return
-        contents = gather(self._study)
-        if contents is None:
+        result = load_result(self._study)
+        if result is None:
             return
-        self._refresh_at = max(REFRESHED_AT * len(contents.records), len(contents.records) + _LEAST)
+        self._refresh_at = max(REFRESHED_AT * len(result.records), len(result.records) + _LEAST)
         trials = len(self._study.get_trials(deepcopy=False))
-        summary = Summary(text=brief(contents.decision), trials=trials)
+        summary = Summary(text=brief(result.decision), trials=trials)
         Memory(self._study).write(SUMMARY, summary)
         if not self._known:  # once: there may be very many
             self._known = dict(self._storage.get_study_system_attrs(self._study_id))
-        self._write("dashboard:note_str", study_note(contents), self._known)
+        self._write("dashboard:note_str", study_note(result), self._known)
         version = int(self._known.get(_VERSION, 0)) + 1
         self._set(_VERSION, version, self._known)
-        for picture in pictures(contents):
+        for picture in pictures(result):
             key = f"dashboard:plot_data:{picture.name}"
             self._write(key, picture.figure.to_json(), self._known)
 

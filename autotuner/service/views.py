@@ -9,13 +9,14 @@ from datetime import datetime
 import optuna
 from optuna.storages import BaseStorage
 
+from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
-from autotuner.report.contents import Contents, gather
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, Queue, State, latest_jobs, visible
 from autotuner.study.bulk import AnyTrial, count_trials, read_trials
 from autotuner.study.memory import SUMMARY, read_all
 from autotuner.study.studies import load_study
+from autotuner.verdict.result import Result, load_result
 
 IDLE = "idle"
 """The state of a study that was not submitted here."""
@@ -159,23 +160,17 @@ def _view(name: str, counts: Mapping[str, int], results: Mapping[str, str]) -> S
 def _render(
     study: optuna.Study, file: str, trials: Sequence[AnyTrial], ended: datetime | None
 ) -> Document:
-    contents = gather(study, trials)
-    if contents is None:
+    result = load_result(study, trials)
+    if result is None:
         raise NotMeasuredError(f"study {study.study_name}: the defaults were not measured yet")
-    body = _text(_as_of(contents, ended), file).encode()
+    if ended is not None:  # so that the document stays the same until another trial ends
+        result = dataclasses.replace(result, as_of=ended.astimezone())
+    body = _text(result, file).encode()
     digest = hashlib.sha256(body).hexdigest()[:32]
     return Document(body, f'"{digest}"', MEDIA_TYPES[file])
 
 
-def _as_of(contents: Contents, ended: datetime | None) -> Contents:
-    """Return what there is to say with the time of the last trial: the same as long as it is."""
-    if ended is None:
-        return contents
-    export = dataclasses.replace(contents.export, created=ended.astimezone())
-    return dataclasses.replace(contents, export=export)
-
-
-def _text(contents: Contents, file: str) -> str:
+def _text(result: Result, file: str) -> str:
     if file == REPORT:
-        return render_page(contents)
-    return RENDERERS[_FORMATS[file]](contents.export)
+        return render_page(result)
+    return RENDERERS[_FORMATS[file]](export_of(result, anyway=False))

@@ -5,29 +5,23 @@ from collections.abc import Sequence
 
 from autotuner.stages.known import Known
 from autotuner.statistics.machines import WANTED, covered, on_machines
-from autotuner.statistics.sequential import FIRST_LOOK, Pair, rule_of, starts_first
-from autotuner.study.candidates import own_configuration
-from autotuner.study.proposals import estimates
+from autotuner.statistics.sequential import FIRST_LOOK, Pair, starts_first
 from autotuner.study.record import Role, Task, TrialRecord
 from autotuner.study.trials import WITHDRAWN
-from autotuner.verdict.decision import Decision, counted_pairs, decide, since_search, up_to_search
+from autotuner.verdict.decision import Decision, counted_pairs, since_search
+from autotuner.verdict.result import decision_of
 
 _MOST_ATTEMPTS = 2
 
 
 def decide_on(known: Known) -> Decision | None:
     """Return the decision on what is known; None if the defaults were not measured."""
-    facts, spec = known.facts, known.spec
-    return decide(
+    return decision_of(
         known.records,
-        default=facts.space.default,
-        recipe=facts.space.recipe,
-        own=own_configuration(facts),
+        facts=known.facts,
+        spec=known.spec,
         noise=known.noise,
-        rule=rule_of(spec),
         numerics=known.numerics,
-        strict=spec.strict_numerics,
-        estimate=lambda: estimates(up_to_search(known.records), facts.space, known.between),
     )
 
 

@@ -182,16 +182,21 @@ def observe(
     return found
 
 
+def fitted_model(records: Sequence[TrialRecord], space: Space, between: float) -> KnobModel | None:
+    """Return the model of a study's gains; None if no configuration but the defaults has ended."""
+    observations = observe(records, space.default, between)
+    return KnobModel(space.domains, space.default, observations) if observations else None
+
+
 def estimates(records: Sequence[TrialRecord], space: Space, between: float) -> dict[str, float]:
     """Return what the model takes for the log gains of all configurations that were measured.
 
     The luckiest trial is rarely the best configuration: a gain that nothing else speaks for is
     brought in towards what the trials with the same values show.
     """
-    observations = observe(records, space.default, between)
-    if not observations:
+    model = fitted_model(records, space, between)
+    if model is None:
         return {}
-    model = KnobModel(space.domains, space.default, observations)
     tried = {record.key(space.default): record for record in records if record.gain is not None}
     points = [{**space.default, **record.configuration} for record in tried.values()]
     means, _ = model.predict(points)

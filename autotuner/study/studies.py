@@ -12,6 +12,9 @@ from autotuner.study.identity import Identity
 from autotuner.study.memory import FACTS, SPEC, Memory
 from autotuner.study.workers import is_alive, living
 
+Study = optuna.Study
+"""What the later stages call a study: they do not import Optuna themselves."""
+
 
 def reusable_name(storage: BaseStorage, wanted: str) -> str:
     """Return the name, or the name with the first number that no study of substance has.

@@ -83,7 +83,7 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
     return Trace(
         tuple(moments),
         claims=decision.verdict is Verdict.FASTER,
-        deployed=decision.deployed.configuration,
+        deployed=decision.recommended.configuration,
     )
 
 

@@ -14,12 +14,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from autotuner.cli.report import write_page
-from autotuner.report.contents import gather
 from autotuner.stages.perform import perform
 from autotuner.stages.search import Search
 from autotuner.study.record import Role, Task
 from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
+from autotuner.verdict.result import load_result
 from tests.fakes import LOG, Bench, crash_with_many, finished, run_first_trials
 from tests.integration.served import Served
 
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.skipif(
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Return a finished study with its report."""
     bench = finished(tmp_path_factory.mktemp("browser"))
-    contents = gather(bench.study)
-    assert contents is not None
-    write_page(contents, bench.folder / ".autotune/s")
+    result = load_result(bench.study)
+    assert result is not None
+    write_page(result, bench.folder / ".autotune/s")
     return bench
 
 

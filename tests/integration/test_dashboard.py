@@ -25,12 +25,12 @@ from optuna_dashboard._app import create_app
 from autotuner.dashboard.guard import Guard
 from autotuner.dashboard.server import check_for, guarded_app, open_server
 from autotuner.errors import UserError
-from autotuner.report.contents import gather
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.bulk import count_trials, read_trials, write_attributes, write_values
 from autotuner.study.record import Role, read_records
 from autotuner.study.studies import load_study
 from autotuner.trial.outcome import Status
+from autotuner.verdict.result import load_result
 from tests.fakes import Bench, finished
 from tests.integration.served import Served
 
@@ -145,7 +145,7 @@ def test_plots_are_drawn_from_what_was_measured(detail: Any) -> None:
 def test_notes_can_be_shortened_and_read_back(bench: Bench, detail: Any) -> None:
     """What we write is what the dashboard's own functions read."""
     assert optuna_dashboard.get_note(bench.study) == detail["note"]["body"]
-    assert gather(bench.study) is not None
+    assert load_result(bench.study) is not None
 
 
 def test_trials_are_read_as_optuna_reads_them(bench: Bench) -> None:

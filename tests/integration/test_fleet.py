@@ -200,7 +200,7 @@ def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
     found = fleet.decision()
     assert found.machines_disagree
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert not found.deploys_best
+    assert not found.is_recommended
     assert "slower on others" in sentence(found, Objective.THROUGHPUT)
 
 

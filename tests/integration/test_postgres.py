@@ -14,13 +14,13 @@ from optuna.trial import create_trial
 from sqlalchemy import Connection, event
 
 from autotuner.errors import UserError
-from autotuner.report.contents import gather
 from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
 from autotuner.testing import postgres
 from autotuner.testing.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
 from tests.commands import QUICK, SCRIPT
 from tests.fakes import Bench, crash_with_many, run_all
 from tests.processes import living_with
@@ -60,7 +60,7 @@ def check(server: postgres.Server, name: str) -> None:
     with storage_of(server) as storage:
         study = load_study(storage, name)
         trials = study.get_trials(deepcopy=False)
-        assert gather(study) is not None
+        assert load_result(study) is not None
     roles = [t.user_attrs["role"] for t in trials if t.state is optuna.trial.TrialState.COMPLETE]
     assert roles.count("default") == 1
     assert sum(role in ("default", "recipe", "search") for role in roles) == 5
@@ -148,11 +148,11 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
         assert read_records(trials) == read_records(study.get_trials())
         assert count_trials(storage)["s"] == len(trials)
         assert any(len(trial.intermediate_values) > 1 for trial in study.get_trials())
-        contents = gather(study, trials)
+        result = load_result(study, trials)
     bench.close()
-    assert contents is not None
-    assert contents.decision.verdict.value == "FASTER"
-    assert contents.effects
+    assert result is not None
+    assert result.decision.verdict.value == "FASTER"
+    assert result.effects
 
 
 def test_errors_are_clear(server: postgres.Server) -> None:

@@ -98,7 +98,7 @@ def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerNa
     assert found.finding.low is not None
     assert found.finding.high is not None
     assert found.finding.low < 1.32 < found.finding.high
-    assert found.deploys_best
+    assert found.is_recommended
     assert sentence(found, session.facts.objective).startswith("FASTER: 1.3")
 
 
@@ -117,7 +117,7 @@ def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
     found = decision(session)
     assert found.best.gain > 1.0
     assert found.verdict is Verdict.NO_DIFFERENCE
-    assert found.deployed == found.default
+    assert found.recommended == found.default
     assert "Keep the defaults" in sentence(found, session.facts.objective)
 
 
@@ -131,7 +131,7 @@ def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
     run_all(session)
     found = decision(session)
     assert found.verdict is Verdict.SLOWER
-    assert not found.deploys_best
+    assert not found.is_recommended
 
 
 def test_drift_is_out_of_the_gains(bench: Bench) -> None:
@@ -295,7 +295,7 @@ def test_the_numerical_guard(bench: Bench, strict: bool) -> None:
     assert found.is_faster
     assert found.numerics is not None
     assert found.numerics.differs
-    assert found.deploys_best is not strict
+    assert found.is_recommended is not strict
 
 
 def test_a_second_final_asks_for_more(bench: Bench) -> None:

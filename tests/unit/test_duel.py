@@ -123,7 +123,7 @@ class Side:
     def over(self) -> bool:
         return len(self.marks) >= self._ends_after
 
-    def go_on(self) -> float:
+    def resume(self) -> float:
         return self._machine.now
 
     def stop(self) -> float:

@@ -18,11 +18,17 @@ def list_studies(storage: StorageOption = None) -> None:
     list_all(storage_url=storage)
 
 
-def show(study: StudyArgument, storage: StorageOption = None) -> None:
+def show(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show all that the report shows, in full tables.")
+    ] = False,
+) -> None:
     """Show a study: its result and every trial."""
     from autotuner.cli.browse import show_study
 
-    show_study(study, storage_url=storage)
+    show_study(study, storage_url=storage, verbose=verbose)
 
 
 def report(

@@ -1,19 +1,17 @@
-"""What ``autotune check`` shows: each setting, what a fresh process reads back, and the sum."""
+"""The output of ``autotune check``: each setting, the value read back, and the totals."""
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from autotuner.exec.check import Checked, Effect, ReadBack
+from autotuner.exec.check import Effect, ReadBack
 from autotuner.knobs.knob import Knob
 from autotuner.report.lists import plain_table
 
 
 def effects_table(effects: Sequence[ReadBack], knobs: Mapping[str, Knob]) -> Table:
-    """Return each knob with what was set, what was read back, and how."""
+    """Return a table of knobs with the values set and read back, and how they were read."""
     table = plain_table("knob", "set to", "", "read back", "how")
     for one in effects:
         table.add_row(
@@ -27,7 +25,7 @@ def effects_table(effects: Sequence[ReadBack], knobs: Mapping[str, Knob]) -> Tab
 
 
 def summary(effects: Sequence[ReadBack]) -> str:
-    """Return the sum in one line, such as ``set 4, took effect 4``."""
+    """Return the totals in one line, such as ``set 4, took effect 4``."""
     counts = {effect: sum(one.effect is effect for one in effects) for effect in Effect}
     text = f"set {len(effects)}, took effect {counts[Effect.TAKEN]}"
     if counts[Effect.NONE]:
@@ -37,8 +35,3 @@ def summary(effects: Sequence[ReadBack]) -> str:
         names = ", ".join(one.knob for one in effects if one.effect is Effect.UNSEEN)
         text += f", can't be read back {counts[Effect.UNSEEN]} ({names})"
     return text
-
-
-def effects_as_json(found: Checked) -> str:
-    """Return everything as JSON."""
-    return json.dumps(dataclasses.asdict(found), indent=2)
