@@ -10,11 +10,11 @@ from autotuner.knobs.knob import Configuration, IntRange
 from autotuner.options.study_spec import Effort, Objective, StudySpec
 from autotuner.stages.known import Known, Worker
 from autotuner.statistics.throughput import Throughput, Unit
-from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import Identity
 from autotuner.study.noise import Method, Noise
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.space import Space
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Status
 from tests.fakes import BUILD, machine
 

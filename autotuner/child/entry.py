@@ -83,8 +83,8 @@ def _main(argv: "list[str]") -> None:
             return
     else:
         trial = (argv[0], int(argv[1]), int(argv[2]) if len(argv) > 2 else None)
-    session = importlib.import_module(PACKAGE + ".session")
-    session.run(*trial, forked=argv[0] == "--warm")
+    run_trial = importlib.import_module(PACKAGE + ".run_trial")
+    run_trial.run(*trial, forked=argv[0] == "--warm")
 
 
 if __name__ == "__main__":

@@ -43,12 +43,12 @@ from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import keep_study_files
 from autotuner.study.elapsed import begin_run, finish_run
 from autotuner.study.events import to_all
-from autotuner.study.facts import Origin, StudyFacts
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.import_trials import Source, check_source, import_trials
 from autotuner.study.memory import FACTS, ORIGIN, SPEC, Memory
 from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
 from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
+from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.workers import Workers
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement

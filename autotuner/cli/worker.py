@@ -29,7 +29,6 @@ from autotuner.stages.session import Clock, Store, open_session
 from autotuner.statistics.sequential import rule_of
 from autotuner.study.elapsed import spent_in_run_s
 from autotuner.study.events import to_all
-from autotuner.study.facts import Origin, StudyFacts
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.joining import (
     build_differences,
@@ -41,6 +40,7 @@ from autotuner.study.joining import (
 from autotuner.study.memory import FACTS, ORIGIN, SPEC, Memory
 from autotuner.study.storage import is_shared, open_storage, shown_url
 from autotuner.study.studies import load_study
+from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.workers import Workers
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement

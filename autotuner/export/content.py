@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import TrialRecord, configuration_key
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Notice
 from autotuner.verdict.result import Result
 from autotuner.verdict.sentences import further_sentences

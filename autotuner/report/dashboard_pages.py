@@ -12,9 +12,9 @@ from optuna.storages import BaseStorage
 from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
 from autotuner.study.events import DiagnosisKnown, Event, FactsKnown, NoiseKnown, TrialEnded
-from autotuner.study.facts import StudyFacts
 from autotuner.study.memory import SUMMARY, Memory, Summary
 from autotuner.study.record import TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import brief
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from autotuner.report.markdown import block, escape, render_markdown, table
 from autotuner.report.sections import Cell, Grid, sections
 from autotuner.report.wording import gain_text, result_text, trial_text
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import Role, TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.result import Result
 
 _COLUMNS = {

@@ -40,8 +40,8 @@ from autotuner.study.events import (
     TrialEnded,
     TrialStarted,
 )
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import Role, TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Phase
 
 _REDRAWS_PER_SECOND = 2

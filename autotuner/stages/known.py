@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 from autotuner.options.study_spec import StudySpec
 from autotuner.study.budget import Budget
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.facts import StudyFacts
 from autotuner.study.noise import Method, Noise
 from autotuner.study.record import Role, Task, TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.numerics import Numerics
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from autotuner.stages.search import Search, enumerates
 from autotuner.stages.session import Session
 from autotuner.stages.usual import UsualCandidates
 from autotuner.study.events import DiagnosisKnown, FactsKnown, NoiseKnown
-from autotuner.study.facts import StudyFacts
 from autotuner.study.memory import DIAGNOSIS, NOISE
+from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.decision import Decision
 
 

@@ -11,7 +11,6 @@ from autotuner.statistics.comparison import Comparison, corrected
 from autotuner.study.assess import EarlyStop, assess
 from autotuner.study.budget import SEARCH_ROLES
 from autotuner.study.events import ProgressMade, TrialEnded, TrialStarted
-from autotuner.study.facts import StudyFacts
 from autotuner.study.lab import Measured, flipped
 from autotuner.study.memory import NOISE
 from autotuner.study.noise import Design
@@ -24,6 +23,7 @@ from autotuner.study.record import (
     result_of,
 )
 from autotuner.study.samplers import optuna_sampler
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.trials import TrialLostError, before
 from autotuner.trial.folder import check_disk
 from autotuner.trial.outcome import Outcome, Status

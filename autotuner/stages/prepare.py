@@ -27,7 +27,6 @@ from autotuner.statistics.throughput import (
 from autotuner.study.assess import EarlyStop, limit_problem
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.events import TrialEnded, TrialStarted
-from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import identify
 from autotuner.study.lab import choose_design
 from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, ORIGIN, WARM
@@ -41,6 +40,7 @@ from autotuner.study.noise import (
 )
 from autotuner.study.record import Measurement, Role, Side, TrialRecord, result_of
 from autotuner.study.space import make_space
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.trials import before
 from autotuner.study.warm_check import WarmCheck, judge_warm, start_timeout_s
 from autotuner.trial.folder import check_disk

@@ -14,10 +14,10 @@ from autotuner.stages.known import Known, Worker
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.budget import Budget
 from autotuner.study.events import OnEvent, PhaseEntered, Remark
-from autotuner.study.facts import StudyFacts
 from autotuner.study.lab import Lab
 from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, WARM, Memory
 from autotuner.study.noise import Design, Method
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.trials import Trials
 from autotuner.study.warm_check import WarmCheck

@@ -5,8 +5,8 @@ import dataclasses
 from autotuner.knobs.knob import Configuration
 from autotuner.stages.known import Known
 from autotuner.study.candidates import own_configuration
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import Role, Task, TrialRecord, configuration_key
+from autotuner.study.study_facts import StudyFacts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from autotuner.statistics.throughput import (
     summarize,
     windows_suffice,
 )
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import Measurement
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Outcome, Round, Status, Window
 
 _TIGHT = 0.01

@@ -6,8 +6,8 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Domain, IntRange, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.study.diagnosis import Bottleneck
-from autotuner.study.facts import StudyFacts
 from autotuner.study.space import Space
+from autotuner.study.study_facts import StudyFacts
 
 _MOST, _ALL = "the largest number", "the largest value"
 # names of knobs with values; what the study does not search is left out

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.facts import StudyFacts
 from autotuner.study.noise import Noise
 from autotuner.study.record import Role, TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Phase
 
 

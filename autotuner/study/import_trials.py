@@ -14,7 +14,6 @@ from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import corrected
-from autotuner.study.facts import StudyFacts
 from autotuner.study.record import (
     Role,
     Side,
@@ -24,6 +23,7 @@ from autotuner.study.record import (
     read_records,
 )
 from autotuner.study.studies import load_facts
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.trials import Trials
 from autotuner.trial.outcome import Status
 

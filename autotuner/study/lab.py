@@ -14,9 +14,9 @@ from typing import Self
 from autotuner.options.study_spec import Pairing, StepSource
 from autotuner.statistics.comparison import Comparison, Metric
 from autotuner.study.assess import EarlyStop, Seen
-from autotuner.study.facts import StudyFacts
 from autotuner.study.noise import SLICE_S, Design, Method
 from autotuner.study.record import TrialRecord
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.duel import DuelPlan
 from autotuner.trial.live_trial import PhaseListener
 from autotuner.trial.outcome import Outcome, Round, Status, Window

@@ -17,8 +17,8 @@ from autotuner.codec import from_json, to_json
 from autotuner.options.study_spec import StudySpec
 from autotuner.study.bulk import read_attribute
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.facts import Origin, StudyFacts
 from autotuner.study.noise import Noise
+from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.warm_check import WarmCheck
 
 SCHEMA = 4

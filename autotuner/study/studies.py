@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 from autotuner.errors import UserError, did_you_mean
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.throughput import less_is_better
-from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import Identity
 from autotuner.study.memory import FACTS, SPEC, Memory
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.workers import is_alive, living
 
 Study = optuna.Study

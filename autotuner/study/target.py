@@ -6,8 +6,8 @@ from pathlib import Path
 from autotuner.knobs.knob import Build, Configuration
 from autotuner.machine.host import Machine
 from autotuner.options.study_spec import StepSource, StudySpec
-from autotuner.study.facts import StudyFacts
 from autotuner.study.space import Space
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.request import TrialRequest, arguments_of, script_of
 
 

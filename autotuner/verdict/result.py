@@ -13,12 +13,12 @@ from autotuner.study.bulk import AnyTrial
 from autotuner.study.candidates import own_configuration
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.elapsed import time_spent_s
-from autotuner.study.facts import StudyFacts
 from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, SPEC, WARM, Memory
 from autotuner.study.noise import Noise
 from autotuner.study.proposals import estimates, fitted_model
 from autotuner.study.record import TrialRecord, read_records
 from autotuner.study.studies import Study
+from autotuner.study.study_facts import StudyFacts
 from autotuner.study.warm_check import WarmCheck
 from autotuner.verdict.decision import Decision, counted_pairs, decide, up_to_search
 from autotuner.verdict.numerics import NUMERICS, Numerics

@@ -15,11 +15,11 @@ from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.statistics.sequential import Finding, Verdict
 from autotuner.statistics.throughput import Throughput, Unit
 from autotuner.study.diagnosis import Bottleneck, Diagnosis
-from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import identify
 from autotuner.study.noise import Method, Noise
-from autotuner.study.record import Role, TrialRecord
+from autotuner.study.record import Figures, Role, TrialRecord
 from autotuner.study.space import make_space
+from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Status
 from autotuner.verdict.decision import Candidate, Decision
 from autotuner.verdict.result import Result, decision_of
@@ -88,9 +88,9 @@ def pairs_of(configuration: Configuration, gains: Sequence[float], first: int) -
 
 A_SEARCH = (
     a_record(0, {}, 1.0, role=Role.DEFAULT),
-    a_record(1, {"intra_op": 1}, 0.9, role=Role.RECIPE, others_cores=0.02),
+    a_record(1, {"intra_op": 1}, 0.9, role=Role.RECIPE, figures=Figures(others_cores=0.02)),
     a_record(2, FAST, 1.26, gain_low=1.2, gain_high=1.32),
-    a_record(3, {"onednn": "0"}, 1.1, others_cores=0.8),
+    a_record(3, {"onednn": "0"}, 1.1, figures=Figures(others_cores=0.8)),
     a_record(4, {"inter_op": 1}, None),
 )
 A_FINAL = tuple(pairs_of(FAST, [1.24, 1.26, 1.25, 1.27, 1.24, 1.26, 1.25, 1.26], 5))
