@@ -53,5 +53,3 @@ def from_json(kind: type[T] | Any, stored: Any) -> T:
         raise CodecError("; ".join(transform_error(error))) from error
     except (ValueError, TypeError, KeyError) as error:
         raise CodecError(str(error)) from error
-
-

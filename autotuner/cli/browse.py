@@ -20,9 +20,9 @@ from autotuner.report.wording import (
     notice_text,
     own_text,
 )
-from autotuner.service.queue import visible
 from autotuner.statistics.sequential import rule_of
 from autotuner.study.bulk import count_trials, read_trials
+from autotuner.study.queue_store import visible
 from autotuner.study.record import read_study_facts, read_summary
 from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.studies import load_facts, load_study

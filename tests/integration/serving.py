@@ -18,6 +18,7 @@ from typing import IO, Any
 import httpx
 
 from tests.integration.sitting import SCRIPT, STUB
+from tests.integration.somebody import TREE
 
 _PATIENCE_S = 120
 _MOST_SAID = 8 << 20
@@ -50,7 +51,7 @@ class Serving:
             cwd=folder,
             env={
                 **os.environ,
-                "PYTHONPATH": str(STUB),
+                "PYTHONPATH": f"{STUB}:{TREE}",
                 "AUTOTUNE_LOCK": str(folder / "lock"),
                 "SECRET_OF_THE_SERVICE": "not for trials",
                 "MARK": mark,

@@ -24,14 +24,14 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from autotuner.cli.main import main
-from autotuner.dashboard.guard import Sessions
 from autotuner.service.api import Service, make_app
-from autotuner.service.queue import BusyStudyError, Queue, QueueFullError, State, Submission
+from autotuner.service.queue import BusyStudyError, JobState, Queue, QueueFullError, Submission
 from autotuner.service.views import Views
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.workers import this_worker
 from tests.integration.serving import Serving, serving
 from tests.integration.sitting import SCRIPT
+from tests.integration.somebody import TREE
 from tests.integration.test_confinement import NOBODY, open_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -73,11 +73,11 @@ def command(service: Serving, *arguments: str) -> subprocess.CompletedProcess[st
 def test_what_comes_of_a_submission(service: Serving) -> None:
     """State, verdict, who has submitted it, and links to the files."""
     told = service.state("train")
-    assert told["part"] == 1.0
+    assert told["progress"] == 1.0
     assert told["script"] == "train.py"
     assert told["trials"] >= 2
     assert told["result"]
-    assert told["by"] == "anyone here"
+    assert told["submitted_by"] == "anyone here"
     with service.client() as client:
         assert "train" in [one["name"] for one in client.get("/studies").json()]
         for name, link in told["links"].items():
@@ -101,7 +101,7 @@ def test_a_deployment_script(service: Serving, tmp_path: Path) -> None:
 @pytest.mark.real_tensorflow
 def test_submit_follow_fetch_deploy(tmp_path: Path) -> None:
     """A keras script on real TensorFlow, by our commands only, to the process that is deployed."""
-    with serving(tmp_path, PYTHONPATH="") as service:
+    with serving(tmp_path, PYTHONPATH=str(TREE)) as service:
         (service.models / "model.py").write_text(KERAS)
         done = command(
             service,
@@ -229,7 +229,7 @@ def test_cancel(service: Serving) -> None:
     assert service.until("waits", "cancelled")["trials"] == 0
     told = service.until("long", "cancelled")
     assert told["trials"] >= 2
-    assert "kept" in told["said"]
+    assert "kept" in told["message"]
     assert service.submit(study="after", trials=1, pairs=0).status_code == 202
     service.until("after", "done")
 
@@ -244,7 +244,7 @@ def test_events(service: Serving) -> None:
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert told[-1]["state"] == "done"
     assert {"running"} <= {one["state"] for one in told}
-    parts = [one["part"] for one in told]
+    parts = [one["progress"] for one in told]
     assert parts == sorted(parts)
     one.join(timeout=60)
     assert not one.is_alive()
@@ -308,9 +308,9 @@ def test_a_script_that_fails(service: Serving) -> None:
     (service.models / "broken.py").write_text("raise ValueError('no \\x1b[31mdata')\n")
     assert service.submit(script="broken.py").status_code == 202
     told = service.until("broken", "failed")
-    assert "broken.py:1: ValueError: no  [31mdata" in told["said"]
-    assert "Traceback" not in told["said"]
-    assert str(service.folder) not in told["said"]
+    assert "broken.py:1: ValueError: no  [31mdata" in told["message"]
+    assert "Traceback" not in told["message"]
+    assert str(service.folder) not in told["message"]
     assert "output.log" in service.said  # for whoever runs the service
     with service.client() as client:
         answer = client.get("/studies/broken/best.env")
@@ -414,14 +414,14 @@ def test_the_queue(queue: Queue) -> None:
     assert [job and job.submission.study for job in taken] == ["a", "b", None]
     assert queue.sweep() == 0  # its process lives
     assert taken[0] is not None
-    queue.note(taken[0], part=0.5, said="trial 3")
+    queue.note(taken[0], progress=0.5, message="trial 3")
     assert queue.is_wanted(taken[0])
-    queue.finish(taken[0], State.DONE, "FASTER", tuned="a-2")
+    queue.finish(taken[0], JobState.DONE, "FASTER", tuned="a-2")
     told = queue.latest("a")
     assert told is not None
-    assert (told.state, told.part, told.said) == (State.DONE, 1.0, "FASTER")
-    queue.finish(taken[0], State.FAILED, "too late")
-    queue.note(taken[0], part=0.5, said="too late")
+    assert (told.state, told.progress, told.message) == (JobState.DONE, 1.0, "FASTER")
+    queue.finish(taken[0], JobState.FAILED, "too late")
+    queue.note(taken[0], progress=0.5, message="too late")
     assert queue.latest("a") == told
     assert not queue.is_wanted(taken[0])
     again, new = queue.submit(submission("a"), "me")
@@ -440,7 +440,7 @@ def test_submitted_at_once(tmp_path: Path) -> None:
         found = list(pool.map(lambda queue: queue.submit(submission(), "me"), queues))
     assert sum(new for _, new in found) == 1
     assert len({job.number for job, _ in found}) == 1
-    assert [job.state for job in queues[0].jobs()] == [State.QUEUED]
+    assert [job.state for job in queues[0].jobs()] == [JobState.QUEUED]
 
 
 def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
@@ -458,10 +458,10 @@ def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
     assert queue.sweep() == 0
     states = [(job.submission.study, job.state) for job in queue.jobs()]
     assert states == [
-        ("a", State.FAILED),
-        ("b", State.CANCELLED),
-        ("c", State.QUEUED),
-        ("a", State.QUEUED),
+        ("a", JobState.FAILED),
+        ("b", JobState.CANCELLED),
+        ("c", JobState.QUEUED),
+        ("a", JobState.QUEUED),
     ]
     me = this_worker()
     taken = queue.take(me.signature(60))
@@ -481,8 +481,8 @@ def test_a_job_that_services_die_of_is_given_up(queue: Queue) -> None:
     assert queue.take(dead) is None
     told = queue.latest("a")
     assert told is not None
-    assert told.state is State.FAILED
-    assert told.said == "given up: 5 services have died while they tuned it; submit it again"
+    assert told.state is JobState.FAILED
+    assert told.message == "given up: 5 services have died while they tuned it; submit it again"
 
 
 def test_the_queue_has_an_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,14 +519,13 @@ def test_bounds_of_what_is_kept(tmp_path: Path, queue: Queue) -> None:
     storage = open_database(default_url(tmp_path / ".autotune"), create=False)
     app = make_app(
         Service(
-            jobs=queue,
+            queue=queue,
             views=Views(storage, queue),
             models=tmp_path,
             interpreters={},
             most_studies=1,
             dashboard_port=1,
             needs_token=False,
-            sessions=Sessions(),
         )
     )
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from optuna.storages import RDBStorage
 
-from autotuner.service.queue import Queue, State
+from autotuner.service.queue import JobState, Queue
 from autotuner.study.storage import default_url, open_database, open_storage
 from benchmarks import postgres
 from tests.conftest import left_of, living_with
@@ -51,7 +51,7 @@ def test_stopped_in_mid_study(tmp_path: Path) -> None:
     assert left_of(mark) == []
     queue = Queue(open_database(default_url(tmp_path / ".autotune"), create=False))
     states = [job.state for job in queue.jobs()]
-    assert states == [State.FAILED, State.QUEUED]
+    assert states == [JobState.FAILED, JobState.QUEUED]
     assert "Traceback" not in service.said
 
 
@@ -81,7 +81,7 @@ def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
             owners = {
                 json.loads(job.owner)["pid"]: job.submission.study
                 for job in queue.jobs()
-                if job.state is State.RUNNING
+                if job.state is JobState.RUNNING
             }
             assert set(owners) == {front.process.pid, worker.process.pid}
             server.stop()  # both wait for it
@@ -93,7 +93,7 @@ def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
             ends = [
                 job for job in queue.jobs() if job.submission.study == owners[worker.process.pid]
             ]
-            assert [job.state for job in ends] == [State.FAILED, State.DONE]
+            assert [job.state for job in ends] == [JobState.FAILED, JobState.DONE]
             assert "p@ss" not in front.said + worker.said
             assert "p%40ss" not in front.said + worker.said
             assert front.stop() == 0

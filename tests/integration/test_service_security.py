@@ -21,8 +21,9 @@ import pytest
 from autotuner.cli.main import main
 from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limiter
 from autotuner.service.executor import command_of, environment_of_runs
-from autotuner.service.queue import QUEUE, Submission
+from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
+from autotuner.study.queue_store import QUEUE
 from tests.integration.serving import Serving, serving
 
 _PATIENCE_S = 60

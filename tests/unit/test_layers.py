@@ -26,7 +26,6 @@ STAGES = [
     "export",
     "exec",
     "report",
-    "dashboard",
     "service",
     "cli",
 ]
