@@ -212,7 +212,7 @@ def _follow_all(remote: Remote, render: Render) -> bool:
 def cancel(remote: Remote, study: str) -> None:
     """End a study that waits or is being tuned."""
     status = remote.post(_path(study, "cancel")).json()
-    outcome = "cancelled" if status["state"] == "cancelled" else "is being cancelled"
+    outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
     _print(f"study {status['name']}: {outcome}")
 
 

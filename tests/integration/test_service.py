@@ -225,7 +225,7 @@ def test_cancel(service: Serving) -> None:
     with service.client() as client:
         assert client.get("/studies/long/best.env").status_code == 409
         assert client.post("/studies/waits/cancel").status_code == 202
-    assert command(service, "cancel", "long").stdout == "study long: its end is asked for\n"
+    assert command(service, "cancel", "long").stdout == "study long: cancelling\n"
     assert service.until("waits", "cancelled")["trials"] == 0
     told = service.until("long", "cancelled")
     assert told["trials"] >= 2

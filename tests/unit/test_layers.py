@@ -30,6 +30,17 @@ STAGES = [
     "cli",
 ]
 
+# where Optuna's names are still used outside of study/; the list only ever gets shorter
+OPTUNA_ELSEWHERE = {
+    "cli/browse.py",
+    "cli/run_study.py",
+    "cli/worker.py",
+    "export/content.py",
+    "report/contents.py",
+    "report/dashboard_pages.py",
+    "verdict/final.py",
+}
+
 
 def imports(file: Path) -> Iterator[tuple[str, int]]:
     """Yield (module, level of a relative import) for every import statement of a file."""
@@ -58,6 +69,20 @@ def test_stages_import_one_way() -> None:
                 if STAGES.index(other) > STAGES.index(stage):
                     wrong.append(f"{file.name}: {module}")
     assert wrong == []
+
+
+def test_optuna_is_imported_where_studies_are() -> None:
+    """Other stages work with records; optuna-dashboard is served by the service."""
+    users, dashboards = set(), set()
+    for file in modules(child=False):
+        packages = {module.split(".")[0] for module, _ in imports(file)}
+        name = file.relative_to(PACKAGE).as_posix()
+        if "optuna" in packages and not name.startswith("study/"):
+            users.add(name)
+        if "optuna_dashboard" in packages:
+            dashboards.add(name)
+    assert users <= OPTUNA_ELSEWHERE
+    assert dashboards == {"service/dashboard.py"}
 
 
 def test_the_parent_never_imports_tensorflow_or_the_child() -> None:
