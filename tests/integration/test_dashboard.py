@@ -340,7 +340,7 @@ def test_servers_that_are_not_opened(
 
 def test_sigterm_ends_it_amid_requests(bench: Bench) -> None:
     """The server raises only the exception of the end while it serves clients."""
-    for _ in range(4):
+    for _ in range(2):
         served, ended = Served(bench.folder), threading.Event()
 
         def ask_on(url: str, ended: threading.Event) -> None:
