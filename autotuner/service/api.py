@@ -204,7 +204,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NotMeasuredError)
     def unmeasured(request: Request, error: NotMeasuredError) -> JSONResponse:
-        hint = "ask again when it is done; /studies/NAME/events has an event for that"
+        hint = "fetch it after the event end of /studies/NAME/events"
         return _refuse(request, 409, str(error), hint)
 
     def storage_fails(request: Request, error: Exception) -> JSONResponse:
@@ -388,4 +388,4 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
         quiet_s += _LOOK_S
         current = await asyncio.to_thread(look)
     if current is None:
-        yield f"event: end\ndata: {json.dumps({'error': 'the study is gone'})}\n\n"
+        yield f"event: end\ndata: {json.dumps({'error': 'the study was deleted'})}\n\n"

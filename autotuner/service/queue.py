@@ -5,7 +5,7 @@ can serve one queue: only one of them starts a job.
 
 Each attribute of a job has one writer, so that no write loses another: ``job`` is written when the
 job is added, ``owner`` by the service that takes it, ``status`` by the service that tunes it,
-``cancel`` by whoever cancels it.
+``cancel`` by the client that cancels it.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Which scripts may be submitted: files below one folder, whatever a path says."""
+"""Scripts that may be submitted: files below one folder, whatever path a client sends."""
 
 import os
 from pathlib import Path, PurePosixPath

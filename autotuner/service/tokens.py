@@ -1,4 +1,4 @@
-"""Tokens: who may read, and who may submit. The storage holds their hashes only.
+"""Tokens, which allow reading or submitting. The storage holds their hashes only.
 
 A token is ``at_ID_SECRET``. Its secret has 256 random bits, so one pass of SHA-256 is enough:
 unlike a password it can't be guessed.

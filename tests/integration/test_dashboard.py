@@ -94,7 +94,7 @@ def detail(bench: Bench) -> Any:
 
 
 def test_the_study_is_explained(bench: Bench, detail: Any) -> None:
-    """Its note says what was tuned, where, how noisy it was, what came out, and what to deploy."""
+    """Its note has script, machine, noise, verdict, and what to deploy."""
     note = detail["note"]["body"]
     for part in (
         "# s\n",
