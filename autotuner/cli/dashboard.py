@@ -30,7 +30,7 @@ def serve(
         host=host,
         port=port,
         allowed=allowed,
-        find_token=single_token(token),
+        login=single_token(token),
         read_only=read_only,
     )
     mode = ", read-only" if read_only else ""

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMap
 from http import HTTPStatus
 from typing import Any
 
-from autotuner.service.login import LoginPage, Sessions, cookie_value, form_field, local_path
+from autotuner.service.login import Login, cookie_value, form_field, local_path
 from autotuner.service.page import PAGE_POLICY, login_page
 from autotuner.service.tokens import Scope, Token
 from autotuner.study.storage import STORAGE_ERRORS
@@ -47,7 +47,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
-FindToken = Callable[[str], Token | None]
 
 
 class _RefusedError(Exception):
@@ -86,9 +85,10 @@ class AccessRules:
 
     ``hosts``: names under which it is known, without ports. ``origins``: names of sites whose pages
     may send requests, besides its own. ``needs_token``: for reading, too. ``read_only``: no writes.
-    ``per_minute``: requests from one address, None for any number. ``most_body_bytes``: None for
-    bodies of any length, which the application reads itself. ``reason_field``: the field for the
-    reason in the JSON of a refusal. ``unknown_host``: the status of the refusal of a foreign Host.
+    ``per_minute``: requests from one address, None for any number. ``most_body_bytes``: the longest
+    body. ``reads_bodies``: the application gets a body only when all of it has arrived.
+    ``reason_field``: the field for the reason in the JSON of a refusal. ``unknown_host``: the
+    status of the refusal of a foreign Host.
     """
 
     hosts: frozenset[str]
@@ -96,7 +96,8 @@ class AccessRules:
     needs_token: bool
     read_only: bool = False
     per_minute: int | None = None
-    most_body_bytes: int | None = MOST_BODY_BYTES
+    most_body_bytes: int = MOST_BODY_BYTES
+    reads_bodies: bool = True
     reason_field: str = "error"
     unknown_host: HTTPStatus = HTTPStatus.MISDIRECTED_REQUEST
 
@@ -107,25 +108,13 @@ class AccessMiddleware:
     Args:
         app: the application.
         rules: which requests it gets.
-        login: its login page.
-        find_token: returns what is known of a token, None if it is not valid. None: no tokens.
-        sessions: the sessions of browsers.
+        login: how its clients log in; None: it has no tokens.
     """
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        rules: AccessRules,
-        login: LoginPage,
-        find_token: FindToken | None,
-        sessions: Sessions,
-    ) -> None:
+    def __init__(self, app: App, *, rules: AccessRules, login: Login | None) -> None:
         self._app = app
         self._rules = rules
         self._login = login
-        self._find_token = find_token
-        self._sessions = sessions
         self._limiter = None if rules.per_minute is None else Limiter(rules.per_minute)
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -138,15 +127,17 @@ class AccessMiddleware:
             headers = _headers(scope)
             self._check_names(headers)
             self._check_rate(scope)
-            if self._find_token is not None and scope["path"] == self._login.path:
+            login = self._login
+            if login is not None and scope["path"] == login.page.path:
                 body = await _read_body(headers, receive, MOST_BODY_BYTES)
-                await self._log_in(scope, body, send)
+                await _log_in(login, scope, body, send)
                 return
-            token = await self._token(headers)
+            token = None if login is None else await _token(login, headers)
             self._check_scope(scope, headers, token)
             name = "anyone here" if token is None else token.name
             scope.setdefault("state", {})["submitted_by"] = name
-            if self._rules.most_body_bytes is not None:
+            _check_length(headers, self._rules.most_body_bytes)
+            if self._rules.reads_bodies:
                 body = await _read_body(headers, receive, self._rules.most_body_bytes)
                 receive = _replay(body, receive)
         except _RefusedError as refused:
@@ -173,44 +164,18 @@ class AccessMiddleware:
         per_minute = self._rules.per_minute
         if per_minute is None or self._limiter is None or self._limiter.allows(_address(scope)):
             return
-        reason, wait = (
-            f"more than {per_minute} requests a minute",
-            math.ceil(_MINUTE_S / per_minute),
-        )
-        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=str(wait))
-
-    async def _token(self, headers: Mapping[str, str]) -> Token | None:
-        """Return the token of a request; None without one. Raises for one that is not valid."""
-        if self._find_token is None:
-            return None
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            session = cookie_value(headers.get("cookie", ""), self._login.cookie)
-            given = self._sessions.token(session) or ""
-            if not given and not kind:
-                return None
-        token = await self._find(given.strip())
-        if token is None:
-            reason = "the token is not valid"
-            raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
-        return token
-
-    async def _find(self, given: str) -> Token | None:
-        assert self._find_token is not None
-        try:
-            return await asyncio.to_thread(self._find_token, given)
-        except STORAGE_ERRORS as error:
-            LOGGER.exception("the storage fails")
-            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
+        reason = f"more than {per_minute} requests a minute"
+        wait = str(math.ceil(_MINUTE_S / per_minute))
+        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
 
     def _check_scope(
         self, scope: HTTPScope, headers: Mapping[str, str], token: Token | None
     ) -> None:
         reads = scope["method"] in _READS
         if token is None and self._rules.needs_token:
-            if reads and "text/html" in headers.get("accept", ""):
+            if self._login is not None and reads and "text/html" in headers.get("accept", ""):
                 query = scope["query_string"].decode("latin-1")
-                where = self._login.url(scope["path"] + (f"?{query}" if query else ""))
+                where = self._login.page.url(scope["path"] + (f"?{query}" if query else ""))
                 raise _RefusedError(HTTPStatus.SEE_OTHER, "not logged in", Location=where)
             reason = "a token is needed: Authorization: Bearer TOKEN"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
@@ -221,30 +186,52 @@ class AccessMiddleware:
             reason = f"token {token.key} has not the scope {wanted.value}"
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
 
-    async def _log_in(self, scope: HTTPScope, body: bytes, send: Send) -> None:
-        """Answer a request for the login page, or the form that it sends."""
-        target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
-        status = HTTPStatus.OK
-        if scope["method"] == "POST":
-            given = form_field(body.decode("utf-8", "replace"), "token").strip()
-            if await self._find(given) is not None:
-                session = self._sessions.begin(given)
-                cookie = f"{self._login.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
-                headers = {"location": target, "set-cookie": cookie}
-                await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
-                return
-            status = HTTPStatus.UNAUTHORIZED
-            log_refusal(scope, status, "the token is not valid")
-        elif scope["method"] not in ("GET", "HEAD"):
-            raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
-        page = login_page(
-            title=self._login.title,
-            hint=self._login.hint,
-            action=self._login.url(target),
-            wrong=status is HTTPStatus.UNAUTHORIZED,
-        )
-        headers = {"content-security-policy": PAGE_POLICY}
-        await _answer(send, status, "text/html; charset=utf-8", page.encode(), headers)
+
+async def _token(login: Login, headers: Mapping[str, str]) -> Token | None:
+    """Return the token of a request; None without one. Raises for one that is not valid."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        session = cookie_value(headers.get("cookie", ""), login.page.cookie)
+        known = login.sessions.token(session)
+        token = None if known is None else await _find(login, known)
+        if token is not None or not kind:
+            return token  # None: not logged in, or the token was revoked since
+        given = ""
+    token = await _find(login, given.strip())
+    if token is None:
+        reason = "the token is not valid"
+        raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
+    return token
+
+
+async def _find(login: Login, given: str) -> Token | None:
+    try:
+        return await asyncio.to_thread(login.find_token, given)
+    except STORAGE_ERRORS as error:
+        LOGGER.exception("the storage fails")
+        raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
+
+
+async def _log_in(login: Login, scope: HTTPScope, body: bytes, send: Send) -> None:
+    """Answer a request for the login page, or the form that it sends."""
+    page, status = login.page, HTTPStatus.OK
+    target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
+    if scope["method"] == "POST":
+        given = form_field(body.decode("utf-8", "replace"), "token").strip()
+        if await _find(login, given) is not None:
+            session = login.sessions.begin(given)
+            cookie = f"{page.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
+            headers = {"location": target, "set-cookie": cookie}
+            await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
+            return
+        status = HTTPStatus.UNAUTHORIZED
+        log_refusal(scope, status, "the token is not valid")
+    elif scope["method"] not in ("GET", "HEAD"):
+        raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
+    wrong = status is HTTPStatus.UNAUTHORIZED
+    text = login_page(title=page.title, hint=page.hint, action=page.url(target), wrong=wrong)
+    headers = {"content-security-policy": PAGE_POLICY}
+    await _answer(send, status, "text/html; charset=utf-8", text.encode(), headers)
 
 
 def _headers(scope: HTTPScope) -> dict[str, str]:
@@ -262,12 +249,21 @@ def _headers(scope: HTTPScope) -> dict[str, str]:
     return found
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive, most_bytes: int) -> bytes:
-    """Return a request's body, which must arrive soon and not be too long."""
-    too_long = f"a body of more than {most_bytes} bytes"
+def _check_length(headers: Mapping[str, str], most_bytes: int) -> None:
+    """Refuse a body by its announced length."""
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > most_bytes:
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
+        raise _too_long(most_bytes)
+
+
+def _too_long(most_bytes: int) -> _RefusedError:
+    reason = f"a body of more than {most_bytes} bytes"
+    return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+
+
+async def _read_body(headers: Mapping[str, str], receive: Receive, most_bytes: int) -> bytes:
+    """Return a request's body, which must arrive soon and not be too long."""
+    _check_length(headers, most_bytes)
     body = b""
     try:
         async with asyncio.timeout(BODY_S):
@@ -275,7 +271,7 @@ async def _read_body(headers: Mapping[str, str], receive: Receive, most_bytes: i
                 message = await receive()
                 body += bytes(message.get("body", b""))
                 if len(body) > most_bytes:
-                    raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
+                    raise _too_long(most_bytes)
                 if message["type"] != "http.request":
                     raise _RefusedError(HTTPStatus.BAD_REQUEST, "the client has hung up")
                 if not message.get("more_body", False):

@@ -9,10 +9,10 @@ from pathlib import Path
 from autotuner.errors import UserError
 from autotuner.service.access import BODY_S, LOOPBACK, AccessMiddleware, AccessRules, host_names
 from autotuner.service.api import Service, make_app
-from autotuner.service.dashboard import LOGIN as DASHBOARD_LOGIN
+from autotuner.service.dashboard import LOGIN_PAGE as DASHBOARD_PAGE
 from autotuner.service.dashboard import open_dashboard
 from autotuner.service.executor import Executor
-from autotuner.service.login import LoginPage, Sessions
+from autotuner.service.login import Login, LoginPage
 from autotuner.service.queue import Queue
 from autotuner.service.server import Front, Server, Thread, bind
 from autotuner.service.tokens import Token, check_token, list_tokens
@@ -26,11 +26,11 @@ _PER_MINUTE = 600
 _LAST_PORT = 65535
 # the middleware answers first, with the reason
 _BODY_S = BODY_S + 2
-_LOGIN = LoginPage(
+_LOGIN_PAGE = LoginPage(
     path="/login",
     cookie="autotune_service",
     title="autotune",
-    hint="Give a token that autotune token create has made.",
+    hint="Enter a token from the command autotune token create.",
 )
 
 
@@ -130,7 +130,8 @@ def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server
         return check_token(queue.store.attributes(), given)
 
     storage = open_storage(setup.storage_url, create=False)
-    sessions = Sessions()
+    login = Login(page=_LOGIN_PAGE, find_token=find_token)
+    page = dataclasses.replace(_LOGIN_PAGE, path=DASHBOARD_PAGE.path, title=DASHBOARD_PAGE.title)
     listening = bind(front.host, front.port)
     port: int = listening.getsockname()[1]
     beside = front.dashboard_port
@@ -142,10 +143,8 @@ def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server
         host=front.host,
         port=beside,
         allowed=front.allowed,
-        find_token=find_token if needs_token else None,
+        login=dataclasses.replace(login, page=page) if needs_token else None,
         read_only=True,
-        login=dataclasses.replace(_LOGIN, path=DASHBOARD_LOGIN.path, title=DASHBOARD_LOGIN.title),
-        sessions=sessions,
     )
     service = Service(
         queue=queue,
@@ -165,8 +164,6 @@ def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server
             needs_token=needs_token,
             per_minute=_PER_MINUTE,
         ),
-        login=_LOGIN,
-        find_token=find_token,
-        sessions=sessions,
+        login=login,
     )
     return Server(app, listening, body_s=_BODY_S), dashboard

@@ -21,7 +21,6 @@ from autotuner.service.access import (
     AccessMiddleware,
     AccessRules,
     App,
-    FindToken,
     HTTPScope,
     Message,
     Receive,
@@ -29,7 +28,7 @@ from autotuner.service.access import (
     bracketed,
     host_names,
 )
-from autotuner.service.login import LoginPage, Sessions
+from autotuner.service.login import Login, LoginPage
 from autotuner.service.server import Server, bind
 from autotuner.service.tokens import Scope, Token
 from autotuner.study.artifacts import ArtifactStore
@@ -41,19 +40,20 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("autotune.service")
 _THREADS = 8
 _BODY_S = 120.0
+_MOST_BODY_BYTES = 1 << 30
 _LEAST_TOKEN = 8
 _ACTIVE = (b"html", b"svg", b"xml")
 _FORWARDED = ("HTTP_X_FORWARDED", "HTTP_FORWARDED")
-LOGIN = LoginPage(
+LOGIN_PAGE = LoginPage(
     path="/autotune/login",  # all other paths are optuna-dashboard's
     cookie="autotune_dashboard",
     title="autotune dashboard",
-    hint="Give the token of --token, or AUTOTUNE_DASHBOARD_TOKEN, of autotune dashboard.",
+    hint="Enter the token of autotune dashboard: --token, or AUTOTUNE_DASHBOARD_TOKEN.",
 )
 
 
-def single_token(token: str | None) -> FindToken | None:
-    """Return a function that finds one token; None for access without a token.
+def single_token(token: str | None) -> Login | None:
+    """Return the login with one token; None for access without a token.
 
     Raises:
         UserError: if the token is too short to be one.
@@ -63,7 +63,7 @@ def single_token(token: str | None) -> FindToken | None:
     if len(token) < _LEAST_TOKEN:
         raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
     known = Token(key="of --token", name="dashboard", scopes=frozenset(Scope), created="")
-    return lambda given: known if _same(given, token) else None
+    return Login(page=LOGIN_PAGE, find_token=lambda given: known if _same(given, token) else None)
 
 
 def dashboard_app(
@@ -71,10 +71,8 @@ def dashboard_app(
     artifacts: Path,
     *,
     hosts: Collection[str],
-    find_token: FindToken | None,
+    login: Login | None,
     read_only: bool,
-    login: LoginPage = LOGIN,
-    sessions: Sessions | None = None,
 ) -> AccessMiddleware:
     """Return the dashboard of a storage behind the access middleware.
 
@@ -82,31 +80,24 @@ def dashboard_app(
         storage: the studies.
         artifacts: the folder of their files.
         hosts: names under which it is known, without ports.
-        find_token: see :class:`AccessMiddleware`.
+        login: how its clients log in; None: it has no tokens.
         read_only: refuse every write.
-        login: the login page.
-        sessions: the sessions of browsers; without them it has its own.
     """
     names = frozenset(host.lower() for host in hosts)
     rules = AccessRules(
         hosts=names,
         origins=names - LOOPBACK,
-        needs_token=find_token is not None,
+        needs_token=login is not None,
         read_only=read_only,
-        most_body_bytes=None,  # artifacts may be uploaded
+        most_body_bytes=_MOST_BODY_BYTES,
+        reads_bodies=False,  # an artifact may be too large for the memory
         reason_field="reason",  # as optuna-dashboard's pages show it
         unknown_host=HTTPStatus.FORBIDDEN,
     )
     store = ArtifactStore(artifacts) if artifacts.is_dir() else None
     wsgi: Any = _as_a_server_calls_it(optuna_dashboard.wsgi(storage, artifact_store=store))
     app: Any = WSGIMiddleware(wsgi, workers=_THREADS)
-    return AccessMiddleware(
-        _with_harmless_artifacts(app),
-        rules=rules,
-        login=login,
-        find_token=find_token,
-        sessions=sessions or Sessions(),
-    )
+    return AccessMiddleware(_with_harmless_artifacts(app), rules=rules, login=login)
 
 
 def open_dashboard(
@@ -116,10 +107,8 @@ def open_dashboard(
     host: str,
     port: int,
     allowed: Collection[str],
-    find_token: FindToken | None,
+    login: Login | None,
     read_only: bool,
-    login: LoginPage = LOGIN,
-    sessions: Sessions | None = None,
 ) -> Server:
     """Return a server that listens.
 
@@ -129,26 +118,22 @@ def open_dashboard(
         host: the address to listen on.
         port: the port; 0 takes a free one.
         allowed: further names under which it is reached.
-        find_token: see :class:`AccessMiddleware`.
+        login: how its clients log in; None: it has no tokens.
         read_only: refuse every write.
-        login: the login page.
-        sessions: the sessions of browsers; without them it has its own.
 
     Raises:
         UserError: if it would be open to everyone, or the address is not available.
     """
     name = bracketed(host)
-    if name not in LOOPBACK and find_token is None:
+    if name not in LOOPBACK and login is None:
         hint = "give --token, or AUTOTUNE_DASHBOARD_TOKEN; or reach 127.0.0.1 through ssh -L"
         raise UserError(f"--host {host}: anyone who reaches it could change studies", hint=hint)
     app = dashboard_app(
         storage,
         artifacts,
         hosts={*LOOPBACK, name, *host_names(allowed)},
-        find_token=find_token,
-        read_only=read_only,
         login=login,
-        sessions=sessions,
+        read_only=read_only,
     )
     return Server(app, bind(host, port), body_s=_BODY_S)
 

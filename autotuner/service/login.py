@@ -3,7 +3,10 @@
 import dataclasses
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
+
+from autotuner.service.tokens import Token
 
 _MOST_SESSIONS = 1024
 
@@ -45,6 +48,18 @@ class Sessions:
         return self._tokens.get(session)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Login:
+    """How the clients of an application log in.
+
+    ``find_token``: returns what is known of a token, None if it is not valid.
+    """
+
+    page: LoginPage
+    find_token: Callable[[str], Token | None]
+    sessions: Sessions = dataclasses.field(default_factory=Sessions)
+
+
 def cookie_value(header: str, wanted: str) -> str:
     """Return the value of a cookie in a Cookie header, empty if it is not there."""
     for part in header.split(";"):
@@ -69,4 +84,6 @@ def local_path(target: str) -> str:
     except ValueError:
         return "/"
     safe = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if safe and not elsewhere and target.isprintable() else "/"
+    if not safe or elsewhere or not target.isprintable():
+        return "/"
+    return quote(target, safe="/?&=%#~!$'()*+,;:@")

@@ -20,8 +20,8 @@ PATIENCE_S = 120
 
 # added to `autotune run`, for whose usual budget there is no time
 BRIEF = (
-    *("--effort", "fast", "--trials", "1", "--measure-time", "0.2s", "--pairs", "1"),
-    *("--knobs", "intra_op", "--sequential"),
+    *("--effort", "fast", "--trials", "2", "--measure-time", "0.2s", "--pairs", "1"),
+    *("--knobs", "intra_op,kernels", "--sequential"),
 )
 
 

@@ -74,7 +74,7 @@ def ask(
 def guarded(bench: Bench, **fields: Any) -> AccessMiddleware:
     """Return the dashboard of the study behind the middleware."""
     known = {"127.0.0.1", "localhost"}
-    settings = {"hosts": known, "find_token": None, "read_only": False, **fields}
+    settings = {"hosts": known, "login": None, "read_only": False, **fields}
     return dashboard_app(bench.storage, bench.folder / ".autotune/artifacts", **settings)
 
 
@@ -259,7 +259,7 @@ def test_another_sites_writes_are_refused(bench: Bench) -> None:
 
 def test_a_token_is_asked_for(bench: Bench) -> None:
     """By a page for people, by 401 for programs; the right one gets in by header or by cookie."""
-    app = guarded(bench, find_token=single_token("correct horse"))
+    app = guarded(bench, login=single_token("correct horse"))
     page = ask(app, "GET", "/dashboard/studies/1", Accept="text/html")
     assert page.status_code == 303
     assert page.headers["location"] == "/autotune/login?next=%2Fdashboard%2Fstudies%2F1"
@@ -285,14 +285,14 @@ def test_a_token_is_asked_for(bench: Bench) -> None:
 @pytest.mark.parametrize("target", ["//evil.example", "http://evil.example", "/\\evil", "%0d%0aX"])
 def test_the_login_leads_nowhere_else(bench: Bench, target: str) -> None:
     """A link to the login page can't send the user to another site."""
-    app = guarded(bench, find_token=single_token("correct horse"))
+    app = guarded(bench, login=single_token("correct horse"))
     done = ask(app, "POST", f"/autotune/login?next={target}", b"token=correct+horse")
     assert done.headers["location"] == "/"
 
 
 def test_the_login_page_holds_nothing_of_the_request(bench: Bench) -> None:
     """What stands in the address is escaped."""
-    app = guarded(bench, find_token=single_token("correct horse"))
+    app = guarded(bench, login=single_token("correct horse"))
     page = ask(app, "GET", '/autotune/login?next=/"><script>alert(1)</script>')
     assert b"<script" not in page.content
 
@@ -333,7 +333,7 @@ def test_servers_that_are_not_opened(
             host=host,
             port=0,
             allowed=(),
-            find_token=single_token(token),
+            login=single_token(token),
             read_only=True,
         )
 
@@ -373,7 +373,7 @@ def test_it_is_closed_from_outside_amid_requests(
             host="127.0.0.1",
             port=0,
             allowed=(),
-            find_token=None,
+            login=None,
             read_only=True,
         )
         thread = threading.Thread(target=server.run)

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
-from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limiter
+from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES
 from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
@@ -159,9 +159,14 @@ def test_the_dashboard_asks_for_the_same_tokens(
         assert dashboard.get("/api/studies").status_code == 200
         assert client.get("/studies").status_code == 200
         assert dashboard.put("/api/studies/1/note", json={}).status_code == 403
+        here = dict(client.cookies.items())
+        with httpx.Client(base_url=service.dashboard, trust_env=False, cookies=here) as there:
+            assert there.get("/api/studies").status_code == 200  # one login opens both
         assert main(["token", "revoke", token.split("_")[1]]) == 0
         assert dashboard.get("/api/studies").status_code == 401
         assert client.get("/studies").status_code == 401
+        page = client.get("/studies?x=1", headers={"Accept": "text/html"})
+        assert page.headers["location"] == "/login?next=%2Fstudies%3Fx%3D1"
 
 
 def test_a_browser_logs_in(service: Serving, tokens: dict[str, str]) -> None:
@@ -520,16 +525,6 @@ def test_ten_thousand_requests(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
         assert service.stop() == 0
-
-
-def test_the_limiter() -> None:
-    """A minute's requests at once, then as many as time brings; each address by itself."""
-    now = 0.0
-    limiter = Limiter(60, lambda: now)
-    assert [limiter.allows("a") for _ in range(61)] == [True] * 60 + [False]
-    assert limiter.allows("b")
-    now = 1.5
-    assert [limiter.allows("a") for _ in range(2)] == [True, False]
 
 
 def test_no_trace_reaches_a_client(service: Serving, tokens: dict[str, str]) -> None:
