@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NOBODY = "nobody"
-TREE = Path(__file__).resolve().parents[2]
+TREE = Path(__file__).resolve().parents[1]
 IS_ROOT = os.geteuid() == 0
 AS_NOBODY: dict[str, Any] = (
     {"user": NOBODY, "group": "nogroup", "extra_groups": []} if IS_ROOT else {}

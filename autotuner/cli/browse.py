@@ -11,9 +11,9 @@ from autotuner.export.formats import RENDERERS, Format
 from autotuner.report.sections import sections
 from autotuner.report.tables import studies_table
 from autotuner.report.terminal import EVERYTHING, OVERVIEW, print_sections
-from autotuner.service.queue import visible
 from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.memory import FACTS, SUMMARY, Memory
+from autotuner.study.queue_store import visible
 from autotuner.study.storage import default_url, open_storage, shown_url
 from autotuner.study.studies import load_facts, load_study
 from autotuner.verdict.result import Result, load_result

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from autotuner.cli.browse import HOME
-from autotuner.dashboard.server import check_for, open_server
+from autotuner.service.access import bracketed
+from autotuner.service.dashboard import open_dashboard, single_token
+from autotuner.service.server import log_refusals
 from autotuner.study.artifacts import artifact_folder
 from autotuner.study.storage import default_url, open_storage, shown_url
 
@@ -21,21 +23,20 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, which are the regular end: the exit code is 0."""
     url = storage_url or default_url(HOME)
-    storage = open_storage(url, create=False)
-    server = open_server(
-        storage,
+    log_refusals()
+    server = open_dashboard(
+        open_storage(url, create=False),
         artifact_folder(HOME),
         host=host,
         port=port,
         allowed=allowed,
-        check=check_for(token),
+        login=single_token(token),
         read_only=read_only,
     )
     mode = ", read-only" if read_only else ""
-    name = f"[{host}]" if ":" in host else host
-    # as soon as it says that Ctrl-C ends it, nothing else becomes of one
+    # from the line about Ctrl-C on, a Ctrl-C has no other effect than a regular end
     with contextlib.suppress(KeyboardInterrupt, SystemExit), contextlib.closing(server):
-        sys.stdout.write(f"{shown_url(url)}{mode}: http://{name}:{server.port}/\n")
+        sys.stdout.write(f"{shown_url(url)}{mode}: http://{bracketed(host)}:{server.port}/\n")
         sys.stdout.write("Ctrl-C ends it\n")
         sys.stdout.flush()
         server.run()

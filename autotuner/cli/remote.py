@@ -1,4 +1,7 @@
-"""``autotune submit``, ``status`` and ``fetch``: a service, asked from elsewhere."""
+"""``autotune submit``, ``status``, ``cancel`` and ``fetch``: clients of a service.
+
+They load neither Optuna nor NumPy: deployment scripts call them, and they answer at once.
+"""
 
 import json
 import os
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from autotuner.cli.serve import check_installed
+from autotuner.cli.extras import check_installed
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.writing import write_whole
@@ -26,15 +29,17 @@ _SILENCE_S = 60.0
 _LOOK_S = 2.0
 _ACTIVE = ("queued", "running")
 _WELL = ("done", "idle")
-Told = dict[str, Any]
-Render = Callable[[Told], str]
+Status = dict[str, Any]
+"""A study's status, as the service sends it: JSON of its StudyStatus."""
+
+Render = Callable[[Status], str]
 
 
 class Remote:
     """A service at a URL. Leaving the context closes the connection."""
 
     def __init__(self, url: str | None, token: str | None) -> None:
-        check_installed()
+        check_installed("httpx")
         import httpx
 
         self._url = (url or os.environ.get("AUTOTUNE_URL") or DEFAULT_URL).rstrip("/")
@@ -58,14 +63,14 @@ class Remote:
         self._client.close()
 
     def get(self, path: str) -> "httpx.Response":
-        """Return the answer to a GET; raise UserError for one that is no success."""
-        return self._asked("GET", path)
+        """Return the answer to a GET; raise UserError if the service refuses it."""
+        return self._send("GET", path)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
-        """Return the answer to a POST; raise UserError for one that is no success."""
-        return self._asked("POST", path, json=body)
+        """Return the answer to a POST; raise UserError if the service refuses it."""
+        return self._send("POST", path, json=body)
 
-    def _asked(self, method: str, path: str, **more: Any) -> "httpx.Response":
+    def _send(self, method: str, path: str, **more: Any) -> "httpx.Response":
         import httpx
 
         try:
@@ -76,7 +81,7 @@ class Remote:
         return answer
 
     def events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the server-sent events of a path: their names, and what they tell."""
+        """Yield the server-sent events of a path: their names and data."""
         import httpx
 
         timeout = httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S)
@@ -96,7 +101,7 @@ class Remote:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> UserError:
-        hint = "is autotune serve running there? AUTOTUNE_URL or --url says where"
+        hint = "is autotune serve running there? Set AUTOTUNE_URL or --url"
         return UserError(f"{self._url}: {error or type(error).__name__}", hint=hint)
 
 
@@ -104,8 +109,8 @@ def _check(answer: "httpx.Response") -> None:
     if not answer.is_error:
         return
     try:
-        said = answer.json()
-        message, hint = str(said["error"]), said.get("hint")
+        problem = answer.json()
+        message, hint = str(problem["error"]), problem.get("hint")
     except (ValueError, KeyError, TypeError):
         message, hint = answer.text[:200] or answer.reason_phrase, None
     if answer.status_code == 401:
@@ -122,21 +127,21 @@ def submit(
     follow: bool,
 ) -> bool:
     """Put a study into the service's queue; return False if it is followed and fails."""
-    asked = {name: value for name, value in given.items() if value is not None}
-    body = {"script": script, "arguments": list(arguments), **asked}
-    told = remote.post("/studies", body).json()
-    _say(f"study {told['name']}: {told['state']}")
-    return _follow(remote, told["name"], _line) if follow else True
+    fields = {name: value for name, value in given.items() if value is not None}
+    body = {"script": script, "arguments": list(arguments), **fields}
+    status = remote.post("/studies", body).json()
+    _print(f"study {status['name']}: {status['state']}")
+    return _follow(remote, status["name"], _line) if follow else True
 
 
 def status(remote: Remote, study: str | None, *, follow: bool, as_json: bool) -> bool:
-    """Print how far studies are; return False if one that is followed has failed."""
+    """Print the status of studies; return False if one that is followed has failed."""
     render: Render = json.dumps if as_json else _line
     if study is None:
         return _follow_all(remote, render) if follow else _print_all(remote, as_json=as_json)
     if follow:
         return _follow(remote, study, render)
-    _say(render(remote.get(_path(study)).json()))
+    _print(render(remote.get(_path(study)).json()))
     return True
 
 
@@ -144,13 +149,13 @@ def _path(study: str, *rest: str) -> str:
     return "/".join(["/studies", quote(study, safe=""), *rest])
 
 
-def _line(told: Told) -> str:
-    done = f" {told['part']:.0%}" if told["state"] == "running" else ""
-    said = told["said"] or told["result"] or "-"
-    return f"{told['name']}: {told['state']}{done}: {said}"
+def _line(status: Status) -> str:
+    done = f" {status['progress']:.0%}" if status["state"] == "running" else ""
+    message = status["message"] or status["result"] or "-"
+    return f"{status['name']}: {status['state']}{done}: {message}"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -159,46 +164,46 @@ def _print_all(remote: Remote, *, as_json: bool) -> bool:
     from rich.table import Table
     from rich.text import Text
 
-    told = remote.get("/studies").json()
+    studies = remote.get("/studies").json()
     if as_json:
-        _say(json.dumps(told))
+        _print(json.dumps(studies))
         return True
     table = Table("study", "state", "done", "verdict", "trials", box=None)
-    for one in told:
-        done = f"{one['part']:.0%}" if one["state"] == "running" else ""
+    for one in studies:
+        done = f"{one['progress']:.0%}" if one["state"] == "running" else ""
         cells = (one["name"], one["state"], done, one["result"] or "", str(one["trials"]))
         table.add_row(*(Text(cell) for cell in cells))
     console = out_console()
-    console.print(table if told else "there are no studies yet: autotune submit SCRIPT")
+    console.print(table if studies else "there are no studies yet: autotune submit SCRIPT")
     return True
 
 
 def _follow(remote: Remote, study: str, render: Render) -> bool:
     state, last = "not known", ""
-    for name, told in remote.events(_path(study, "events")):
-        if "error" in told:
-            raise UserError(f"study {study}: {told['error']}")
-        state, text = told["state"], render(told)
+    for name, status in remote.events(_path(study, "events")):
+        if "error" in status:
+            raise UserError(f"study {study}: {status['error']}")
+        state, text = status["state"], render(status)
         if text != last:
-            _say(text)
+            _print(text)
             last = text
         if name == "end":
             return state in _WELL
-    hint = f"autotune status {shlex.quote(study)} --follow goes on"
+    hint = f"follow it again: autotune status {shlex.quote(study)} --follow"
     raise UserError(f"the service has ended; study {study} was {state}", hint=hint)
 
 
 def _follow_all(remote: Remote, render: Render) -> bool:
-    """Tell what is new until no study waits or runs; return whether all of them went well."""
-    said: dict[str, str] = {}
+    """Print changes until no study waits or runs; return whether none has failed."""
+    shown: dict[str, str] = {}
     while True:
-        studies: list[Told] = remote.get("/studies").json()
+        studies: list[Status] = remote.get("/studies").json()
         active = {one["name"] for one in studies if one["state"] in _ACTIVE}
-        followed = [one for one in studies if one["name"] in {*active, *said}]
+        followed = [one for one in studies if one["name"] in {*active, *shown}]
         for name, text in ((one["name"], render(one)) for one in followed):
-            if text != said.get(name):
-                _say(text)
-                said[name] = text
+            if text != shown.get(name):
+                _print(text)
+                shown[name] = text
         if not active:
             return all(one["state"] in _WELL for one in followed)
         time.sleep(_LOOK_S)
@@ -206,13 +211,13 @@ def _follow_all(remote: Remote, render: Render) -> bool:
 
 def cancel(remote: Remote, study: str) -> None:
     """End a study that waits or is being tuned."""
-    told = remote.post(_path(study, "cancel")).json()
-    said = "cancelled" if told["state"] == "cancelled" else "its end is asked for"
-    _say(f"study {told['name']}: {said}")
+    status = remote.post(_path(study, "cancel")).json()
+    outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
+    _print(f"study {status['name']}: {outcome}")
 
 
 def fetch(remote: Remote, study: str, *, kind: str, output: Path | None) -> None:
-    """Print or write what a study recommends."""
+    """Print or write a file with a study's recommended configuration."""
     if kind not in _FILES:
         raise UserError(f'--format: unknown format "{kind}"', hint=did_you_mean(kind, _FILES))
     text = remote.get(_path(study, _FILES[kind])).text

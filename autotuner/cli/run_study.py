@@ -9,10 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
-
 from autotuner.cli.assembly import (
     artifacts_of,
     measuring,
@@ -39,15 +35,30 @@ from autotuner.stages.final import decide_on
 from autotuner.stages.loop import tune
 from autotuner.stages.session import Clock, Session, Store, open_session
 from autotuner.statistics.sequential import rule_of
-from autotuner.statistics.throughput import less_is_better
 from autotuner.study.artifacts import keep_study_files
-from autotuner.study.elapsed import begin_run, finish_run
+from autotuner.study.elapsed import finish_run
 from autotuner.study.events import to_all
-from autotuner.study.identity import claim_folder, identify
+from autotuner.study.identity import claim_folder, identify, make_folder
 from autotuner.study.import_trials import Source, check_source, import_trials
-from autotuner.study.memory import FACTS, ORIGIN, SPEC, Memory
-from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
-from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
+from autotuner.study.memory import FACTS, ORIGIN, Memory
+from autotuner.study.storage import (
+    Storage,
+    StorageError,
+    default_url,
+    is_shared,
+    open_storage,
+    shown_url,
+)
+from autotuner.study.studies import (
+    Study,
+    begin_study,
+    load_study,
+    matching_name,
+    remove_study,
+    reusable_name,
+    stored_spec,
+    study_names,
+)
 from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.workers import Workers
@@ -98,7 +109,9 @@ def run_study(
         source = None
         if import_from is not None:
             source = check_source(load_study(storage, import_from), spec.objective)
-        study, spent_s = _open(storage, name, spec, display)
+        study, spent_s = begin_study(storage, name, spec)
+        if spent_s and spec.budget_s is not None:
+            display.say(f"resumed: {format_duration(spent_s)} of the budget are used")
         memory = Memory(study)
         if memory.read(ORIGIN) is None:
             memory.write(ORIGIN, Origin(identity=identity, machine=machine, build=build))
@@ -128,7 +141,7 @@ def run_study(
         _finish(export, paths, page, storage_url, as_json=as_json)
 
 
-def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, BaseStorage]:
+def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Storage]:
     """Return what is asked for, and where its study is kept or will be.
 
     A study that is only named must be there already; one that is resumed keeps its knobs, where no
@@ -146,20 +159,11 @@ def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, BaseStorage]
         assert spec is not None
         return spec, storage
     if spec is None:
-        return apply_flags(_stored_spec(storage, flags.study), flags), storage
-    if flags.study in optuna.get_all_study_names(storage):
-        stored = _stored_spec(storage, flags.study)
+        return apply_flags(stored_spec(storage, flags.study), flags), storage
+    if flags.study in study_names(storage):
+        stored = stored_spec(storage, flags.study)
         spec = dataclasses.replace(spec, knobs=spec.knobs or stored.knobs, name=stored.name)
     return spec, storage
-
-
-def _stored_spec(storage: BaseStorage, name: str) -> StudySpec:
-    """Return the specification in a study, which only studies made by autotune have."""
-    stored = Memory(load_study(storage, name)).read(SPEC)
-    if stored is None:
-        hint = "give --study another name: autotune does not touch other studies"
-        raise UserError(f'study "{name}" was not made by autotune', hint=hint)
-    return stored
 
 
 def _probe(spec: StudySpec, python: Path, runner: ProcessRunner, confinement: Confinement) -> Build:
@@ -171,6 +175,7 @@ def _probe(spec: StudySpec, python: Path, runner: ProcessRunner, confinement: Co
         UserError: if the script is not valid Python there, or TensorFlow can't be imported.
     """
     folder = run_folder("probes")
+    make_folder(folder)
     confinement.check_place(folder, needed_by_trials(spec, python))
     build = probe(spec, python=python, folder=folder, runner=runner)
     shutil.rmtree(folder, ignore_errors=True)
@@ -194,42 +199,10 @@ def _show_changes(changes: Sequence[str], name: str, display: Display) -> None:
         )
 
 
-def _open(
-    storage: BaseStorage, name: str, spec: StudySpec, display: Display
-) -> tuple[optuna.Study, float]:
-    """Make a study or open it; return it, and what its run had spent before it was cut off."""
-    names = optuna.get_all_study_names(storage)
-    if name in names and _is_useless(load_study(storage, name), spec):
-        optuna.delete_study(study_name=name, storage=storage)
-        names.remove(name)
-    if name not in names:
-        study = create_study(storage, name, spec.objective)
-    else:
-        study = load_study(storage, name)
-        if not is_idle(study):
-            hint = "wait for it, or give --study another name; autotune worker joins it"
-            raise UserError(f'study "{name}" is being run by another autotune', hint=hint)
-    memory = Memory(study)
-    before = memory.read(SPEC)
-    memory.write(SPEC, spec)  # at once: it tells our studies from others
-    spent_s = begin_run(study, memory, anew=before is None or before.budget_s != spec.budget_s)
-    if spent_s and spec.budget_s is not None:
-        display.say(f"resumed: {format_duration(spent_s)} of the budget are used")
-    return study, spent_s
-
-
-def _is_useless(study: optuna.Study, spec: StudySpec) -> bool:
-    """Return whether a study of ours has nothing in it and was made for another direction."""
-    memory = Memory(study)
-    ours_and_empty = memory.read(SPEC) is not None and memory.read(FACTS) is None
-    less = study.direction is optuna.study.StudyDirection.MINIMIZE
-    return ours_and_empty and is_idle(study) and less != less_is_better(spec.objective)
-
-
 def _tune(
     session: Session,
-    study: optuna.Study,
-    storage: BaseStorage,
+    study: Study,
+    storage: Storage,
     display: Display,
     source: Source | None,
 ) -> None:
@@ -245,9 +218,9 @@ def _tune(
         tune(session, take_over)
     except ScriptFailedError:
         if session.memory.read(FACTS) is None:
-            optuna.delete_study(study_name=study.study_name, storage=storage)
+            remove_study(storage, study.study_name)
         raise
-    except StorageInternalError:
+    except StorageError:
         raise
     except BaseException:
         _show_what_is_kept(session, study.study_name, display)

@@ -1,54 +1,26 @@
-"""``autotune serve`` and ``autotune token``: the service and who may use it."""
+"""``autotune serve`` and ``autotune token``: start the service, and manage its tokens."""
 
 import contextlib
-import dataclasses
-import functools
-import importlib.util
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autotuner.cli.browse import HOME
+from autotuner.cli.extras import check_installed
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
-from autotuner.study.artifacts import artifact_folder
-from autotuner.study.storage import default_url, is_shared, open_storage, shown_url
-from autotuner.study.workers import Workers
+from autotuner.service.executor import environment_of_runs
+from autotuner.service.queue import Queue
+from autotuner.service.server import Front, log_refusals
+from autotuner.service.tokens import Scope, create_token, list_tokens, revoke_token
+from autotuner.study.queue_store import QueueStore
+from autotuner.study.storage import default_url, open_storage, shown_url
 
-if TYPE_CHECKING:
-    from autotuner.service.queue import Queue
+__all__ = ["Front", "create", "list_all", "revoke", "serve"]
 
-_MOST_STUDIES = 1000
-_PER_MINUTE = 600
 _LONGEST_NAME = 80
-_LAST_PORT = 65535
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Front:
-    """Where the HTTP interface listens, and to whom.
-
-    ``dashboard_port``: None for the next one. ``allowed``: further names by which it is reached.
-    ``require_token``: on loopback, too.
-    """
-
-    host: str
-    port: int
-    dashboard_port: int | None
-    allowed: Sequence[str]
-    require_token: bool
-
-
-def check_installed() -> None:
-    """Raise UserError if the packages of the service are not installed."""
-    for package in ("fastapi", "uvicorn", "python_multipart", "httpx"):
-        if importlib.util.find_spec(package) is None:
-            hint = "pip install 'tf-autotune[service]'"
-            raise UserError(f"the service needs the package {package}", hint=hint)
 
 
 def serve(
@@ -63,145 +35,50 @@ def serve(
     """Serve until Ctrl-C or SIGTERM, which are the regular end: the exit code is 0.
 
     Args:
-        front: the HTTP interface; None to work off the queue only.
+        front: the HTTP interface; None to work on the queue only.
         models: the folder of the scripts that may be submitted.
         storage_url: where queue and studies are.
-        interpreters: NAME=PATH of those that may be asked for.
-        passed: names of variables that scripts are to see.
+        interpreters: NAME=PATH of those that clients may name.
+        passed: names of variables that scripts see.
         limits: further options of ``autotune run``.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for an error that the user can fix.
     """
-    check_installed()
-    # FastAPI takes half a second to import, for which other commands need not wait
-    from autotuner.service.executor import Workshop, environment_of_runs
-    from autotuner.service.queue import Queue
-    from autotuner.service.server import Thread, log_refusals
+    check_installed("fastapi")
+    from autotuner.service.assembly import Setup, assemble
 
     if not models.is_dir():
         hint = "--models takes the folder of the scripts that may be submitted"
         raise UserError(f"--models {models}: no such folder", hint=hint)
-    known = _interpreters(interpreters)
     url = storage_url or default_url(HOME)
-    storage = open_storage(url, create=True)
-    jobs = Queue(storage)
     log_refusals()
-    if front is None:
-        run: Callable[[], None] = functools.partial(_wait, url)
-    else:
-        run = _open_http(front, jobs, storage_url=url, models=models, interpreters=known)
-    workers = Workers(
-        jobs.study, shared=is_shared(storage), machine=os.uname().nodename, remark=_say
-    )
-    workshop = Workshop(
-        jobs,
-        workers,
+    setup = Setup(
+        storage_url=url,
         models=models,
-        home=Path.cwd(),
-        interpreters=known,
+        home=HOME,
+        interpreters=_interpreters(interpreters),
         environment=environment_of_runs(os.environ, passed, url),
         limits=limits,
-        say=_say,
+        machine=os.uname().nodename,
     )
-    with (
-        # outermost: as soon as it says that Ctrl-C ends it, nothing else becomes of one
-        contextlib.suppress(KeyboardInterrupt, SystemExit),
-        workers,
-        Thread("workshop", workshop.run, workshop.stop),
-    ):
-        run()
-
-
-def _wait(storage_url: str) -> None:
-    """Do what there is to do without an HTTP interface: wait for Ctrl-C or SIGTERM."""
-    _say(f"{shown_url(storage_url)}: works off the queue; Ctrl-C ends it")
-    threading.Event().wait()
-
-
-def _open_http(
-    front: Front,
-    jobs: "Queue",
-    *,
-    storage_url: str,
-    models: Path,
-    interpreters: Mapping[str, str],
-) -> Callable[[], None]:
-    """Listen, and return a function that says where and serves until Ctrl-C or SIGTERM."""
-    from autotuner.dashboard.guard import LOOPBACK, Sessions
-    from autotuner.dashboard.server import open_server
-    from autotuner.service.access import Doors, Rules, host_names
-    from autotuner.service.api import Service, make_app
-    from autotuner.service.server import Thread, bind, make_server
-    from autotuner.service.tokens import Scope, check_token, list_tokens
-    from autotuner.service.views import Views
-
-    name = f"[{front.host}]" if ":" in front.host else front.host.lower()
-    needs_token = front.require_token or name not in LOOPBACK
-    if needs_token and all(token.revoked for token in list_tokens(jobs.study)):
-        where = f"--storage {shown_url(storage_url)}"
-        hint = f"make one first: autotune token create --name me --scope submit {where}"
-        raise UserError(f"--host {front.host}: a token is needed, and there is none yet", hint=hint)
-
-    def may_read(given: str) -> bool:
-        token = check_token(jobs.study.user_attrs, given)
-        return token is not None and Scope.READ in token.scopes
-
-    names = host_names(front.allowed)
-    listening = bind(front.host, front.port)
-    port: int = listening.getsockname()[1]
-    beside = front.dashboard_port
-    if beside is None:
-        beside = 0 if port == _LAST_PORT else port + 1
-    storage = open_storage(storage_url, create=False)
-    dashboard = open_server(
-        storage,
-        artifact_folder(HOME),
-        host=front.host,
-        port=beside,
-        allowed=names,
-        check=may_read if needs_token else None,
-        read_only=True,
-    )
-    sessions = Sessions()
-    service = Service(
-        jobs=jobs,
-        views=Views(storage, jobs),
-        models=models,
-        interpreters=interpreters,
-        most_studies=_MOST_STUDIES,
-        dashboard_port=dashboard.port,
-        needs_token=needs_token,
-        sessions=sessions,
-    )
-    app = Doors(
-        make_app(service),
-        rules=Rules(
-            hosts=frozenset({*LOOPBACK, name, *names}),
-            origins=names,
-            needs_token=needs_token,
-            per_minute=_PER_MINUTE,
-        ),
-        attributes=lambda: jobs.study.user_attrs,
-        sessions=sessions,
-    )
-
-    def run() -> None:
-        with Thread("dashboard", dashboard.run, dashboard.close_from_outside):
-            sys.stdout.write(f"service:   http://{name}:{port}/\n")
-            sys.stdout.write(f"dashboard: http://{name}:{service.dashboard_port}/\n")
+    service = assemble(setup, front, _report)
+    # outermost: from the line about Ctrl-C on, a Ctrl-C has no other effect than a regular end
+    with contextlib.suppress(KeyboardInterrupt, SystemExit), service.running():
+        if front is None:
+            _report(f"{shown_url(url)}: works off the queue; Ctrl-C ends it")
+        else:
+            for name, port in service.ports.items():
+                sys.stdout.write(f"{name + ':':<10} http://{front.name}:{port}/\n")
             sys.stdout.write("Ctrl-C ends it\n")
             sys.stdout.flush()
-            # it ends in order, and then raises the signal again
-            make_server(app).run(sockets=[listening])
-
-    return run
+        service.serve()
 
 
-def _interpreters(asked: Sequence[str]) -> dict[str, str]:
-    """Return interpreters by the names under which they are asked for: NAME=PATH, or a path."""
+def _interpreters(given: Sequence[str]) -> dict[str, str]:
+    """Return the paths of interpreters by their names, from NAME=PATH or a path alone."""
     found = {}
-    for text in asked:
+    for text in given:
         name, sign, path = text.rpartition("=")
         where = shutil.which(path)
         if where is None:
@@ -211,16 +88,17 @@ def _interpreters(asked: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
+def _open_store(storage_url: str | None, *, create: bool) -> QueueStore:
+    return Queue(open_storage(storage_url or default_url(HOME), create=create)).store
+
+
 def create(name: str, scopes: Sequence[str], storage_url: str | None) -> None:
     """Make a token and print it."""
-    from autotuner.service.queue import Queue
-    from autotuner.service.tokens import Scope, create_token
-
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         raise UserError(f"--name: a name of up to {_LONGEST_NAME} printable characters")
     known = [scope.value for scope in Scope]
@@ -228,21 +106,16 @@ def create(name: str, scopes: Sequence[str], storage_url: str | None) -> None:
         if scope not in known:
             raise UserError(f'--scope: unknown scope "{scope}"', hint=did_you_mean(scope, known))
     wanted = {Scope(scope) for scope in scopes} | {Scope.READ}
-    jobs = Queue(open_storage(storage_url or default_url(HOME), create=True))
-    sys.stdout.write(create_token(jobs.study, name, wanted) + "\n")
-    _say("keep it: it is not shown again. Use it as AUTOTUNE_TOKEN")
+    sys.stdout.write(create_token(_open_store(storage_url, create=True), name, wanted) + "\n")
+    _report("keep it: it is not shown again. Use it as AUTOTUNE_TOKEN")
 
 
 def list_all(storage_url: str | None) -> None:
-    """Print all tokens; not their secrets, which nobody has."""
+    """Print all tokens, without their secrets, which are not stored."""
     from rich.table import Table
 
-    from autotuner.service.queue import Queue
-    from autotuner.service.tokens import list_tokens
-
-    jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))
     table = Table("key", "name", "scopes", "created", "state", box=None)
-    for token in list_tokens(jobs.study):
+    for token in list_tokens(_open_store(storage_url, create=False)):
         scopes = ", ".join(sorted(scope.value for scope in token.scopes))
         state = "revoked" if token.revoked else "valid"
         table.add_row(token.key, token.name, scopes, token.created, state)
@@ -250,13 +123,10 @@ def list_all(storage_url: str | None) -> None:
 
 
 def revoke(key: str, storage_url: str | None) -> None:
-    """Let a token not be valid any more."""
-    from autotuner.service.queue import Queue
-    from autotuner.service.tokens import list_tokens, revoke_token
-
-    jobs = Queue(open_storage(storage_url or default_url(HOME), create=False))
-    if not revoke_token(jobs.study, key):
-        known = [token.key for token in list_tokens(jobs.study)]
+    """Revoke a token."""
+    store = _open_store(storage_url, create=False)
+    if not revoke_token(store, key):
+        known = [token.key for token in list_tokens(store)]
         hint = did_you_mean(key, known) if known else "there are none"
         raise UserError(f'there is no token "{key}"', hint=hint)
-    _say(f"token {key} is not valid any more")
+    _report(f"token {key} is revoked")

@@ -6,9 +6,6 @@ import shlex
 import time
 from collections.abc import Collection
 
-import optuna
-from optuna.storages import BaseStorage
-
 from autotuner.cli.assembly import (
     artifacts_of,
     measuring,
@@ -38,8 +35,8 @@ from autotuner.study.joining import (
     space_problems,
 )
 from autotuner.study.memory import FACTS, ORIGIN, SPEC, Memory
-from autotuner.study.storage import is_shared, open_storage, shown_url
-from autotuner.study.studies import load_study
+from autotuner.study.storage import Storage, is_shared, open_storage, shown_url
+from autotuner.study.studies import Study, load_study, study_names
 from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.workers import Workers
@@ -118,7 +115,7 @@ def work(
             try:
                 decision = tune(session, lambda facts: _check_space(facts, machine))
             except KeyError as error:  # Optuna's, for a study that there is not
-                if flags.study in optuna.get_all_study_names(storage):
+                if flags.study in study_names(storage):
                     raise
                 raise UserError(f'study "{flags.study}" is gone', hint=_GIVEN_UP) from error
             objective = spec.objective
@@ -135,12 +132,12 @@ def work(
 
 
 def _await_study(
-    storage: BaseStorage, name: str, patience_s: float, display: Display
-) -> tuple[optuna.Study, StudySpec, Origin]:
+    storage: Storage, name: str, patience_s: float, display: Display
+) -> tuple[Study, StudySpec, Origin]:
     """Return a study that ``autotune run`` has begun, waiting for that if asked to."""
     until, waiting = time.monotonic() + patience_s, False
     while True:
-        if time.monotonic() >= until or name in optuna.get_all_study_names(storage):
+        if time.monotonic() >= until or name in study_names(storage):
             study = load_study(storage, name)
             memory = Memory(study)
             stored, origin = memory.read(SPEC), memory.read(ORIGIN)

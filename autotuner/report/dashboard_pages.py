@@ -6,14 +6,13 @@ the study for each note, so that each trial of a long study would take longer th
 
 from typing import Any
 
-import optuna
-from optuna.storages import BaseStorage
-
 from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
 from autotuner.study.events import DiagnosisKnown, Event, FactsKnown, NoiseKnown, TrialEnded
 from autotuner.study.memory import SUMMARY, Memory, Summary
 from autotuner.study.record import TrialRecord
+from autotuner.study.storage import Storage
+from autotuner.study.studies import Study
 from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import brief
@@ -35,7 +34,7 @@ class DashboardPages:
         whole: write the study's own, too; of several workers one does.
     """
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage, *, whole: bool = True) -> None:
+    def __init__(self, study: Study, storage: Storage, *, whole: bool = True) -> None:
         self._whole = whole
         self._study = study
         self._storage = storage

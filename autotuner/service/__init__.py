@@ -1,1 +1,1 @@
-"""The service: a queue of studies in the storage, who works it off, and an HTTP interface to it."""
+"""The service: a queue of studies in the storage, the executor that tunes them, HTTP in front."""

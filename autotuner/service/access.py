@@ -1,11 +1,14 @@
-"""What stands in front of the service, as ASGI middleware; every refusal is logged with its reason.
+"""Access to the service and to the dashboard: one ASGI middleware in front of each.
 
-- Host check: only names that we are known by, so that no foreign page can reach us by pointing its
-  own name at this address (DNS rebinding). A browser's Origin must be the very same, or a name that
-  was allowed: another port of this machine may be another user's.
-- So many requests a minute from one address; bodies of so many bytes, that arrive within a time.
-- Token: ``Authorization: Bearer TOKEN``, or a login page that sets a cookie. Reading needs the
-  scope read, everything else submit.
+- Host: only names under which the application is known, so that no foreign page can reach it by
+  pointing its own name at this address (DNS rebinding). A browser's Origin must be the very same,
+  or an allowed name: another port of this machine may belong to another user.
+- Rate: a number of requests a minute from one address.
+- Token: ``Authorization: Bearer TOKEN``, or the login page, which sets a cookie. Reading needs the
+  scope read, everything else submit. A read-only application gets no request that could write.
+- Size: headers and bodies of limited length; a body has to arrive within a time.
+
+Every refusal is logged with its reason.
 """
 
 import asyncio
@@ -13,17 +16,17 @@ import dataclasses
 import json
 import logging
 import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
-
-from autotuner.dashboard.guard import Sessions, cookie_value, host_name
-from autotuner.service.tokens import Scope, Token, check_token
+from autotuner.service.login import Login, cookie_value, form_field, local_path
+from autotuner.service.page import PAGE_POLICY, login_page
+from autotuner.service.tokens import Scope, Token
+from autotuner.study.storage import STORAGE_ERRORS
 
 LOGGER = logging.getLogger("autotune.service")
 MOST_BODY_BYTES = 64 * 1024
@@ -31,33 +34,33 @@ MOST_HEADER_BYTES = 16 * 1024
 BODY_S = 10.0
 """How long a body may take to arrive."""
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+STORAGE_FAILS = "the storage does not answer"
 _MINUTE_S = 60.0
 _MOST_LOGGED = 300
 _MOST_ADDRESSES = 4096
-STORAGE_FAILS = "the storage does not answer"
 _READS = ("GET", "HEAD", "OPTIONS")
-COOKIE = "autotune_service"
-LOGIN = "/login"
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:/@?#\s]+)(?::[0-9]*)?")
 
-Scope_ = MutableMapping[str, Any]
+HTTPScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope_, Receive, Send], Awaitable[None]]
+App = Callable[[HTTPScope, Receive, Send], Awaitable[None]]
 
 
 class _RefusedError(Exception):
-    """A request is not let through."""
+    """A request is refused."""
 
     def __init__(self, status: HTTPStatus, reason: str, **headers: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = {name.replace("_", "-").lower(): value for name, value in headers.items()}
 
 
 class Limiter:
-    """So many requests a minute from each address, a full minute's at once at most."""
+    """Allows a number of requests a minute from each address, at most that many at once."""
 
     def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
@@ -65,7 +68,7 @@ class Limiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, address: str) -> bool:
-        """Tell whether one more request may come from an address, and count it."""
+        """Count a request of an address, and return whether it is allowed."""
         now = self._monotonic()
         left, at = self._buckets.pop(address, (float(self._per_minute), now))
         left = min(self._per_minute, left + (now - at) * self._per_minute / _MINUTE_S)
@@ -77,72 +80,78 @@ class Limiter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What is let through.
+class AccessRules:
+    """Which requests an application gets.
 
-    ``hosts``: names by which we are asked for, without ports. ``origins``: names of sites whose
-    pages may ask, besides our own. ``needs_token``: also for reading.
+    ``hosts``: names under which it is known, without ports. ``origins``: names of sites whose pages
+    may send requests, besides its own. ``needs_token``: for reading, too. ``read_only``: no writes.
+    ``per_minute``: requests from one address, None for any number. ``most_body_bytes``: the longest
+    body. ``reads_bodies``: the application gets a body only when all of it has arrived.
+    ``reason_field``: the field for the reason in the JSON of a refusal. ``unknown_host``: the
+    status of the refusal of a foreign Host.
     """
 
     hosts: frozenset[str]
     origins: frozenset[str]
     needs_token: bool
-    per_minute: int
+    read_only: bool = False
+    per_minute: int | None = None
+    most_body_bytes: int = MOST_BODY_BYTES
+    reads_bodies: bool = True
+    reason_field: str = "error"
+    unknown_host: HTTPStatus = HTTPStatus.MISDIRECTED_REQUEST
 
 
-class Doors:
-    """Lets requests through to an application, or answers them itself.
+class AccessMiddleware:
+    """Passes requests on to an application, or answers them itself.
 
     Args:
         app: the application.
-        rules: what is let through.
-        attributes: returns the user attributes of the queue's study, where the tokens are.
-        sessions: who has logged in by a browser.
+        rules: which requests it gets.
+        login: how its clients log in; None: it has no tokens.
     """
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        rules: Rules,
-        attributes: Callable[[], Mapping[str, Any]],
-        sessions: Sessions,
-    ) -> None:
+    def __init__(self, app: App, *, rules: AccessRules, login: Login | None) -> None:
         self._app = app
         self._rules = rules
-        self._attributes = attributes
-        self._sessions = sessions
-        self._limiter = Limiter(rules.per_minute)
-        self._wait = str(math.ceil(_MINUTE_S / rules.per_minute))
+        self._login = login
+        self._limiter = None if rules.per_minute is None else Limiter(rules.per_minute)
 
-    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = _with_safe_headers(send)
         try:
             headers = _headers(scope)
-            address = (scope.get("client") or ("unknown", 0))[0]
             self._check_names(headers)
-            if not self._limiter.allows(address):
-                reason = f"more than {self._rules.per_minute} requests a minute"
-                raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=self._wait)
-            if scope["path"] != LOGIN:
-                token = await asyncio.to_thread(self._who, headers)
-                self._check_scope(scope, headers, token)
-                scope.setdefault("state", {})["by"] = "anyone here" if token is None else token.name
-            body = await _read_body(headers, receive)
+            self._check_rate(scope)
+            login = self._login
+            if login is not None and scope["path"] == login.page.path:
+                body = await _read_body(headers, receive, MOST_BODY_BYTES)
+                await _log_in(login, scope, body, send)
+                return
+            token = None if login is None else await _token(login, headers)
+            self._check_scope(scope, headers, token)
+            name = "anyone here" if token is None else token.name
+            scope.setdefault("state", {})["submitted_by"] = name
+            _check_length(headers, self._rules.most_body_bytes)
+            if self._rules.reads_bodies:
+                body = await _read_body(headers, receive, self._rules.most_body_bytes)
+                receive = _replay(body, receive)
         except _RefusedError as refused:
             log_refusal(scope, refused.status, refused.reason)
-            await _answer(send, refused)
+            body = json.dumps({self._rules.reason_field: refused.reason}).encode()
+            await _answer(send, refused.status, "application/json", body, refused.headers)
             return
-        await self._app(scope, _replay(body, receive), _guarded(send))
+        await self._app(scope, receive, send)
 
     def _check_names(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
         if host_name(host) not in self._rules.hosts:
             reason = "this host name is not known here; see --allow-host"
-            raise _RefusedError(HTTPStatus.MISDIRECTED_REQUEST, reason)
+            raise _RefusedError(self._rules.unknown_host, reason)
         origin = headers.get("origin")
         if origin is not None and not self._is_ours(origin, host):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "the request is another site's")
@@ -151,41 +160,81 @@ class Doors:
         name = origin.partition("://")[2].lower()
         return bool(name) and (name == host.lower() or host_name(name) in self._rules.origins)
 
-    def _who(self, headers: Mapping[str, str]) -> Token | None:
-        """Return the token of a request; None without one. Raises for one that is not valid."""
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if not kind:
-            given = self._sessions.token(cookie_value(headers.get("cookie", ""), COOKIE)) or ""
-            if not given:
-                return None
-        elif kind.lower() != "bearer":
-            given = ""
-        try:
-            token = check_token(self._attributes(), given.strip())
-        except (OptunaError, SQLAlchemyError) as error:
-            LOGGER.exception("the storage fails")
-            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
-        if token is None:
-            reason = "the token is not valid"
-            raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
-        return token
+    def _check_rate(self, scope: HTTPScope) -> None:
+        per_minute = self._rules.per_minute
+        if per_minute is None or self._limiter is None or self._limiter.allows(_address(scope)):
+            return
+        reason = f"more than {per_minute} requests a minute"
+        wait = str(math.ceil(_MINUTE_S / per_minute))
+        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
 
-    def _check_scope(self, scope: Scope_, headers: Mapping[str, str], token: Token | None) -> None:
+    def _check_scope(
+        self, scope: HTTPScope, headers: Mapping[str, str], token: Token | None
+    ) -> None:
         reads = scope["method"] in _READS
-        if token is None:
-            if not self._rules.needs_token:
-                return
-            if reads and "text/html" in headers.get("accept", ""):
-                raise _RefusedError(HTTPStatus.SEE_OTHER, "not logged in", Location=LOGIN)
+        if token is None and self._rules.needs_token:
+            if self._login is not None and reads and "text/html" in headers.get("accept", ""):
+                query = scope["query_string"].decode("latin-1")
+                where = self._login.page.url(scope["path"] + (f"?{query}" if query else ""))
+                raise _RefusedError(HTTPStatus.SEE_OTHER, "not logged in", Location=where)
             reason = "a token is needed: Authorization: Bearer TOKEN"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
+        if self._rules.read_only and not reads:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "this is read-only (--read-only)")
         wanted = Scope.READ if reads else Scope.SUBMIT
-        if wanted not in token.scopes:
+        if token is not None and wanted not in token.scopes:
             reason = f"token {token.key} has not the scope {wanted.value}"
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
 
 
-def _headers(scope: Scope_) -> dict[str, str]:
+async def _token(login: Login, headers: Mapping[str, str]) -> Token | None:
+    """Return the token of a request; None without one. Raises for one that is not valid."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        session = cookie_value(headers.get("cookie", ""), login.page.cookie)
+        known = login.sessions.token(session)
+        token = None if known is None else await _find(login, known)
+        if token is not None or not kind:
+            return token  # None: not logged in, or the token was revoked since
+        given = ""
+    token = await _find(login, given.strip())
+    if token is None:
+        reason = "the token is not valid"
+        raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
+    return token
+
+
+async def _find(login: Login, given: str) -> Token | None:
+    try:
+        return await asyncio.to_thread(login.find_token, given)
+    except STORAGE_ERRORS as error:
+        LOGGER.exception("the storage fails")
+        raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
+
+
+async def _log_in(login: Login, scope: HTTPScope, body: bytes, send: Send) -> None:
+    """Answer a request for the login page, or the form that it sends."""
+    page, status = login.page, HTTPStatus.OK
+    target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
+    if scope["method"] == "POST":
+        given = form_field(body.decode("utf-8", "replace"), "token").strip()
+        if await _find(login, given) is not None:
+            session = login.sessions.begin(given)
+            cookie = f"{page.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
+            headers = {"location": target, "set-cookie": cookie}
+            await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
+            return
+        status = HTTPStatus.UNAUTHORIZED
+        log_refusal(scope, status, "the token is not valid")
+    elif scope["method"] not in ("GET", "HEAD"):
+        raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
+    wrong = status is HTTPStatus.UNAUTHORIZED
+    text = login_page(title=page.title, hint=page.hint, action=page.url(target), wrong=wrong)
+    headers = {"content-security-policy": PAGE_POLICY}
+    await _answer(send, status, "text/html; charset=utf-8", text.encode(), headers)
+
+
+def _headers(scope: HTTPScope) -> dict[str, str]:
     size = len(scope["raw_path"]) + len(scope["query_string"])
     size += sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MOST_HEADER_BYTES:
@@ -200,20 +249,29 @@ def _headers(scope: Scope_) -> dict[str, str]:
     return found
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    """Return a request's body, which must be there soon and not be too long."""
-    too_long = f"a body of more than {MOST_BODY_BYTES} bytes"
+def _check_length(headers: Mapping[str, str], most_bytes: int) -> None:
+    """Refuse a body by its announced length."""
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
+    if not length.isdecimal() or int(length) > most_bytes:
+        raise _too_long(most_bytes)
+
+
+def _too_long(most_bytes: int) -> _RefusedError:
+    reason = f"a body of more than {most_bytes} bytes"
+    return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+
+
+async def _read_body(headers: Mapping[str, str], receive: Receive, most_bytes: int) -> bytes:
+    """Return a request's body, which must arrive soon and not be too long."""
+    _check_length(headers, most_bytes)
     body = b""
     try:
         async with asyncio.timeout(BODY_S):
             while True:
                 message = await receive()
                 body += bytes(message.get("body", b""))
-                if len(body) > MOST_BODY_BYTES:
-                    raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
+                if len(body) > most_bytes:
+                    raise _too_long(most_bytes)
                 if message["type"] != "http.request":
                     raise _RefusedError(HTTPStatus.BAD_REQUEST, "the client has hung up")
                 if not message.get("more_body", False):
@@ -225,7 +283,7 @@ async def _read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a source of messages that gives the body, and then what else arrives."""
+    """Return a source of messages that yields a body which was read already, then what follows."""
     given = False
 
     async def replayed() -> Message:
@@ -238,10 +296,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _guarded(send: Send) -> Send:
+def _with_safe_headers(send: Send) -> Send:
     """Return a sink that adds the headers which keep browsers from guessing and embedding."""
 
-    async def guarded(message: Message) -> None:
+    async def safe(message: Message) -> None:
         if message["type"] == "http.response.start":
             usual = [
                 (b"x-content-type-options", b"nosniff"),
@@ -252,24 +310,29 @@ def _guarded(send: Send) -> Send:
             message["headers"] = [*message.get("headers", []), *usual]
         await send(message)
 
-    return guarded
+    return safe
 
 
-async def _answer(send: Send, refused: _RefusedError) -> None:
-    body = json.dumps({"error": refused.reason}).encode()
-    headers = {
-        "content-type": "application/json",
+async def _answer(
+    send: Send, status: HTTPStatus, media_type: str, body: bytes, headers: Mapping[str, str]
+) -> None:
+    every = {
+        "content-type": media_type,
         "content-length": str(len(body)),
         "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-        **{name.lower(): value for name, value in refused.headers.items()},
+        **headers,
     }
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refused.status.value, "headers": encoded})
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in every.items()]
+    await send({"type": "http.response.start", "status": status.value, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
 
 
-def log_refusal(scope: Scope_, status: int, reason: str) -> None:
+def _address(scope: HTTPScope) -> str:
+    address: str = (scope.get("client") or ("unknown", 0))[0]
+    return address
+
+
+def log_refusal(scope: HTTPScope, status: int, reason: str) -> None:
     """Log a refusal; what came from outside can't forge a line.
 
     Args:
@@ -277,11 +340,22 @@ def log_refusal(scope: Scope_, status: int, reason: str) -> None:
         status: of the answer.
         reason: why.
     """
-    address = (scope.get("client") or ("unknown", 0))[0]
-    asked, why = ascii(scope["path"][:_MOST_LOGGED]), ascii(reason[:_MOST_LOGGED])[1:-1]
-    LOGGER.warning("refused %s %s of %s: %d %s", scope["method"][:20], asked, address, status, why)
+    path, why = ascii(scope["path"][:_MOST_LOGGED]), ascii(reason[:_MOST_LOGGED])[1:-1]
+    method, address = scope["method"][:20], _address(scope)
+    LOGGER.warning("refused %s %s of %s: %d %s", method, path, address, status, why)
+
+
+def host_name(host: str) -> str:
+    """Return a Host header's name, without its port; empty if it is none."""
+    found = _HOST.fullmatch(host.lower())
+    return found[1] if found else ""
+
+
+def bracketed(host: str) -> str:
+    """Return an address as it stands in a URL and in Host headers."""
+    return f"[{host}]" if ":" in host else host.lower()
 
 
 def host_names(allowed: Collection[str]) -> frozenset[str]:
-    """Return names that were allowed as they stand in Host headers, without ports."""
-    return frozenset(host_name(one) for one in allowed)
+    """Return allowed names as they stand in Host headers, without ports."""
+    return frozenset(host_name(one) for one in allowed) - {""}

@@ -1,7 +1,7 @@
-"""The HTTP interface: submit a study, follow it, cancel it, fetch what came of it.
+"""The HTTP interface: submit a study, follow it, cancel it, fetch its files.
 
-FastAPI checks what arrives and describes all of it at ``/openapi.json``; who may ask is looked at
-before, in :mod:`autotuner.service.access`.
+FastAPI checks requests and describes the interface at ``/openapi.json``. The middleware in
+:mod:`autotuner.service.access` has checked the client before.
 """
 
 import asyncio
@@ -15,35 +15,32 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
-from optuna.exceptions import OptunaError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
 from autotuner import __version__
-from autotuner.dashboard.guard import Sessions, host_name
 from autotuner.errors import UserError
 from autotuner.knobs.selection import check_knob_names
 from autotuner.options.duration import parse_duration
-from autotuner.service.access import COOKIE, LOGIN, STORAGE_FAILS, log_refusal
-from autotuner.service.page import login_page, overview_page
+from autotuner.service.access import STORAGE_FAILS, host_name, log_refusal
+from autotuner.service.page import PAGE_POLICY, overview_page
 from autotuner.service.queue import (
     MOST_WAITING,
-    QUEUE,
     BusyStudyError,
     Queue,
     QueueFullError,
     Submission,
 )
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
-from autotuner.service.tokens import check_token
 from autotuner.service.views import MEDIA_TYPES, REPORT, NotMeasuredError, StudyView, Views
+from autotuner.study.queue_store import QUEUE
+from autotuner.study.storage import STORAGE_ERRORS
 
 _LOGGER = logging.getLogger("autotune.service")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -52,16 +49,15 @@ _LOOK_S = 1.0
 _QUIET_S = 15.0
 _MOST_FOLLOWERS = 32
 _LONGEST_FOLLOWED_S = 86400.0
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'"
 
-# what the command line has made may have any name
+# a study of the command line may have any name
 StudyName = Annotated[
     str, InPath(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f/]+$", description="Its name.")
 ]
 
 
-class Asked(BaseModel):
-    """A study to be tuned. What is left out is as ``autotune run`` does it by itself."""
+class StudyRequest(BaseModel):
+    """A study to be tuned. Fields that are left out get the defaults of ``autotune run``."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"script": "train.py"}]}
@@ -86,30 +82,30 @@ class Asked(BaseModel):
     )
 
 
-class Told(BaseModel):
+class StudyStatus(BaseModel):
     """A study as it is now."""
 
     name: str
     state: Literal["idle", "queued", "running", "done", "failed", "cancelled"]
-    part: float = Field(ge=0, le=1, description="Which part of it is done.")
-    said: str = Field(description="The latest news, or how it ended.")
+    progress: float = Field(ge=0, le=1, description="The part that is done.")
+    message: str = Field(description="The latest news, or the result.")
     result: str | None = Field(description="The verdict in a few words.")
     trials: int
     script: str | None
     submitted: str | None
-    by: str | None = Field(description="The name of the token that has submitted it.")
+    submitted_by: str | None = Field(description="The name of the token that submitted it.")
     links: dict[str, str]
 
 
-class Listed(BaseModel):
-    """What can be submitted."""
+class Catalogue(BaseModel):
+    """The scripts and interpreters for a study request."""
 
     scripts: list[str]
     interpreters: list[str]
 
 
 class Problem(BaseModel):
-    """Why something was not done."""
+    """Why a request failed."""
 
     error: str
     hint: str | None = None
@@ -120,26 +116,25 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 431, 500, 503)
 }
 _KNOWN: dict[int | str, dict[str, Any]] = {
-    200: {"model": Told, "description": "It is in the queue already"}
+    200: {"model": StudyStatus, "description": "It is in the queue already"}
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the interface works with. ``interpreters``: by the names under which they are asked for.
+    """What the interface needs. ``interpreters``: their paths by the names that clients use.
 
     ``dashboard_port``: where the dashboard listens, on the same machine. ``needs_token``: for the
-    description; it is looked at elsewhere.
+    description only; the middleware checks tokens.
     """
 
-    jobs: Queue
+    queue: Queue
     views: Views
     models: Path
     interpreters: Mapping[str, str]
     most_studies: int
     dashboard_port: int
     needs_token: bool
-    sessions: Sessions
 
 
 def make_app(service: Service) -> FastAPI:
@@ -162,10 +157,10 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _told(view: StudyView) -> Told:
+def _status(view: StudyView) -> StudyStatus:
     root = f"/studies/{quote(view.name, safe='')}"
     links = {file: f"{root}/{file}" for file in ("events", *MEDIA_TYPES)}
-    return Told(**dataclasses.asdict(view), links=links)
+    return StudyStatus(**dataclasses.asdict(view), links=links)
 
 
 def _refuse(request: Request, status: int, error: str, hint: str | None = None) -> JSONResponse:
@@ -174,14 +169,14 @@ def _refuse(request: Request, status: int, error: str, hint: str | None = None) 
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
-    """Return the methods with which a path may be asked for."""
+    """Return the methods that a path has."""
     routes = [one for one in app.routes if isinstance(one, Route)]
     found = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
     return {method for one in found for method in one.methods or ()}
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Answer every error in one form; what went wrong inside stays inside."""
+    """Answer every error in one form, without internals."""
 
     @app.exception_handler(StarletteHTTPException)
     def known(request: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -209,14 +204,15 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NotMeasuredError)
     def unmeasured(request: Request, error: NotMeasuredError) -> JSONResponse:
-        hint = "ask again when it is done; /studies/NAME/events tells"
+        hint = "fetch it after the event end of /studies/NAME/events"
         return _refuse(request, 409, str(error), hint)
 
-    @app.exception_handler(OptunaError)
-    @app.exception_handler(SQLAlchemyError)
     def storage_fails(request: Request, error: Exception) -> JSONResponse:
         _LOGGER.error("the storage fails", exc_info=error)
         return _refuse(request, 503, STORAGE_FAILS)
+
+    for kind in STORAGE_ERRORS:
+        app.add_exception_handler(kind, storage_fails)
 
     @app.exception_handler(Exception)
     def bug(request: Request, error: Exception) -> JSONResponse:
@@ -231,95 +227,81 @@ def _existing(service: Service, name: str) -> StudyView:
 
 
 def _sends(media_type: str) -> dict[str, Any]:
-    """Return what describes an answer that is no JSON, where an error is nevertheless."""
+    """Return the description of an answer of another media type; its errors are still JSON."""
     return {"response_class": Response, "responses": {200: {"content": {media_type: {}}}}}
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/", **_sends("text/html"), summary="The studies, as a page")
     def overview(request: Request) -> HTMLResponse:
-        # by the name under which whoever asks has reached us
+        # the name under which the browser has reached the service
         name = host_name(request.headers["host"])
         dashboard = f"http://{name}:{service.dashboard_port}/"
-        page = overview_page(service.views.all(), list_scripts(service.models), dashboard)
-        return HTMLResponse(page, headers={"Content-Security-Policy": _CSP})
-
-    @app.get(LOGIN, response_class=HTMLResponse, include_in_schema=False)
-    def ask_to_log_in() -> HTMLResponse:
-        return HTMLResponse(login_page(wrong=False), headers={"Content-Security-Policy": _CSP})
-
-    @app.post(LOGIN, response_class=HTMLResponse, include_in_schema=False)
-    def log_in(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
-        if check_token(service.jobs.study.user_attrs, token.strip()) is None:
-            log_refusal(request.scope, 401, "the token is not valid")
-            headers = {"Content-Security-Policy": _CSP}
-            return HTMLResponse(login_page(wrong=True), status_code=401, headers=headers)
-        answer = RedirectResponse("/", status_code=303)
-        session = service.sessions.begin(token.strip())
-        answer.set_cookie(COOKIE, session, httponly=True, samesite="strict")
-        return answer
+        studies, scripts = service.views.all(), list_scripts(service.models)
+        page = overview_page(studies, list(MEDIA_TYPES), scripts, dashboard)
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
     @app.get("/health", summary="Whether the service and its storage answer")
     def health() -> dict[str, str]:
-        service.jobs.jobs()
+        service.queue.jobs()
         return {"status": "ok", "version": __version__}
 
     @app.get("/scripts", summary="What can be submitted")
-    def scripts() -> Listed:
+    def scripts() -> Catalogue:
         found = list_scripts(service.models)
-        return Listed(scripts=found, interpreters=sorted(service.interpreters))
+        return Catalogue(scripts=found, interpreters=sorted(service.interpreters))
 
 
 def _add_studies(app: FastAPI, service: Service) -> None:
     @app.get("/studies", summary="All studies")
-    def studies() -> list[Told]:
-        return [_told(view) for view in service.views.all()]
+    def studies() -> list[StudyStatus]:
+        return [_status(view) for view in service.views.all()]
 
     @app.post("/studies", status_code=202, responses=_KNOWN, summary="Submit a study")
-    def submit(asked: Asked, request: Request, response: Response) -> Told:
-        """Put a study into the queue; the same twice is one, and a finished study goes on."""
-        submission = _checked(asked, service)
-        by = str(getattr(request.state, "by", ""))
+    def submit(wanted: StudyRequest, request: Request, response: Response) -> StudyStatus:
+        """Put a study into the queue, once however often it is sent; a finished study goes on."""
+        submission = _checked(wanted, service)
+        submitted_by = str(getattr(request.state, "submitted_by", ""))
         try:
-            job, new = service.jobs.submit(submission, by)
+            job, new = service.queue.submit(submission, submitted_by)
         except BusyStudyError as error:
-            said = f"study {submission.study} is in the queue with other settings"
-            raise HTTPException(409, said) from error
+            reason = f"study {submission.study} is in the queue with other settings"
+            raise HTTPException(409, reason) from error
         except QueueFullError as error:
             raise HTTPException(503, f"{MOST_WAITING} studies wait already") from error
-        told = _told(_existing(service, job.submission.study))
+        status = _status(_existing(service, job.submission.study))
         response.status_code = 202 if new else 200
-        response.headers["Location"] = f"/studies/{told.name}"
-        return told
+        response.headers["Location"] = f"/studies/{status.name}"
+        return status
 
     @app.get("/studies/{name}", summary="A study")
-    def study(name: StudyName) -> Told:
-        return _told(_existing(service, name))
+    def study(name: StudyName) -> StudyStatus:
+        return _status(_existing(service, name))
 
     @app.post("/studies/{name}/cancel", status_code=202, summary="Cancel a study")
-    def cancel(name: StudyName) -> Told:
+    def cancel(name: StudyName) -> StudyStatus:
         """End a study that waits or is being tuned; what was measured is kept."""
-        job = service.jobs.latest(name)
+        job = service.queue.latest(name)
         if job is None:
             raise HTTPException(404, f"study {name} was not submitted here")
         if not job.is_active:
             raise HTTPException(409, f"study {name} has ended: {job.state.value}")
-        service.jobs.cancel(job)
-        return _told(_existing(service, name))
+        service.queue.cancel(job)
+        return _status(_existing(service, name))
 
 
-def _checked(asked: Asked, service: Service) -> Submission:
-    """Return what was asked for, checked as far as can be before it runs."""
-    find_script(service.models, asked.script)
-    name = asked.study or _name_for(asked.script)
+def _checked(wanted: StudyRequest, service: Service) -> Submission:
+    """Return a request as a submission, checked as far as possible before it runs."""
+    find_script(service.models, wanted.script)
+    name = wanted.study or _name_for(wanted.script)
     if name == QUEUE:
         raise HTTPException(422, f"study: {QUEUE} is the name of the queue")
-    if asked.python is not None and asked.python not in service.interpreters:
+    if wanted.python is not None and wanted.python not in service.interpreters:
         known = ", ".join(sorted(service.interpreters)) or "none but the service's own"
         raise HTTPException(422, f"python: not one of the service's interpreters: {known}")
-    check_knob_names(asked.knobs)
+    check_knob_names(wanted.knobs)
     for field in ("budget", "measure_time"):
-        text = getattr(asked, field)
+        text = getattr(wanted, field)
         if text is not None:
             parse_duration(text, where=field)
     studies = service.views.all()
@@ -328,16 +310,16 @@ def _checked(asked: Asked, service: Service) -> Submission:
         raise HTTPException(503, f"there are {most} studies already: autotune clean")
     return Submission(
         study=name,
-        script=asked.script,
-        arguments=tuple(asked.arguments),
-        python=asked.python,
-        effort=asked.effort,
-        objective=asked.objective,
-        knobs=tuple(asked.knobs),
-        trials=asked.trials,
-        budget=asked.budget,
-        pairs=asked.pairs,
-        measure_time=asked.measure_time,
+        script=wanted.script,
+        arguments=tuple(wanted.arguments),
+        python=wanted.python,
+        effort=wanted.effort,
+        objective=wanted.objective,
+        knobs=tuple(wanted.knobs),
+        trials=wanted.trials,
+        budget=wanted.budget,
+        pairs=wanted.pairs,
+        measure_time=wanted.measure_time,
     )
 
 
@@ -354,14 +336,14 @@ def _add_file(app: FastAPI, service: Service, file: str) -> None:
 
     @app.get(f"/studies/{{name}}/{file}", **sends, summary=f"Fetch {file}")
     def fetch(name: StudyName, request: Request) -> Response:
-        """Return a file of what is recommended. Its ETag changes only when it does."""
+        """Return a file with the recommended configuration. Its ETag changes with its content."""
         _existing(service, name)
         document = service.views.document(name, file)
         headers = {"ETag": document.etag, "Cache-Control": "no-cache"}
         given = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
         if document.etag in given or "*" in given:
             return Response(status_code=304, headers=headers)
-        if file == REPORT:  # a page with scripts of its own, which set their own bounds
+        if file == REPORT:  # a page with scripts of its own, which brings its own policy
             headers["Content-Security-Policy"] = "sandbox allow-scripts allow-downloads"
         return Response(document.body, media_type=document.media_type, headers=headers)
 
@@ -371,7 +353,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
 
     @app.get("/studies/{name}/events", **_sends("text/event-stream"), summary="Follow a study")
     async def events(name: StudyName) -> Response:
-        """Send an event whenever the study has got on (server-sent events), ``end`` as the last."""
+        """Send an event for every change of the study (server-sent events), ``end`` as the last."""
         view = await asyncio.to_thread(_existing, service, name)
         if followers >= _MOST_FOLLOWERS:
             raise HTTPException(503, f"{_MOST_FOLLOWERS} clients follow studies already")
@@ -390,15 +372,15 @@ def _add_events(app: FastAPI, service: Service) -> None:
 
 
 async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> AsyncIterator[str]:
-    told, quiet_s, until = "", 0.0, time.monotonic() + _LONGEST_FOLLOWED_S
+    sent, quiet_s, until = "", 0.0, time.monotonic() + _LONGEST_FOLLOWED_S
     current: StudyView | None = view
     while current is not None and time.monotonic() < until:
-        data = _told(current).model_dump_json()
-        if data != told:
+        data = _status(current).model_dump_json()
+        if data != sent:
             yield f"event: {'progress' if current.is_active else 'end'}\ndata: {data}\n\n"
-            told, quiet_s = data, 0.0
+            sent, quiet_s = data, 0.0
         elif quiet_s >= _QUIET_S:
-            yield ": still there\n\n"
+            yield ": keep-alive\n\n"
             quiet_s = 0.0
         if not current.is_active:
             return
@@ -406,4 +388,4 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
         quiet_s += _LOOK_S
         current = await asyncio.to_thread(look)
     if current is None:
-        yield f"event: end\ndata: {json.dumps({'error': 'the study is gone'})}\n\n"
+        yield f"event: end\ndata: {json.dumps({'error': 'the study was deleted'})}\n\n"

@@ -1,6 +1,6 @@
-"""Works off the queue: one ``autotune run`` after the other, each in a process of its own.
+"""The executor takes jobs from the queue: one ``autotune run`` at a time, each in its own process.
 
-So a tuning that crashes takes nothing with it, and one that is cut off goes on by the same command.
+So a crash of a run does not end the service, and the same command resumes a run that was cut off.
 """
 
 import contextlib
@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
-
-from autotuner.service.queue import Job, Queue, State, Submission
+from autotuner.service.queue import Job, JobState, Queue, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
-from autotuner.study.storage import database_problem
+from autotuner.study.storage import STORAGE_ERRORS, database_problem
 from autotuner.study.workers import Workers
 from autotuner.trial.supervised import Lines, die_with_parent
 
@@ -32,7 +29,7 @@ _LOOK_S = 1.0
 _END_S = 60.0
 _JOB_LIMIT_S = 7 * 86400.0
 _LAST_BYTES = 500
-# what a process needs of the service's environment to run at all; anything else is asked for
+# what any process needs of the service's environment; the user names all other variables
 _KEPT = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "AUTOTUNE_LOCK"),
@@ -40,18 +37,18 @@ _KEPT = (
 
 
 def environment_of_runs(
-    environment: Mapping[str, str], asked: Iterable[str], storage_url: str
+    environment: Mapping[str, str], passed: Iterable[str], storage_url: str
 ) -> dict[str, str]:
     """Return the environment of ``autotune run``: built, not inherited.
 
-    It hands on what trials see, but for the storage's URL, which may hold a password.
+    Trials see all of it but the storage's URL, which may hold a password.
 
     Args:
         environment: the service's.
-        asked: further variables that trials are to see.
+        passed: further variables for trials.
         storage_url: where the studies are.
     """
-    names = {*_KEPT, *asked, *(name for name in environment if name.startswith("LC_"))}
+    names = {*_KEPT, *passed, *(name for name in environment if name.startswith("LC_"))}
     kept = {name: value for name, value in environment.items() if name in names}
     return {**kept, "AUTOTUNE_STORAGE": storage_url}
 
@@ -59,12 +56,12 @@ def environment_of_runs(
 def command_of(
     submission: Submission, script: Path, python: str | None, limits: Iterable[str]
 ) -> list[str]:
-    """Return the command line of ``autotune run`` for a submission; no shell ever sees it.
+    """Return the command line of ``autotune run`` for a submission; no shell reads it.
 
     Args:
         submission: what was submitted.
         script: the script's path.
-        python: the path of the interpreter that was asked for.
+        python: the path of the interpreter, None for the service's own.
         limits: further options of ``run`` that the service was started with.
     """
     given = {
@@ -78,7 +75,7 @@ def command_of(
         "--measure-time": submission.measure_time,
     }
     return [
-        # -P: nothing in the working directory, which may hold scripts, is imported by us
+        # -P: Python imports nothing from the working directory, which may hold scripts
         *(sys.executable, "-P", "-m", "autotuner", "run"),
         *(f"--model={script}", f"--study={submission.study}", "--json", "--wait"),
         *(f"{name}={value}" for name, value in given.items() if value is not None),
@@ -89,72 +86,72 @@ def command_of(
 
 
 @dataclasses.dataclass(kw_only=True)
-class _News:
-    """What a run has said of itself.
+class _RunStatus:
+    """What a run has reported.
 
-    ``ended``: what it has come to, and ``tuned``: in which study; ``failed``: why it has not,
-    and ``hint``: what to do on this machine.
+    ``result``: its verdict, and ``tuned``: the study that has it. ``error``: why there is no
+    result, and ``hint``: what to do on this machine.
     """
 
-    part: float = 0.0
-    said: str = "starting"
-    ended: str | None = None
+    progress: float = 0.0
+    message: str = "starting"
+    result: str | None = None
     tuned: str = ""
-    failed: str | None = None
+    error: str | None = None
     hint: str = ""
 
-    def hear(self, line: bytes) -> None:
-        """Take in one line of ``autotune run --json``; what is none is of no interest."""
+    def read_event(self, line: bytes) -> None:
+        """Read one line of ``autotune run --json``; lines that are no JSON are left out."""
         try:
             event = json.loads(line)
         except ValueError:
             return
         match event:
             case {"event": "progress", "done": done}:
-                self.part = float(done)
+                self.progress = float(done)
             case {"event": "message", "text": text}:
-                self.said = str(text)
+                self.message = str(text)
             case {"event": "trial_started", "number": number, "role": role}:
-                self.said = f"trial {number} ({role})"
+                self.message = f"trial {number} ({role})"
             case {"event": "error", "message": message, "hint": hint}:
-                # what a script has printed last stays in its log
-                self.failed, self.hint = str(message).split("\n")[0], str(hint or "")
+                # the first line only: the rest is the script's output, which stays in its log
+                self.error, self.hint = str(message).split("\n")[0], str(hint or "")
             case {"event": "result", "best": {"study": study, "result": {"sentence": sentence}}}:
-                self.ended, self.tuned = str(sentence), str(study)
+                self.result, self.tuned = str(sentence), str(study)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Ending:
-    """How a run has ended. ``wanted``: it was not cancelled; ``last``: its last words."""
+class _RunEnd:
+    """How a run ended. ``wanted``: it was not cancelled. ``last_line``: of its standard error."""
 
-    news: _News
+    status: _RunStatus
     code: int
     wanted: bool
-    last: str
+    last_line: str
 
     @property
     def reason(self) -> str:
         """Why there is no result."""
-        return self.news.failed or self.last or f"autotune run ended with {self.code}"
+        return self.status.error or self.last_line or f"autotune run ended with {self.code}"
 
 
-class Workshop:
+class Executor:
     """Takes jobs from the queue and tunes them, one at a time.
 
     Args:
-        jobs: the queue.
-        workers: signs for what this process has taken.
+        queue: the queue.
+        workers: signs the jobs that this process takes.
         models: the folder of scripts.
         home: where runs keep their ``.autotune``.
-        interpreters: paths by the names under which they may be asked for.
+        interpreters: their paths by the names that clients use.
         environment: of runs, see :func:`environment_of_runs`.
         limits: further options of ``autotune run``.
-        say: hears what goes on.
+        report: is called with each message for the user.
     """
 
     def __init__(
         self,
-        jobs: Queue,
+        queue: Queue,
         workers: Workers,
         *,
         models: Path,
@@ -162,76 +159,76 @@ class Workshop:
         interpreters: Mapping[str, str],
         environment: Mapping[str, str],
         limits: Iterable[str],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self._jobs = jobs
-        self._crew = workers
+        self._queue = queue
+        self._workers = workers
         self._models = models
         self._home = home
         self._interpreters = dict(interpreters)
         self._environment = dict(environment)
         self._limits = tuple(limits)
-        self._say = say
-        self._complaint = ""
-        self._over = threading.Event()
+        self._report = report
+        self._reported = ""
+        self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Take no more jobs, and put the one that runs back into the queue."""
-        self._over.set()
+        self._stopped.set()
 
     def run(self) -> None:
-        """Work until it is stopped; a database that fails for a while is waited for."""
-        while not self._over.is_set():
+        """Work until it is stopped; wait while the database fails."""
+        while not self._stopped.is_set():
             if not self._work():
-                self._over.wait(_LOOK_S)
+                self._stopped.wait(_LOOK_S)
 
     def _work(self) -> bool:
         """Do the next job; return whether there was one."""
         try:
-            self._jobs.sweep(self._crew.me.key)
-            job = self._jobs.take(self._crew.me.signature(_JOB_LIMIT_S))
-            self._complaint = ""
+            self._queue.sweep(self._workers.me.key)
+            job = self._queue.take(self._workers.me.signature(_JOB_LIMIT_S))
+            self._reported = ""
             if job is not None:
                 self._tune(job)
         except Exception as error:  # noqa: BLE001 - without this thread nothing would be tuned
-            self._complain(error)
+            self._report_error(error)
             return False
         return job is not None
 
-    def _complain(self, error: Exception) -> None:
-        """Say once what does not work: it is tried again every second."""
-        complaint = database_problem(error) or repr(error)
-        if complaint == self._complaint:
+    def _report_error(self, error: Exception) -> None:
+        """Report an error once, though each try, every second, raises it again."""
+        problem = database_problem(error) or repr(error)
+        if problem == self._reported:
             return
-        self._complaint = complaint
-        if isinstance(error, OptunaError | SQLAlchemyError):
-            self._say(complaint)
+        self._reported = problem
+        if isinstance(error, STORAGE_ERRORS):
+            self._report(problem)
         else:
             _LOGGER.error("a bug in autotune", exc_info=error)
 
     def _tune(self, job: Job) -> None:
-        self._say(f"job {job.number}: study {job.submission.study} begins")
+        self._report(f"job {job.number}: study {job.submission.study} begins")
         try:
-            ending = self._run(job, self._command(job.submission))
+            end = self._run(job, self._command(job.submission))
         except (ForbiddenScriptError, OSError) as error:
-            self._jobs.finish(job, State.FAILED, str(error))
-            self._say(f"job {job.number}: failed: {str(error)!a}")
+            self._queue.finish(job, JobState.FAILED, str(error))
+            self._report(f"job {job.number}: failed: {str(error)!a}")
             return
-        news = ending.news
-        if not ending.wanted:
-            self._jobs.finish(job, State.CANCELLED, "cancelled; what was measured is kept")
-        elif self._over.is_set() and ending.code != 0:
-            self._jobs.put_back(job, "the service was stopped")
-        elif ending.code == 0 and news.ended is not None:
-            self._jobs.finish(job, State.DONE, news.ended, tuned=news.tuned)
+        status = end.status
+        if not end.wanted:
+            self._queue.finish(job, JobState.CANCELLED, "cancelled; what was measured is kept")
+        elif self._stopped.is_set() and end.code != 0:
+            self._queue.put_back(job, "the service was stopped")
+        elif end.code == 0 and status.result is not None:
+            self._queue.finish(job, JobState.DONE, status.result, tuned=status.tuned)
         else:
-            reason = ending.reason.replace(f"{self._models.resolve()}/", "")
-            self._jobs.finish(job, State.FAILED, reason)
-            self._say(f"job {job.number}: failed: {reason!a} {news.hint!a}")
-        self._say(f"job {job.number}: study {job.submission.study} ended with {ending.code}")
+            reason = end.reason.replace(f"{self._models.resolve()}/", "")
+            self._queue.finish(job, JobState.FAILED, reason)
+            self._report(f"job {job.number}: failed: {reason!a} {status.hint!a}")
+        self._report(f"job {job.number}: study {job.submission.study} ended with {end.code}")
 
     def _command(self, submission: Submission) -> list[str]:
-        """Return how to run a submission; it may have been taken in by another service."""
+        """Return the command line of a submission, checked: another service may have queued it."""
         script = find_script(self._models, submission.script)
         python = submission.python
         if python is not None and python not in self._interpreters:
@@ -239,7 +236,7 @@ class Workshop:
         path = None if python is None else self._interpreters[python]
         return command_of(submission, script, path, self._limits)
 
-    def _run(self, job: Job, argv: Sequence[str]) -> _Ending:
+    def _run(self, job: Job, argv: Sequence[str]) -> _RunEnd:
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb", buffering=0), tempfile.TemporaryFile() as errors:
             try:
@@ -257,57 +254,60 @@ class Workshop:
             finally:
                 os.close(writing)
             try:
-                news, wanted = self._follow(job, process, Lines(reading))
+                status, wanted = self._follow(job, process, Lines(reading))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_END_S)
             finally:
-                process.kill()  # nothing of it is left, whatever has happened
+                process.kill()  # no process is left, whatever was raised
                 process.wait()
-            return _Ending(
-                news=news, code=process.returncode, wanted=wanted, last=_last_line(errors)
+            return _RunEnd(
+                status=status,
+                code=process.returncode,
+                wanted=wanted,
+                last_line=_last_line(errors),
             )
 
     def _follow(
         self, job: Job, process: "subprocess.Popen[bytes]", lines: Lines
-    ) -> tuple[_News, bool]:
-        """Keep the queue informed until the run ends; end it if that is wanted.
+    ) -> tuple[_RunStatus, bool]:
+        """Write a run's status into the queue until it ends; end it if the job is cancelled.
 
         Returns:
-            what it has said, and whether it was wanted to the end.
+            its status, and whether the job was wanted to the end.
         """
-        news, noted, wanted = _News(), _News(), True
+        status, noted, wanted = _RunStatus(), _RunStatus(), True
         look_at, kill_at = 0.0, None
         while not lines.at_end:
             ready = select.select([lines.descriptor], [], [], _LOOK_S)[0]
             for line in lines.read():
-                news.hear(line)
+                status.read_event(line)
             if not ready and process.poll() is not None:
-                break  # somebody else holds the pipe
+                break  # a process that it has left behind holds the pipe
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + _LOOK_S
-                wanted = wanted and self._inform(job, news, noted)
-                noted = dataclasses.replace(news)
-            if kill_at is None and (self._over.is_set() or not wanted):
+                wanted = wanted and self._write_status(job, status, noted)
+                noted = dataclasses.replace(status)
+            if kill_at is None and (self._stopped.is_set() or not wanted):
                 process.terminate()
                 kill_at = now + _END_S
             elif kill_at is not None and now >= kill_at:
                 process.kill()
-        return news, wanted
+        return status, wanted
 
-    def _inform(self, job: Job, news: _News, noted: _News) -> bool:
-        """Note what is new, and return whether the job is still wanted."""
+    def _write_status(self, job: Job, status: _RunStatus, noted: _RunStatus) -> bool:
+        """Write a status that has changed, and return whether the job is still wanted."""
         try:
-            if news != noted:
-                self._jobs.note(job, part=news.part, said=news.said)
-            return self._jobs.is_wanted(job)
-        except (OptunaError, SQLAlchemyError) as error:
-            self._complain(error)
-            return True  # so the run goes on: it waits for the database itself
+            if status != noted:
+                self._queue.note(job, progress=status.progress, message=status.message)
+            return self._queue.is_wanted(job)
+        except STORAGE_ERRORS as error:
+            self._report_error(error)
+            return True  # the run goes on: it waits for the database itself
 
 
 def _last_line(errors: IO[bytes]) -> str:
-    """Return the last line of what a process has written to its standard error."""
+    """Return the last line that a process has written to its standard error."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - _LAST_BYTES))
     lines = errors.read().decode(errors="replace").split("\n")

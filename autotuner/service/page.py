@@ -1,31 +1,55 @@
-"""The service's pages: the studies, to be read without JavaScript; they look like the report."""
+"""The pages of the service: readable without JavaScript, in the style of the report."""
 
 import importlib.resources
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jinja2
 
-from autotuner.service.views import MEDIA_TYPES, StudyView
+if TYPE_CHECKING:
+    from autotuner.service.views import StudyView
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of the pages."""
 
 _OWN, _REPORT = "autotuner.service.pages", "autotuner.report.page"
 
 
-def overview_page(studies: Sequence[StudyView], scripts: Sequence[str], dashboard: str) -> str:
-    """Return the page of all studies. Everything in it that comes from them is escaped."""
+def overview_page(
+    studies: "Sequence[StudyView]", files: Sequence[str], scripts: Sequence[str], dashboard: str
+) -> str:
+    """Return the page of all studies. Everything in it that comes from them is escaped.
+
+    Args:
+        studies: the studies, the latest first.
+        files: names of the files that a study offers.
+        scripts: the scripts that can be submitted.
+        dashboard: the dashboard's address.
+    """
     return _render(
         "overview.html",
         studies=studies,
         scripts=scripts,
         dashboard=dashboard,
         active=any(view.is_active for view in studies),
-        files=list(MEDIA_TYPES),
+        files=files,
     )
 
 
-def login_page(*, wrong: bool) -> str:
-    """Return the page that asks for a token."""
-    return _render("login.html", wrong=wrong)
+def login_page(*, title: str, hint: str, action: str, wrong: bool) -> str:
+    """Return the page that asks for a token.
+
+    Args:
+        title: the name of what the user logs in to.
+        hint: where the user finds a token.
+        action: where the form is sent.
+        wrong: whether a token was sent that is not valid.
+    """
+    return _render("login.html", title=title, hint=hint, action=action, wrong=wrong)
 
 
 def _render(template: str, **values: object) -> str:
@@ -42,7 +66,7 @@ def _render(template: str, **values: object) -> str:
 
 
 def _day_and_time(moment: str) -> str:
-    """Return a time in UTC, as the queue has it, in fewer words."""
+    """Return a time of the queue, which is in UTC, to the minute."""
     return moment[:16].replace("T", " ") + " UTC"
 
 

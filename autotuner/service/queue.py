@@ -1,33 +1,30 @@
-"""The queue of what is to be tuned, kept in the storage: nothing is lost with a process.
+"""The queue of studies to be tuned, kept in the storage: a process that dies loses nothing.
 
-The queue is a study of Optuna's, and a job a trial in it: WAITING until a service takes it, RUNNING
-while it is tuned, then COMPLETE, or FAIL where it failed or was cancelled. Optuna makes a waiting
-trial a running one for one process only, so several machines can serve one queue.
+A job waits until a service takes it, runs while the service tunes it, and ends. Several machines
+can serve one queue: only one of them starts a job.
+
+Each attribute of a job has one writer, so that no write loses another: ``job`` is written when the
+job is added, ``owner`` by the service that takes it, ``status`` by the service that tunes it,
+``cancel`` by the client that cancels it.
 """
 
 import dataclasses
 import enum
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
-import optuna
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
-
+from autotuner.codec import from_json, to_json
+from autotuner.study.queue_store import QueueStore, Row, Stage
+from autotuner.study.storage import Storage
 from autotuner.study.workers import GRACE_S, is_alive
-
-QUEUE = "autotune-queue"
-"""The name of the queue's study; lists of studies leave it out."""
 
 MOST_WAITING = 100
 _MOST_DEATHS = 5
-_MOST_SAID = 500
+_MOST_MESSAGE = 500
 
 
-class State(enum.StrEnum):
+class JobState(enum.StrEnum):
     """How far a job is."""
 
     QUEUED = "queued"
@@ -37,12 +34,12 @@ class State(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-ACTIVE = (State.QUEUED, State.RUNNING)
+ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What is to be tuned, and how; None: as ``autotune run`` does it by itself.
+    """What is to be tuned, and how; None leaves the choice to ``autotune run``.
 
     ``script``: relative to the service's folder of models. ``python``: the name of one of its
     interpreters.
@@ -62,22 +59,48 @@ class Submission:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class _Added:
+    """What is known of a job when it is added.
+
+    ``again_of``: the number of the job that it repeats. ``deaths``: how many services have died
+    while they tuned it, one after the other.
+    """
+
+    submission: Submission
+    submitted_by: str
+    submitted: str
+    again_of: int | None = None
+    deaths: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Status:
+    """How far a job is, or how it ended. ``end``: None while it runs."""
+
+    progress: float = 0.0
+    message: str = ""
+    end: JobState | None = None
+    tuned: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """A submission in the queue.
 
-    ``part``: which part of it is done, from 0 to 1. ``said``: the latest news, or how it ended.
-    ``by``: the name of the token that has submitted it. ``cancel``: its end is wanted.
-    ``tuned``: the name of the study that it has come to, which is not the submitted one where the
-    script or the machine were no longer those of the study of that name; empty until it is done.
+    ``progress``: the part that is done, from 0 to 1. ``message``: the latest news, or the result.
+    ``submitted_by``: the name of the token. ``cancel``: a client has cancelled it. ``owner``: the
+    signature of the service that tunes it. ``tuned``: the name of the study in which the result is;
+    it differs from the submitted name where the script or the machine has changed since that study
+    was made. Empty until the job is done.
     """
 
     number: int
-    state: State
+    state: JobState
     submission: Submission
-    by: str
+    submitted_by: str
     submitted: str
-    part: float
-    said: str
+    progress: float
+    message: str
     cancel: bool
     owner: str
     tuned: str
@@ -89,202 +112,176 @@ class Job:
 
 
 class QueueFullError(Exception):
-    """There are too many jobs already."""
+    """Too many jobs wait already."""
 
 
 class BusyStudyError(Exception):
-    """The study of that name is being tuned, or waits, with other settings."""
+    """The study of that name waits or is being tuned with other settings."""
 
 
 class Queue:
-    """The queue of one storage."""
+    """The queue of one storage. ``store``: its rows, and the attributes that hold the tokens."""
 
-    def __init__(self, storage: BaseStorage) -> None:
-        self._storage = storage
-        self.study = optuna.create_study(study_name=QUEUE, storage=storage, load_if_exists=True)
-        self._study_id = storage.get_study_id_from_name(QUEUE)
+    def __init__(self, storage: Storage) -> None:
+        self.store = QueueStore(storage)
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the oldest first."""
-        return [_job(trial) for trial in self._trials()]
+        return [_job(row) for row in self._rows()]
 
-    def _trials(self) -> Iterator[FrozenTrial]:
-        # the study keeps what is finished, so that only the rest is read
-        for trial in self.study.get_trials(deepcopy=False):
-            if "submission" in trial.user_attrs and "duplicate" not in trial.user_attrs:
-                yield trial
+    def _rows(self) -> list[Row]:
+        return [
+            row
+            for row in self.store.rows()
+            if "job" in row.attributes and "duplicate" not in row.attributes
+        ]
 
     def latest(self, study: str) -> Job | None:
         """Return the latest job of a study."""
         return latest_jobs(self.jobs()).get(study)
 
-    def submit(self, submission: Submission, by: str) -> tuple[Job, bool]:
-        """Add a job; of what is in the queue already there is no second one.
+    def submit(self, submission: Submission, submitted_by: str) -> tuple[Job, bool]:
+        """Add a job; a submission that is in the queue already is not added again.
 
         Returns:
             the job, and whether it is new.
 
         Raises:
             BusyStudyError: if the study is in the queue with other settings.
-            QueueFullError: if there are too many.
+            QueueFullError: if too many jobs wait.
         """
         jobs = self.jobs()
         known = _active(jobs, submission.study)
         if known is None:
-            if sum(job.state is State.QUEUED for job in jobs) >= MOST_WAITING:
+            if sum(job.state is JobState.QUEUED for job in jobs) >= MOST_WAITING:
                 raise QueueFullError
-            number = self._add(submission, by, _now())
-            # two may have been submitted at once: all see them in the same order
+            added = _Added(submission=submission, submitted_by=submitted_by, submitted=_now())
+            number = self._add(added)
+            # two may have been submitted at once: all processes see them in the same order
             jobs = self.jobs()
             known = _active(jobs, submission.study)
             if known is None or known.number == number:  # None: it has ended already
                 return next(job for job in jobs if job.number == number), True
-            self._storage.set_trial_user_attr(self._id(number), "duplicate", True)
-            self._end(number, State.CANCELLED, "it was submitted twice at once")
+            self.store.write(number, "duplicate", True)
+            self._end(number, JobState.CANCELLED, "it was submitted twice at once")
         if known.submission != submission:
             raise BusyStudyError
         return known, False
 
-    def _add(self, submission: Submission, by: str, submitted: str, **more: object) -> int:
-        attributes = {
-            "submission": json.dumps(dataclasses.asdict(submission)),
-            "by": by,
-            "submitted": submitted,
-            **more,
-        }
-        template = create_trial(state=TrialState.WAITING, user_attrs=attributes)
-        trial_id = self._storage.create_new_trial(self._study_id, template)
-        return self._storage.get_trial_number_from_id(trial_id)
+    def _add(self, added: _Added) -> int:
+        return self.store.add({"job": json.dumps(to_json(added))})
 
     def take(self, signature: str) -> Job | None:
-        """Take the oldest job that waits; None if there is none.
+        """Start the oldest job that waits; return None if there is none.
 
-        A study that is being tuned is not taken a second time.
+        A study that is being tuned is not started a second time.
 
         Args:
-            signature: who takes it.
+            signature: of the service that takes the job.
         """
         jobs = self.jobs()
-        busy = {job.submission.study for job in jobs if job.state is State.RUNNING}
-        waiting = [job for job in jobs if job.state is State.QUEUED]
-        # what was put back keeps its place
+        busy = {job.submission.study for job in jobs if job.state is JobState.RUNNING}
+        waiting = [job for job in jobs if job.state is JobState.QUEUED]
+        # a job that was put back keeps its place
         for job in sorted(waiting, key=lambda job: (job.submitted, job.number)):
-            trial_id = self._id(job.number)
-            if job.submission.study not in busy and self._starts(trial_id):
-                self._storage.set_trial_user_attr(trial_id, "owner", signature)
-                return dataclasses.replace(job, state=State.RUNNING, owner=signature)
+            if job.submission.study not in busy and self.store.start(job.number):
+                self.store.write(job.number, "owner", signature)
+                return dataclasses.replace(job, state=JobState.RUNNING, owner=signature)
         return None
 
-    def _starts(self, trial_id: int) -> bool:
-        """Make a waiting trial a running one; return False if another process was quicker."""
-        try:
-            return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-        except UpdateFinishedTrialError:  # cancelled in that moment
-            return False
+    def note(self, job: Job, *, progress: float, message: str) -> None:
+        """Write how far a job is, unless it has ended: :meth:`is_wanted` returns that."""
+        self._write_status(job.number, _Status(progress=round(progress, 4), message=message))
 
-    def note(self, job: Job, *, part: float, said: str) -> None:
-        """Note how far a job is."""
-        try:
-            self._set_news(self._id(job.number), part, said)
-        except UpdateFinishedTrialError:
-            return  # somebody has ended it: is_wanted says so
+    def _write_status(self, number: int, status: _Status) -> bool:
+        # scripts have a part in messages: one line, without control characters of terminals
+        text = "".join(c if c.isprintable() else " " for c in status.message[:_MOST_MESSAGE])
+        stored = to_json(dataclasses.replace(status, message=text))
+        return self.store.write(number, "status", json.dumps(stored))
 
-    def _set_news(self, trial_id: int, part: float, said: str) -> None:
-        # of scripts, too: one line, and nothing that a terminal would obey
-        text = "".join(c if c.isprintable() else " " for c in said[:_MOST_SAID])
-        news = json.dumps([round(part, 4), text])
-        self._storage.set_trial_user_attr(trial_id, "news", news)
-
-    def finish(self, job: Job, state: State, said: str, *, tuned: str = "") -> None:
-        """Note how a job has ended.
+    def finish(self, job: Job, state: JobState, message: str, *, tuned: str = "") -> None:
+        """End a job, unless it has ended already.
 
         Args:
             job: the job.
-            state: how.
-            said: the result, or why there is none.
-            tuned: the name of the study that it has come to.
+            state: how it ended.
+            message: the result, or the reason why there is none.
+            tuned: the name of the study in which the result is.
         """
-        self._end(job.number, state, said, tuned)
+        self._end(job.number, state, message, tuned)
 
-    def _end(self, number: int, state: State, said: str, tuned: str = "") -> None:
-        trial_id, done = self._id(number), state is State.DONE
-        try:
-            self._set_news(trial_id, float(done), said)
-            self._storage.set_trial_user_attr(trial_id, "tuned", tuned)
-            self._storage.set_trial_user_attr(trial_id, "state", state.value)
-            if done:
-                self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
-            else:
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            return  # somebody has ended it already
+    def _end(self, number: int, state: JobState, message: str, tuned: str = "") -> None:
+        done = state is JobState.DONE
+        status = _Status(progress=float(done), message=message, end=state, tuned=tuned)
+        if self._write_status(number, status):
+            self.store.end(number, succeeded=done)
 
     def cancel(self, job: Job) -> None:
-        """End a job that waits; of one that runs, ask whoever runs it to end it."""
-        try:
-            self._storage.set_trial_user_attr(self._id(job.number), "cancel", True)
-        except UpdateFinishedTrialError:
-            return  # it has ended meanwhile
-        if job.state is State.QUEUED and self._starts(self._id(job.number)):
-            self._end(job.number, State.CANCELLED, "cancelled before it began")
+        """End a job that waits; ask the service that runs it to end one that runs."""
+        wrote = self.store.write(job.number, "cancel", True)
+        if wrote and job.state is JobState.QUEUED and self.store.start(job.number):
+            self._end(job.number, JobState.CANCELLED, "cancelled before it began")
 
     def is_wanted(self, job: Job) -> bool:
-        """Tell whether a job that runs is to go on: it is not cancelled, nor anybody else's now."""
-        trial = self._storage.get_trial(self._id(job.number))
-        return trial.state is TrialState.RUNNING and not trial.user_attrs.get("cancel", False)
+        """Return whether a job still runs here: not cancelled, not ended by another service."""
+        row = self.store.row(job.number)
+        return row.stage is Stage.RUNNING and not row.attributes.get("cancel", False)
 
     def put_back(self, job: Job, why: str, deaths: int = 0) -> None:
         """Let a job that runs wait again, for another process.
 
+        The new row is added before the old one ends. A kill between the two steps leaves two rows,
+        and the second finds nothing left to do; the other order would leave none.
+
         Args:
             job: the job.
             why: why it is not tuned to its end.
-            deaths: how many services have died of it, or with it, one after the other.
-
-        It is added anew before it ends: a kill in between leaves two, of which the second finds
-        nothing left to do, where the other order would leave none.
+            deaths: how many services have died while they tuned it, one after the other.
         """
-        if not any(trial.user_attrs.get("again_of") == job.number for trial in self._trials()):
-            more = {"again_of": job.number, "deaths": deaths}
-            self._add(job.submission, job.by, job.submitted, **more)
-        self._end(job.number, State.FAILED, f"put back into the queue: {why}")
+        if all(_added(row).again_of != job.number for row in self._rows()):
+            added = _Added(
+                submission=job.submission,
+                submitted_by=job.submitted_by,
+                submitted=job.submitted,
+                again_of=job.number,
+                deaths=deaths,
+            )
+            self._add(added)
+        self._end(job.number, JobState.FAILED, f"put back into the queue: {why}")
 
     def sweep(self, idle: str = "") -> int:
-        """Put jobs back whose process has died; return how many.
+        """Put the jobs of dead processes back; return how many.
 
         Args:
-            idle: the key of a worker that is at no job: what it has taken was given up.
+            idle: the key of a worker that tunes nothing now: a job of its own was given up.
         """
-        attributes, swept = self.study.user_attrs, 0
-        for trial in [one for one in self._trials() if one.state is TrialState.RUNNING]:
-            owner = trial.user_attrs.get("owner", "")
+        attributes, swept = self.store.attributes(), 0
+        for row in [one for one in self._rows() if one.stage is Stage.RUNNING]:
+            owner = row.attributes.get("owner", "")
             given_up = bool(idle) and idle in owner
-            if not given_up and (is_alive(owner, attributes) or (not owner and _is_young(trial))):
+            if not given_up and (is_alive(owner, attributes) or (not owner and _is_young(row))):
                 continue
-            job = _job(trial)
+            job = _job(row)
             if job.cancel:
-                self.finish(job, State.CANCELLED, "cancelled; its service had died")
+                self.finish(job, JobState.CANCELLED, "cancelled; its service had died")
             else:
-                self._outlive(job, trial.user_attrs.get("deaths", 0) + 1)
+                self._put_back_or_give_up(job, _added(row).deaths + 1)
             swept += 1
         return swept
 
-    def _outlive(self, job: Job, deaths: int) -> None:
-        """Put a job back whose service has died, or give it up: it may be what kills them."""
+    def _put_back_or_give_up(self, job: Job, deaths: int) -> None:
+        """Put back a job whose service died; after several deaths the job may be the cause."""
         if deaths < _MOST_DEATHS:
             self.put_back(job, "its service died", deaths)
         else:
-            said = f"given up: {deaths} services have died while they tuned it; submit it again"
-            self.finish(job, State.FAILED, said)
-
-    def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            message = f"given up: {deaths} services have died while they tuned it; submit it again"
+            self.finish(job, JobState.FAILED, message)
 
 
 def latest_jobs(jobs: Iterable[Job]) -> dict[str, Job]:
     """Return the latest job of each study, by the names that were submitted.
 
-    The latest one knows which study an earlier one has come to, if it has not come to any itself.
+    A job that has no result yet refers to the study of the job before it.
     """
     found: dict[str, Job] = {}
     for job in jobs:
@@ -300,47 +297,33 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _is_young(trial: FrozenTrial) -> bool:
-    """Tell whether somebody may be about to sign a trial that was just taken."""
-    if trial.datetime_start is None:
-        return False
-    return (datetime.now() - trial.datetime_start).total_seconds() < GRACE_S
+def _is_young(row: Row) -> bool:
+    """Return whether the process that has just started a row may not have signed it yet."""
+    return row.started is not None and (datetime.now() - row.started).total_seconds() < GRACE_S
 
 
 def _active(jobs: list[Job], study: str) -> Job | None:
     return next((job for job in jobs if job.is_active and job.submission.study == study), None)
 
 
-def _job(trial: FrozenTrial) -> Job:
-    attributes = trial.user_attrs
-    part, said = json.loads(attributes.get("news", '[0.0, ""]'))
+def _added(row: Row) -> _Added:
+    added: _Added = from_json(_Added, json.loads(row.attributes["job"]))
+    return added
+
+
+def _job(row: Row) -> Job:
+    added = _added(row)
+    status: _Status = from_json(_Status, json.loads(row.attributes.get("status", "{}")))
+    active = {Stage.WAITING: JobState.QUEUED, Stage.RUNNING: JobState.RUNNING}
     return Job(
-        number=trial.number,
-        state=_state(trial.state, attributes),
-        submission=_submission(json.loads(attributes["submission"])),
-        by=attributes.get("by", ""),
-        submitted=attributes.get("submitted", ""),
-        part=part,
-        said=said,
-        cancel=bool(attributes.get("cancel", False)),
-        owner=attributes.get("owner", ""),
-        tuned=attributes.get("tuned", ""),
+        number=row.number,
+        state=active.get(row.stage, status.end or JobState.FAILED),
+        submission=added.submission,
+        submitted_by=added.submitted_by,
+        submitted=added.submitted,
+        progress=status.progress,
+        message=status.message,
+        cancel=bool(row.attributes.get("cancel", False)),
+        owner=row.attributes.get("owner", ""),
+        tuned=status.tuned,
     )
-
-
-def _state(state: TrialState, attributes: Mapping[str, Any]) -> State:
-    if state is TrialState.WAITING:
-        return State.QUEUED
-    if state is TrialState.RUNNING:
-        return State.RUNNING
-    return State(attributes.get("state", State.FAILED))
-
-
-def _submission(fields: dict[str, Any]) -> Submission:
-    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    return Submission(**{**fields, **lists})
-
-
-def visible(names: Iterable[str]) -> list[str]:
-    """Return the names of studies that are not the queue."""
-    return [name for name in names if name != QUEUE]

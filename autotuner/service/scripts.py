@@ -1,4 +1,4 @@
-"""Which scripts may be submitted: files below one folder, whatever a path says."""
+"""Scripts that may be submitted: files below one folder, whatever path a client sends."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -12,23 +12,23 @@ _MOST_LOOKED_AT = 20_000
 
 
 class ForbiddenScriptError(Exception):
-    """A path that may not be tuned; the text says why, for the one who asked."""
+    """A path that may not be tuned; the text is the reason, for the client."""
 
 
-def find_script(models: Path, asked: str) -> Path:
+def find_script(models: Path, wanted: str) -> Path:
     """Return the absolute path of a script, all links followed.
 
     Args:
         models: the folder below which it has to lie.
-        asked: a path relative to it.
+        wanted: a path relative to it.
 
     Raises:
         ForbiddenScriptError: if there is no such script there, or it leads out of the folder.
     """
-    if not asked or len(asked) > _LONGEST or not asked.isprintable():
+    if not wanted or len(wanted) > _LONGEST or not wanted.isprintable():
         raise ForbiddenScriptError("script: not a path")
-    path = PurePosixPath(asked)
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in asked:
+    path = PurePosixPath(wanted)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in wanted:
         raise ForbiddenScriptError("script: must be a path below the service's folder of models")
     root = models.resolve()
     try:
@@ -47,13 +47,13 @@ def _is_tunable(path: Path) -> bool:
 
 
 def list_scripts(models: Path) -> list[str]:
-    """Return what can be submitted, as paths relative to the folder; of very many only some."""
+    """Return the scripts that can be submitted, relative to the folder, up to a limit."""
     root, found, looked_at = models.resolve(), list[str](), 0
     for folder, folders, files in os.walk(root):  # follows no links
         here = Path(folder)
         folders[:] = [name for name in folders if _is_shown(name)]
         saved = [name for name in folders if is_saved_model(here / name)]
-        folders[:] = sorted(set(folders) - set(saved))  # what is in a saved model is no script
+        folders[:] = sorted(set(folders) - set(saved))  # files in a saved model are no scripts
         looked_at += len(folders) + len(saved) + len(files)
         for path in (here / name for name in (*saved, *filter(_is_shown, files))):
             if _is_tunable(path) and path.resolve().is_relative_to(root):

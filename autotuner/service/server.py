@@ -1,10 +1,12 @@
-"""The service's process: HTTP by uvicorn, and threads for the dashboard and the workshop."""
+"""HTTP by uvicorn: the server of the service and of the dashboard."""
 
 import asyncio
+import dataclasses
+import functools
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import h11
@@ -12,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autotuner.errors import UserError
-from autotuner.service.access import BODY_S
+from autotuner.service.access import App, bracketed
 
 _HEADERS_S = 10.0
 _FETCHES_S = 10.0
@@ -20,19 +22,41 @@ _KERNEL_HOLDS_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 256
 _KEEP_ALIVE_S = 5
 _GRACE_S = 5
-# a little longer for a body: whoever reads it answers first
-_ARRIVES_S = {h11.IDLE: _HEADERS_S, h11.SEND_BODY: BODY_S + 2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Front:
+    """Where the HTTP interface listens, and which clients it lets in.
+
+    ``dashboard_port``: None for the next one. ``allowed``: further names under which it is reached.
+    ``require_token``: on loopback, too.
+    """
+
+    host: str
+    port: int
+    dashboard_port: int | None
+    allowed: Sequence[str]
+    require_token: bool
+
+    @property
+    def name(self) -> str:
+        """The host as it stands in a URL."""
+        return bracketed(self.host)
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Ends a connection on which a request does not arrive whole in time, or nothing is fetched.
+    """Closes a connection on which a request does not arrive in time or an answer is not fetched.
 
-    uvicorn itself waits for ever: for a slow client's headers, for a body that was refused, and for
-    somebody to take an answer.
+    A reverse proxy would do this, but the service is often reached without one, and uvicorn itself
+    waits for ever: ``test_slow_clients`` and ``test_a_client_that_fetches_nothing`` show it.
+
+    Args:
+        body_s: how long a body may take to arrive.
     """
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    def __init__(self, *args: Any, body_s: float, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._arrives_s = {h11.IDLE: _HEADERS_S, h11.SEND_BODY: body_s}
         self._awaited: Any = None
         self._timer: asyncio.TimerHandle | None = None
         self._fetched: asyncio.TimerHandle | None = None
@@ -42,7 +66,7 @@ class _ImpatientProtocol(H11Protocol):
         taken = transport.get_extra_info("socket")
         # asyncio does so only for sockets that it has made itself; each answer takes 40 ms without
         taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # small, as only what the kernel takes over tells that somebody fetches
+        # small, as only what the kernel takes over shows that the client fetches
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_HOLDS_BYTES)
         self._await(h11.IDLE)
 
@@ -56,15 +80,15 @@ class _ImpatientProtocol(H11Protocol):
         self._await(self.conn.their_state)
 
     def _await(self, state: Any) -> None:
-        """Give the other side time for what it is about to send."""
+        """Start the timer of what the client has to send next."""
         if state is self._awaited:
             return
         self._awaited = state
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if state in _ARRIVES_S:
-            self._timer = self.loop.call_later(_ARRIVES_S[state], self.transport.close)
+        if state in self._arrives_s:
+            self._timer = self.loop.call_later(self._arrives_s[state], self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -75,7 +99,7 @@ class _ImpatientProtocol(H11Protocol):
         super().resume_writing()
 
     def _expect_less(self, before: int) -> None:
-        """Look again later whether the other side has fetched anything."""
+        """Check later whether the client has fetched anything."""
 
         def look() -> None:
             left = self.transport.get_write_buffer_size()
@@ -92,11 +116,51 @@ class _ImpatientProtocol(H11Protocol):
             self._fetched = None
 
 
+class Server:
+    """An application on a socket that listens. ``port``: the one in use.
+
+    Args:
+        app: the application.
+        listening: the socket.
+        body_s: how long a body may take to arrive.
+    """
+
+    def __init__(self, app: App, listening: socket.socket, *, body_s: float) -> None:
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(_ImpatientProtocol, body_s=body_s),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._listening = listening
+        self.port: int = listening.getsockname()[1]
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`, Ctrl-C or SIGTERM; a signal is raised again at the end."""
+        self._server.run(sockets=[self._listening])
+
+    def stop(self) -> None:
+        """End :meth:`run`, which another thread is in."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Close the socket of a server that does not run."""
+        self._listening.close()
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        UserError: if the address can't be had.
+        UserError: if the address is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -106,26 +170,14 @@ def bind(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host} --port {port}: {error.strerror}", hint=hint) from error
 
 
-def make_server(app: Callable[..., object]) -> uvicorn.Server:
-    """Return a server; ``run`` serves until SIGTERM or Ctrl-C."""
-    config = uvicorn.Config(
-        app,
-        http=_ImpatientProtocol,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    return uvicorn.Server(config)
-
-
 class Thread:
-    """Something that runs beside the server until it is stopped."""
+    """A thread that runs while the context lasts.
+
+    Args:
+        name: of the thread.
+        run: what it does.
+        stop: makes ``run`` return.
+    """
 
     def __init__(self, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
         self._stop = stop
@@ -140,5 +192,5 @@ class Thread:
 
 
 def log_refusals() -> None:
-    """Let refusals and errors be seen."""
+    """Write refusals and errors to standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")

@@ -1,7 +1,7 @@
-"""Tokens: who may read, and who may submit. The storage holds their hashes only.
+"""Tokens, which allow reading or submitting. The storage holds their hashes only.
 
-A token is ``at_ID_SECRET``. Its secret has 256 random bits, so that one pass of SHA-256 is enough:
-there is nothing to guess, unlike with a password.
+A token is ``at_ID_SECRET``. Its secret has 256 random bits, so one pass of SHA-256 is enough:
+unlike a password it can't be guessed.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import optuna
+from autotuner.codec import from_json, to_json
+from autotuner.study.queue_store import QueueStore
 
 _PREFIX = "token:"
 _FORM = re.compile(r"at_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -30,7 +31,7 @@ class Scope(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Token:
-    """What is known of a token: not itself."""
+    """What is known of a token, without its secret."""
 
     key: str
     name: str
@@ -39,66 +40,82 @@ class Token:
     revoked: bool = False
 
 
-def create_token(queue: optuna.Study, name: str, scopes: Collection[Scope]) -> str:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A token as the storage holds it."""
+
+    name: str
+    scopes: frozenset[Scope]
+    created: str
+    sha256: str
+    revoked: bool = False
+
+
+def create_token(store: QueueStore, name: str, scopes: Collection[Scope]) -> str:
     """Make a token and return it: this once, as only its hash is kept."""
     key, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    fields = {
-        "name": name,
-        "scopes": sorted(scope.value for scope in scopes),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sha256": _hash(secret),
-        "revoked": False,
-    }
-    queue.set_user_attr(_PREFIX + key, json.dumps(fields))
+    stored = _Stored(
+        name=name,
+        scopes=frozenset(scopes),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sha256=_hash(secret),
+    )
+    _write(store, key, stored)
     return f"at_{key}_{secret}"
 
 
-def list_tokens(queue: optuna.Study) -> list[Token]:
+def list_tokens(store: QueueStore) -> list[Token]:
     """Return all tokens, the oldest first."""
-    found = [
-        _token(name.removeprefix(_PREFIX), json.loads(text))
-        for name, text in queue.user_attrs.items()
-        if name.startswith(_PREFIX)
-    ]
-    return sorted(found, key=lambda token: token.created)
+    attributes = store.attributes()
+    keys = [name.removeprefix(_PREFIX) for name in attributes if name.startswith(_PREFIX)]
+    found = [(key, _read(attributes, key)) for key in keys]
+    tokens = [_token(key, stored) for key, stored in found if stored is not None]
+    return sorted(tokens, key=lambda token: token.created)
 
 
-def revoke_token(queue: optuna.Study, key: str) -> bool:
-    """Let a token not be valid any more; return False if there is none of that key."""
-    stored = queue.user_attrs.get(_PREFIX + key)
+def revoke_token(store: QueueStore, key: str) -> bool:
+    """Revoke a token; return False if there is none of that key."""
+    stored = _read(store.attributes(), key)
     if stored is None:
         return False
-    queue.set_user_attr(_PREFIX + key, json.dumps({**json.loads(stored), "revoked": True}))
+    _write(store, key, dataclasses.replace(stored, revoked=True))
     return True
 
 
 def check_token(attributes: Mapping[str, Any], given: str) -> Token | None:
-    """Return the token that somebody has given; None if it is not valid.
+    """Return the token that a client has sent; None if it is not valid.
 
     Args:
-        attributes: user attributes of the queue's study.
-        given: what he has given.
+        attributes: of the queue.
+        given: what the client has sent.
     """
     form = _FORM.fullmatch(given)
-    stored = attributes.get(_PREFIX + form[1]) if form else None
-    fields: dict[str, Any] = json.loads(stored) if stored else {"sha256": "", "revoked": True}
-    secret = form[2] if form else ""
-    # compared whatever there is, so that time tells nothing
-    same = hmac.compare_digest(_hash(secret), str(fields["sha256"]))
-    if form is None or not same or fields["revoked"]:
+    stored = _read(attributes, form[1]) if form else None
+    # always compared, so that the time it takes reveals nothing
+    same = hmac.compare_digest(_hash(form[2] if form else ""), stored.sha256 if stored else "")
+    if form is None or stored is None or not same or stored.revoked:
         return None
-    return _token(form[1], fields)
+    return _token(form[1], stored)
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _token(key: str, fields: Mapping[str, Any]) -> Token:
+def _read(attributes: Mapping[str, Any], key: str) -> _Stored | None:
+    text = attributes.get(_PREFIX + key)
+    return None if text is None else from_json(_Stored, json.loads(text))
+
+
+def _write(store: QueueStore, key: str, stored: _Stored) -> None:
+    store.set_attribute(_PREFIX + key, json.dumps(to_json(stored)))
+
+
+def _token(key: str, stored: _Stored) -> Token:
     return Token(
         key=key,
-        name=fields["name"],
-        scopes=frozenset(Scope(scope) for scope in fields["scopes"]),
-        created=fields["created"],
-        revoked=fields["revoked"],
+        name=stored.name,
+        scopes=stored.scopes,
+        created=stored.created,
+        revoked=stored.revoked,
     )

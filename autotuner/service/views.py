@@ -1,20 +1,18 @@
-"""What the service tells of studies: from the queue and from the studies themselves."""
+"""Studies as the service shows them: from the queue and from the studies themselves."""
 
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-
-import optuna
-from optuna.storages import BaseStorage
+from collections.abc import Mapping
 
 from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.page import render_page
-from autotuner.service.queue import ACTIVE, Job, Queue, State, latest_jobs, visible
-from autotuner.study.bulk import AnyTrial, count_trials, read_trials
+from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
+from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.memory import SUMMARY, read_all
+from autotuner.study.queue_store import visible
+from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
 from autotuner.verdict.result import Result, load_result
 
@@ -34,22 +32,23 @@ MEDIA_TYPES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyView:
-    """A study as the service tells of it.
+    """A study as the service shows it.
 
-    ``state``: of its latest job; ``idle`` where it was not submitted here. ``part``: which part is
-    done, from 0 to 1. ``said``: the latest news. ``result``: the verdict in a few words, None while
-    nothing was measured. ``script``: relative to the folder of models, None where not submitted.
+    ``state``: of its latest job; ``idle`` where it was not submitted here. ``progress``: the part
+    that is done, from 0 to 1. ``message``: the latest news. ``result``: the verdict in a few words,
+    None while nothing was measured. ``script``: relative to the folder of models, None where not
+    submitted. ``submitted_by``: the name of the token.
     """
 
     name: str
     state: str
-    part: float
-    said: str
+    progress: float
+    message: str
     result: str | None
     trials: int
     script: str | None
     submitted: str | None
-    by: str | None
+    submitted_by: str | None
 
     @property
     def is_active(self) -> bool:
@@ -64,7 +63,7 @@ class StudyView:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A file to be fetched; ``etag`` is another one when its content is another one."""
+    """A file that clients fetch. ``etag`` changes with its content."""
 
     body: bytes
     etag: str
@@ -78,14 +77,14 @@ class NotMeasuredError(Exception):
 class Views:
     """Reads queue and studies of one storage; documents are rendered once for each state."""
 
-    def __init__(self, storage: BaseStorage, jobs: Queue) -> None:
+    def __init__(self, storage: Storage, queue: Queue) -> None:
         self._storage = storage
-        self._jobs = jobs
+        self._queue = queue
         self._documents: OrderedDict[tuple[object, ...], Document] = OrderedDict()
 
     def all(self) -> list[StudyView]:
         """Return all studies, the latest submissions first."""
-        latest, counts = latest_jobs(self._jobs.jobs()), count_trials(self._storage)
+        latest, counts = latest_jobs(self._queue.jobs()), count_trials(self._storage)
         results = {n: one.text for n, one in read_all(self._storage, SUMMARY).items()}
         submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
         shown = {*latest, *(job.tuned for job in submitted)}
@@ -95,18 +94,18 @@ class Views:
         ]
 
     def one(self, name: str) -> StudyView | None:
-        """Return a study; None if there is none of that name."""
+        """Return one study; None if there is none of that name."""
         return next((view for view in self.all() if view.name == name), None)
 
     def document(self, name: str, file: str) -> Document:
-        """Return a file of a study that there is.
+        """Return a file of a study that exists.
 
         Raises:
             NotMeasuredError: if it has not been measured, or is being tuned.
         """
-        job = self._jobs.latest(name)
+        job = self._queue.latest(name)
         if job is not None and job.is_active:
-            waits = "waits in the queue" if job.state is State.QUEUED else "is being tuned"
+            waits = "waits in the queue" if job.state is JobState.QUEUED else "is being tuned"
             raise NotMeasuredError(f"study {name} {waits}")
         tuned = name if job is None else _tuned_name(job)
         if tuned not in count_trials(self._storage):
@@ -117,14 +116,19 @@ class Views:
         key = (tuned, file, len(trials), ended)
         found = self._documents.get(key)
         if found is None:
-            found = self._documents[key] = _render(study, file, trials, ended)
+            result = load_result(study, trials)
+            if result is None:
+                raise NotMeasuredError(f"study {tuned}: the defaults were not measured yet")
+            if ended is not None:  # so that the document stays the same until another trial ends
+                result = dataclasses.replace(result, as_of=ended.astimezone())
+            found = self._documents[key] = _render(result, file)
             if len(self._documents) > _MOST_KEPT:
                 self._documents.popitem(last=False)
         return found
 
 
 def _tuned_name(job: Job) -> str:
-    """Return the name of the study that a job is about, or has come to."""
+    """Return the name of the study in which a job's result is, or will be."""
     return job.tuned or job.submission.study
 
 
@@ -133,13 +137,13 @@ def _view_of_job(job: Job, counts: Mapping[str, int], results: Mapping[str, str]
     return StudyView(
         name=job.submission.study,
         state=job.state.value,
-        part=job.part,
-        said=job.said,
+        progress=job.progress,
+        message=job.message,
         result=results.get(tuned),
         trials=counts.get(tuned, 0),
         script=job.submission.script,
         submitted=job.submitted,
-        by=job.by,
+        submitted_by=job.submitted_by,
     )
 
 
@@ -147,24 +151,17 @@ def _view(name: str, counts: Mapping[str, int], results: Mapping[str, str]) -> S
     return StudyView(
         name=name,
         state=IDLE,
-        part=0.0,
-        said="",
+        progress=0.0,
+        message="",
         result=results.get(name),
         trials=counts[name],
         script=None,
         submitted=None,
-        by=None,
+        submitted_by=None,
     )
 
 
-def _render(
-    study: optuna.Study, file: str, trials: Sequence[AnyTrial], ended: datetime | None
-) -> Document:
-    result = load_result(study, trials)
-    if result is None:
-        raise NotMeasuredError(f"study {study.study_name}: the defaults were not measured yet")
-    if ended is not None:  # so that the document stays the same until another trial ends
-        result = dataclasses.replace(result, as_of=ended.astimezone())
+def _render(result: Result, file: str) -> Document:
     body = _text(result, file).encode()
     digest = hashlib.sha256(body).hexdigest()[:32]
     return Document(body, f'"{digest}"', MEDIA_TYPES[file])

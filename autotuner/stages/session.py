@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import optuna
-from optuna.storages import BaseStorage
-
 from autotuner.stages.known import Known, Worker
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.budget import Budget
@@ -17,6 +14,8 @@ from autotuner.study.events import OnEvent, PhaseEntered, Remark
 from autotuner.study.lab import Lab
 from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, WARM, Memory
 from autotuner.study.noise import Design, Method
+from autotuner.study.storage import Storage
+from autotuner.study.studies import Study
 from autotuner.study.study_facts import StudyFacts
 from autotuner.study.target import Target
 from autotuner.study.trials import Trials
@@ -34,8 +33,8 @@ Turn = Callable[[], AbstractContextManager[None]]
 class Store:
     """Where a study is kept. ``artifacts``: its trials' files; None: they are not kept."""
 
-    study: optuna.Study
-    storage: BaseStorage
+    study: Study
+    storage: Storage
     artifacts: ArtifactStore | None = None
 
 

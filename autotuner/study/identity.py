@@ -108,13 +108,29 @@ def claim_folder(home: Path, study: str, storage: str) -> Path:
     while True:
         folder = home.absolute() / (name if number == 1 else f"{name}-in-storage-{number}")
         claim = folder / "claim.json"
+        make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if not claim.exists():
                 claim.write_text(mine, encoding="utf-8")
             if claim.read_text(encoding="utf-8") == mine:
                 return folder
         except OSError as error:
-            hint = "run autotune where it may write .autotune/"
-            raise UserError(f"{folder}: can't be written: {error.strerror}", hint=hint) from error
+            raise _not_writable(folder, error) from error
         number += 1
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it.
+
+    Raises:
+        UserError: if that can't be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    hint = "run autotune where it may write .autotune/"
+    return UserError(f"{folder}: can't be written: {error.strerror}", hint=hint)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -26,6 +26,12 @@ _BUSY_TIMEOUT_S = 60
 _GRPC = "grpc"
 _GRPC_PORT = 13000
 _PATIENCE_TO_OPEN_S = 5.0
+Storage = BaseStorage
+StorageError = StorageInternalError
+"""Where studies are; the name by which other stages take one, without Optuna."""
+
+STORAGE_ERRORS: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError)
+"""What operations on a storage raise when the database fails."""
 
 
 def quiet_optuna() -> None:

@@ -5,8 +5,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.options.study_spec import Objective
+from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.statistics.throughput import less_is_better
+from autotuner.study.elapsed import begin_run
 from autotuner.study.identity import Identity
 from autotuner.study.memory import FACTS, SPEC, Memory
 from autotuner.study.study_facts import StudyFacts
@@ -38,6 +39,62 @@ def is_idle(study: optuna.Study) -> bool:
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     owners = (trial.user_attrs.get("owner", "") for trial in running)
     return not living(attributes) and not any(is_alive(one, attributes) for one in owners)
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """Return the names of all studies of a storage."""
+    return list(optuna.get_all_study_names(storage))
+
+
+def remove_study(storage: BaseStorage, name: str) -> None:
+    """Remove a study and its trials from a storage."""
+    optuna.delete_study(study_name=name, storage=storage)
+
+
+def begin_study(storage: BaseStorage, name: str, spec: StudySpec) -> tuple[Study, float]:
+    """Make a study or open it for a run.
+
+    Returns:
+        the study, and the seconds that its run had spent before it was cut off.
+
+    Raises:
+        UserError: if another process runs it.
+    """
+    names = study_names(storage)
+    if name in names and _is_useless(load_study(storage, name), spec):
+        remove_study(storage, name)
+        names.remove(name)
+    if name not in names:
+        study = create_study(storage, name, spec.objective)
+    else:
+        study = load_study(storage, name)
+        if not is_idle(study):
+            hint = "wait for it, or give --study another name; autotune worker joins it"
+            raise UserError(f'study "{name}" is being run by another autotune', hint=hint)
+    memory = Memory(study)
+    before = memory.read(SPEC)
+    memory.write(SPEC, spec)  # at once: it tells our studies from others
+    anew = before is None or before.budget_s != spec.budget_s
+    return study, begin_run(study, memory, anew=anew)
+
+
+def _is_useless(study: Study, spec: StudySpec) -> bool:
+    """Return whether a study of ours has nothing in it and was made for another direction."""
+    less = study.direction is optuna.study.StudyDirection.MINIMIZE
+    return _is_empty(study) and less != less_is_better(spec.objective)
+
+
+def stored_spec(storage: BaseStorage, name: str) -> StudySpec:
+    """Return the specification in a study.
+
+    Raises:
+        UserError: if there is no such study, or autotune has not made it.
+    """
+    stored = Memory(load_study(storage, name)).read(SPEC)
+    if stored is None:
+        hint = "give --study another name: autotune does not touch other studies"
+        raise UserError(f'study "{name}" was not made by autotune', hint=hint)
+    return stored
 
 
 def create_study(storage: BaseStorage, name: str, objective: Objective) -> optuna.Study:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.commands import TREE
+
 
 class Served:
     """``autotune dashboard`` as users start it."""
@@ -14,7 +16,7 @@ class Served:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "autotuner", "dashboard", "--port", "0", *arguments],
             cwd=folder,
-            env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": ""},
+            env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": "", "PYTHONPATH": str(TREE)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -29,4 +31,4 @@ class Served:
         self.process.terminate()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import httpx
 
-from tests.commands import SCRIPT, STUB
+from tests.commands import SCRIPT, STUB, TREE
 
 _PATIENCE_S = 120
-_MOST_SAID = 8 << 20
+_MOST_LOGGED = 8 << 20
 QUICK: dict[str, Any] = {
     "effort": "fast",
     "trials": 2,
@@ -40,7 +40,7 @@ class Serving:
         script = self.models / "train.py"
         if not script.exists():
             script.write_text(SCRIPT)
-        self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
+        self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "autotuner", "serve", "--models", str(self.models)),
@@ -50,19 +50,19 @@ class Serving:
             cwd=folder,
             env={
                 **os.environ,
-                "PYTHONPATH": str(STUB),
+                "PYTHONPATH": f"{STUB}:{TREE}",
                 "AUTOTUNE_LOCK": str(folder / "lock"),
                 "SECRET_OF_THE_SERVICE": "not for trials",
                 "MARK": mark,
                 **environment,
             },
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._log,
             text=True,
             # a test run in the background of a shell ignores SIGINT, and so would its children
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
-        weakref.finalize(self, self._said.close)
+        weakref.finalize(self, self._log.close)
         assert self.process.stdout is not None
         lines = {}
         if "--worker-only" not in options:
@@ -72,15 +72,15 @@ class Serving:
                     lines[found[1]] = found[2]
                 if "Ctrl-C" in line:
                     break
-            assert set(lines) == {"service", "dashboard"}, self.said
+            assert set(lines) == {"service", "dashboard"}, self.log
         self.url, self.dashboard = lines.get("service", ""), lines.get("dashboard", "")
         self.port = int(self.url.rpartition(":")[2] or 0)
         threading.Thread(target=_drain, args=(self.process.stdout,), daemon=True).start()
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         """What it wrote to standard error."""
-        return os.pread(self._said.fileno(), _MOST_SAID, 0).decode()
+        return os.pread(self._log.fileno(), _MOST_LOGGED, 0).decode()
 
     def client(self, token: str | None = None, **headers: str) -> httpx.Client:
         """Return a client of it."""
@@ -94,19 +94,19 @@ class Serving:
             return client.post("/studies", json={"script": "train.py", **QUICK, **fields})
 
     def state(self, study: str) -> dict[str, Any]:
-        """Return a study as it is told."""
+        """Return a study's status."""
         with self.client() as client:
-            told: dict[str, Any] = client.get(f"/studies/{study}").json()
-            return told
+            status: dict[str, Any] = client.get(f"/studies/{study}").json()
+            return status
 
     def until(self, study: str, *states: str, trials: int = 0) -> dict[str, Any]:
         """Wait until a study is in one of some states, and has so many trials."""
         deadline = time.monotonic() + _PATIENCE_S
-        while (told := self.state(study))["state"] not in states or told["trials"] < trials:
-            assert time.monotonic() < deadline, (told, self.said)
-            assert told["state"] in (*states, "queued", "running"), (told, self.said)
+        while (status := self.state(study))["state"] not in states or status["trials"] < trials:
+            assert time.monotonic() < deadline, (status, self.log)
+            assert status["state"] in (*states, "queued", "running"), (status, self.log)
             time.sleep(0.2)
-        return told
+        return status
 
     def connect(self) -> socket.socket:
         """Return a bare connection to it."""

@@ -77,9 +77,9 @@ def inside(browser: Browser, served: str) -> Iterator[BrowserContext]:
 
 
 def opened(context: BrowserContext, url: str) -> tuple[Page, list[str]]:
-    """Open a page; return it and what its console and scripts complain of."""
+    """Open a page; return it, and the errors of its console and scripts."""
     page, complaints = context.new_page(), list[str]()
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     return page, complaints
@@ -128,7 +128,7 @@ def test_the_table_sorts_by_an_attribute(inside: BrowserContext, served: str) ->
 
 
 def test_a_trials_note_and_log(inside: BrowserContext, served: str, bench: Bench) -> None:
-    """A crashed trial says why, and its log is there as text."""
+    """A crashed trial shows its reason, and its log as text."""
     trials = bench.study.get_trials()
     number = next(t.number for t in trials if t.user_attrs.get("status") == Status.CRASHED)
     page, _ = opened(inside, f"{served}/dashboard/studies/1/trials?numbers={number}")
@@ -153,7 +153,7 @@ def test_read_only_refuses_what_the_page_tries(inside: BrowserContext, served: s
 
 
 def test_a_foreign_name_is_refused(browser: Browser, served: str) -> None:
-    """A page that reaches us by a name of its own gets nothing, logged in or not."""
+    """A page that reaches the dashboard by a foreign name gets nothing, logged in or not."""
     context = browser.new_context()
     headers = {"Host": "evil.example", "Authorization": f"Bearer {TOKEN}"}
     assert context.request.get(f"{served}/api/studies", headers=headers).status == 403
@@ -197,10 +197,10 @@ def report(bench: Bench) -> str:
 
 
 def test_the_report(browser: Browser, report: str) -> None:
-    """No complaints, no network, all pictures drawn with a text that says what they show."""
+    """No complaints, no network, all pictures drawn, each with a text alternative."""
     context = browser.new_context()
-    asked: list[str] = []
-    context.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    context.on("request", lambda request: requested.append(request.url))
     page, complaints = opened(context, report)
     expect(page.get_by_role("heading", level=1)).to_contain_text("FASTER: 1.")
     for name in PLOTS:
@@ -208,7 +208,7 @@ def test_the_report(browser: Browser, report: str) -> None:
         assert picture.locator("path.point").count() > 1, name
         assert len(picture.get_attribute("aria-label") or "") > 40
     assert complaints == []
-    assert all(url == report or url.startswith(("data:", "blob:")) for url in asked)
+    assert all(url == report or url.startswith(("data:", "blob:")) for url in requested)
     context.close()
 
 

@@ -1,10 +1,10 @@
-"""What a study shows in the real optuna-dashboard, and the guard in front of it.
+"""What a study shows in the real optuna-dashboard, and the middleware in front of it.
 
 The dashboard's formats that we write ourselves are pinned here against the installed version.
 """
 
+import asyncio
 import contextlib
-import io
 import json
 import re
 import socket
@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import httpx
 import optuna
 import optuna_dashboard
 import pytest
+from a2wsgi import WSGIMiddleware
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
-from autotuner.dashboard.guard import Guard
-from autotuner.dashboard.server import check_for, guarded_app, open_server
 from autotuner.errors import UserError
+from autotuner.service.access import AccessMiddleware
+from autotuner.service.dashboard import dashboard_app, open_dashboard, single_token
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.bulk import count_trials, read_trials, write_attributes, write_values
 from autotuner.study.record import Role, read_records
@@ -34,6 +36,8 @@ from autotuner.verdict.result import load_result
 from tests.fakes import Bench, finished
 from tests.integration.served import Served
 
+HOST = "127.0.0.1:8080"
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
@@ -41,59 +45,45 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return finished(tmp_path_factory.mktemp("dashboard"))
 
 
-class Asked:
-    """An answer of a WSGI application."""
+def ask(
+    app: Any, method: str, path: str, body: bytes = b"", *, host: str = HOST, **headers: str
+) -> httpx.Response:
+    """Return an ASGI application's answer; it gets names with underscores as headers."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent |= {"Host": host, "Accept-Encoding": "", "Content-Type": "application/json"}
 
-    def __init__(self, app: Any, method: str, path: str, body: bytes = b"", **headers: str) -> None:
-        route, _, query = path.partition("?")
-        environ = {
-            "REQUEST_METHOD": method,
-            "PATH_INFO": route,
-            "QUERY_STRING": query,
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "8080",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "HTTP_HOST": "127.0.0.1:8080",
-            "HTTP_ACCEPT_ENCODING": "",
-            "CONTENT_LENGTH": str(len(body)),
-            "CONTENT_TYPE": "application/json",
-            "wsgi.input": io.BytesIO(body),
-            "wsgi.errors": io.StringIO(),
-            "wsgi.url_scheme": "http",
-            **headers,
-        }
-        answer = app(environ, self._start)
-        self.body = b"".join(answer)
-        if hasattr(answer, "close"):
-            answer.close()
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
+            return await client.request(method, path, content=body, headers=sent)
 
-    def _start(self, status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-        self.status = int(status.split()[0])
-        self.headers = {name.lower(): value for name, value in headers}
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
+    return asyncio.run(answer())
 
 
-def guarded(bench: Bench, **fields: Any) -> Guard:
-    """Return the guarded dashboard of the study."""
-    settings = {"hosts": {"127.0.0.1", "localhost"}, "check": None, "read_only": False, **fields}
-    return guarded_app(bench.storage, bench.folder / ".autotune/artifacts", **settings)
+def guarded(bench: Bench, **fields: Any) -> AccessMiddleware:
+    """Return the dashboard of the study behind the middleware."""
+    known = {"127.0.0.1", "localhost"}
+    settings = {"hosts": known, "login": None, "read_only": False, **fields}
+    return dashboard_app(bench.storage, bench.folder / ".autotune/artifacts", **settings)
+
+
+def plain(bench: Bench) -> Any:
+    """Return the dashboard of the study without the middleware."""
+    store = artifact_store(bench.folder / ".autotune")
+    return WSGIMiddleware(optuna_dashboard.wsgi(bench.storage, store))
 
 
 @pytest.fixture(scope="module")
 def detail(bench: Bench) -> Any:
     """Return the study as the dashboard's page gets it."""
-    app = optuna_dashboard.wsgi(bench.storage, artifact_store(bench.folder / ".autotune"))
-    summaries = Asked(app, "GET", "/api/studies").json["study_summaries"]
+    app = plain(bench)
+    summaries = ask(app, "GET", "/api/studies").json()["study_summaries"]
     assert [summary["study_name"] for summary in summaries] == ["s"]
-    return Asked(app, "GET", f"/api/studies/{summaries[0]['study_id']}").json
+    return ask(app, "GET", f"/api/studies/{summaries[0]['study_id']}").json()
 
 
 def test_the_study_is_explained(bench: Bench, detail: Any) -> None:
-    """Its note says what was tuned, where, how noisy it was, what came out, and what to deploy."""
+    """Its note has script, machine, noise, verdict, and what to deploy."""
     note = detail["note"]["body"]
     for part in (
         "# s\n",
@@ -197,10 +187,10 @@ def test_exported_files_are_kept_once(bench: Bench, tmp_path: Path) -> None:
     for text in ("one", "two"):
         path.write_text(text)
         keep_study_files(store, bench.study, [path])
-    app = optuna_dashboard.wsgi(bench.storage, store)
-    (artifact,) = Asked(app, "GET", "/api/studies/1").json["artifacts"]
+    app = plain(bench)
+    (artifact,) = ask(app, "GET", "/api/studies/1").json()["artifacts"]
     assert artifact["filename"] == "best.env"
-    assert Asked(app, "GET", f"/artifacts/1/{artifact['artifact_id']}").body == b"two"
+    assert ask(app, "GET", f"/artifacts/1/{artifact['artifact_id']}").content == b"two"
 
 
 def routes(bench: Bench) -> Iterator[tuple[str, str]]:
@@ -217,83 +207,83 @@ def test_read_only_lets_no_write_through(bench: Bench) -> None:
     writes = [(m, path) for m, path in routes(bench) if m != "GET"]
     assert len(writes) >= 15
     for method, path in writes:
-        answer = Asked(app, method, path, b"{}")
-        assert answer.status == 403, (method, path)
-        assert "read-only" in answer.json["reason"]
-    assert Asked(app, "GET", "/api/studies").status == 200
+        answer = ask(app, method, path, b"{}")
+        assert answer.status_code == 403, (method, path)
+        assert "read-only" in answer.json()["reason"]
+    assert ask(app, "GET", "/api/studies").status_code == 200
 
 
 def test_writes_get_through_otherwise(bench: Bench) -> None:
     """A note can be written from the browser, on top of ours and not instead of a newer one."""
     body = json.dumps({"body": "mine", "version": 99}).encode()
-    assert Asked(guarded(bench), "PUT", "/api/studies/1/1/note", body).status == 409
+    assert ask(guarded(bench), "PUT", "/api/studies/1/1/note", body).status_code == 409
     body = json.dumps({"body": "mine", "version": 2}).encode()
-    assert Asked(guarded(bench), "PUT", "/api/studies/1/1/note", body).status == 204
+    assert ask(guarded(bench), "PUT", "/api/studies/1/1/note", body).status_code == 204
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "", "127.0.0.1.evil.com"])
 def test_foreign_hosts_are_refused(bench: Bench, host: str) -> None:
     """A page that points its own name at this address learns nothing."""
-    answer = Asked(guarded(bench), "GET", "/api/studies", HTTP_HOST=host)
-    assert answer.status == 403
-    assert b"study_summaries" not in answer.body
+    answer = ask(guarded(bench), "GET", "/api/studies", host=host)
+    assert answer.status_code == 403
+    assert b"study_summaries" not in answer.content
 
 
 def test_known_hosts_are_let_in(bench: Bench) -> None:
     """Names are compared without ports, in any case."""
     app = guarded(bench, hosts={"127.0.0.1", "[::1]", "Tuner.Example"})
     for host in ("127.0.0.1", "127.0.0.1:99", "[::1]:8080", "tuner.example", "TUNER.example:1"):
-        assert Asked(app, "GET", "/api/studies", HTTP_HOST=host).status == 200, host
+        assert ask(app, "GET", "/api/studies", host=host).status_code == 200, host
 
 
 def test_another_sites_writes_are_refused(bench: Bench) -> None:
     """A form on a foreign page can't write, though it may reach us by our own name."""
     app = guarded(bench)
-    foreign = Asked(app, "DELETE", "/api/studies/77", b"{}", HTTP_ORIGIN="http://evil.example")
-    assert foreign.status == 403
+    foreign = ask(app, "DELETE", "/api/studies/77", b"{}", Origin="http://evil.example")
+    assert foreign.status_code == 403
     body = json.dumps({"body": "mine", "version": 99}).encode()
-    own = Asked(app, "PUT", "/api/studies/1/2/note", body, HTTP_ORIGIN="http://127.0.0.1:8080")
-    assert own.status == 409  # it got through: the note has another version
+    own = ask(app, "PUT", "/api/studies/1/2/note", body, Origin="http://127.0.0.1:8080")
+    assert own.status_code == 409  # it got through: the note has another version
 
 
 def test_a_token_is_asked_for(bench: Bench) -> None:
     """By a page for people, by 401 for programs; the right one gets in by header or by cookie."""
-    app = guarded(bench, check=check_for("correct horse"))
-    page = Asked(app, "GET", "/dashboard/studies/1", HTTP_ACCEPT="text/html")
-    assert page.status == 303
+    app = guarded(bench, login=single_token("correct horse"))
+    page = ask(app, "GET", "/dashboard/studies/1", Accept="text/html")
+    assert page.status_code == 303
     assert page.headers["location"] == "/autotune/login?next=%2Fdashboard%2Fstudies%2F1"
-    assert Asked(app, "GET", "/api/studies").status == 401
-    assert Asked(app, "GET", "/api/studies", HTTP_AUTHORIZATION="Bearer nope").status == 401
-    assert Asked(app, "GET", "/api/studies", HTTP_COOKIE="autotune_session=nope").status == 401
-    right = Asked(app, "GET", "/api/studies", HTTP_AUTHORIZATION="Bearer correct horse")
-    assert right.status == 200
+    assert ask(app, "GET", "/api/studies").status_code == 401
+    assert ask(app, "GET", "/api/studies", Authorization="Bearer nope").status_code == 401
+    assert ask(app, "GET", "/api/studies", Cookie="autotune_dashboard=nope").status_code == 401
+    right = ask(app, "GET", "/api/studies", Authorization="Bearer correct horse")
+    assert right.status_code == 200
 
     login = page.headers["location"]
-    assert b'type="password"' in Asked(app, "GET", login).body
-    assert Asked(app, "POST", login, b"token=wrong").status == 401
-    done = Asked(app, "POST", login, b"token=correct+horse")
-    assert done.status == 303
+    assert b'type="password"' in ask(app, "GET", login).content
+    assert ask(app, "POST", login, b"token=wrong").status_code == 401
+    done = ask(app, "POST", login, b"token=correct+horse")
+    assert done.status_code == 303
     assert done.headers["location"] == "/dashboard/studies/1"
     cookie = done.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
-    inside = Asked(app, "GET", "/api/studies", HTTP_COOKIE=f"a=b; {cookie.split(';')[0]}")
-    assert inside.status == 200
+    inside = ask(app, "GET", "/api/studies", Cookie=f"a=b; {cookie.split(';')[0]}")
+    assert inside.status_code == 200
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "http://evil.example", "/\\evil", "%0d%0aX"])
 def test_the_login_leads_nowhere_else(bench: Bench, target: str) -> None:
     """A link to the login page can't send the user to another site."""
-    app = guarded(bench, check=check_for("correct horse"))
-    done = Asked(app, "POST", f"/autotune/login?next={target}", b"token=correct+horse")
+    app = guarded(bench, login=single_token("correct horse"))
+    done = ask(app, "POST", f"/autotune/login?next={target}", b"token=correct+horse")
     assert done.headers["location"] == "/"
 
 
 def test_the_login_page_holds_nothing_of_the_request(bench: Bench) -> None:
     """What stands in the address is escaped."""
-    app = guarded(bench, check=check_for("correct horse"))
-    page = Asked(app, "GET", '/autotune/login?next=/"><script>alert(1)</script>')
-    assert b"<script" not in page.body
+    app = guarded(bench, login=single_token("correct horse"))
+    page = ask(app, "GET", '/autotune/login?next=/"><script>alert(1)</script>')
+    assert b"<script" not in page.content
 
 
 def test_artifacts_do_not_run(bench: Bench, tmp_path: Path) -> None:
@@ -301,11 +291,11 @@ def test_artifacts_do_not_run(bench: Bench, tmp_path: Path) -> None:
     store = artifact_store(bench.folder / ".autotune")
     app = guarded(bench)
     body = {"file": "data:text/html;base64,PHNjcmlwdD4=", "filename": "x.html"}
-    created = Asked(app, "POST", "/api/artifacts/1", json.dumps(body).encode())
-    assert created.status == 201
-    pages = [a for a in created.json["artifacts"] if a["filename"] == "x.html"]
-    answer = Asked(app, "GET", f"/artifacts/1/{pages[0]['artifact_id']}")
-    assert answer.body == b"<script>"
+    created = ask(app, "POST", "/api/artifacts/1", json.dumps(body).encode())
+    assert created.status_code == 201
+    pages = [a for a in created.json()["artifacts"] if a["filename"] == "x.html"]
+    answer = ask(app, "GET", f"/artifacts/1/{pages[0]['artifact_id']}")
+    assert answer.content == b"<script>"
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "sandbox"
@@ -326,20 +316,20 @@ def test_servers_that_are_not_opened(
 ) -> None:
     """Open to everyone, a token that can be guessed, an address that is not ours."""
     with pytest.raises(UserError, match=message):
-        open_server(
+        open_dashboard(
             bench.storage,
             bench.folder,
             host=host,
             port=0,
             allowed=(),
-            check=check_for(token),
+            login=single_token(token),
             read_only=True,
         )
 
 
 def test_sigterm_ends_it_amid_requests(bench: Bench) -> None:
-    """The server passes no exception of ours on while it serves somebody, but the end."""
-    for _ in range(4):
+    """The server raises only the exception of the end while it serves clients."""
+    for _ in range(2):
         served, ended = Served(bench.folder), threading.Event()
 
         def ask_on(url: str, ended: threading.Event) -> None:
@@ -364,15 +354,15 @@ def test_sigterm_ends_it_amid_requests(bench: Bench) -> None:
 def test_it_is_closed_from_outside_amid_requests(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The thread that runs it ends without an error, whoever is connected."""
-    for _ in range(40):
-        server = open_server(
+    """The thread that runs it ends without an error, whatever clients are connected."""
+    for _ in range(10):
+        server = open_dashboard(
             bench.storage,
             bench.folder,
             host="127.0.0.1",
             port=0,
             allowed=(),
-            check=None,
+            login=None,
             read_only=True,
         )
         thread = threading.Thread(target=server.run)
@@ -381,7 +371,7 @@ def test_it_is_closed_from_outside_amid_requests(
             client.sendall(b"GET /api/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert client.recv(4) == b"HTTP"
             client.sendall(b"GET /api/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            server.close_from_outside()
+            server.stop()
             thread.join(10)
             assert not thread.is_alive()
     assert all(record.levelname != "ERROR" for record in caplog.records)

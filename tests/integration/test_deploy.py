@@ -1,22 +1,20 @@
-"""The recipes in deploy/: each against its schema, and what is in them run for real.
+"""The recipes in deploy/: each against its schema, and one real run of each.
 
-There is no Docker, Kubernetes or Slurm here. What these would start is started by the tests, with
-the commands, environments, health checks and working directories of the recipes, against a real
-PostgreSQL; TensorFlow is stubbed, so that a trial takes a second.
+There is no Docker and no Kubernetes here. The tests start what these would start: the commands,
+environments, health checks and working directories of the recipes, against a real PostgreSQL, with
+a stub of TensorFlow. A real Slurm runs its recipe where one is installed.
 """
 
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,47 +26,19 @@ import yaml
 
 import autotuner
 from autotuner.cli.app import app
-from autotuner.study.record import read_records
-from autotuner.study.storage import open_database
-from autotuner.study.studies import load_study
 from autotuner.testing import postgres
-from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
-from tests.commands import SCRIPT, STUB
-from tests.processes import left_of
+from tests.another_user import NOBODY, WHY_NOT, open_folder
+from tests.integration import slurm
+from tests.integration.deployed import PASSWORD, PATIENCE_S, Site
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TREE = DEPLOY.parent
-COMPOSE = DEPLOY / "compose.yaml"
-SLURM = DEPLOY / "slurm.sh"
+COMPOSE, SLURM = DEPLOY / "compose.yaml", DEPLOY / "slurm.sh"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 KUBERNETES = "1.31"
 OWN_IMAGE = f"autotune:{autotuner.__version__}"
-PASSWORD = "letters4and4digits"  # of the test's own server
 TOKEN = "a-token-of-the-test"
-_PATIENCE_S = 120
 _HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-# what the tests add to `autotune run`, for whose usual budget there is no time
-BRIEF = (
-    *("--effort", "fast", "--trials", "2", "--measure-time", "0.2s", "--pairs", "1"),
-    *("--knobs", "intra_op,kernels", "--sequential"),
-)
-
-
-def tool(name: str) -> str:
-    """Return a checker that was installed beside this interpreter."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-def said_by(*command: str | Path) -> str:
-    """Return everything that a checker says."""
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=120
-    )
-    return done.stdout + done.stderr
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -90,17 +60,8 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path.name} {one['metadata']['name']}", template["spec"]
 
 
-def interpolated(node: Any, variables: Mapping[str, str]) -> Any:
-    """Fill in variables as Compose does: ``${NAME:-default}`` and ``${NAME:?message}``.
-
-    In the values of what the file says, not in its text.
-    """
-    if isinstance(node, dict):
-        return {key: interpolated(value, variables) for key, value in node.items()}
-    if isinstance(node, list):
-        return [interpolated(value, variables) for value in node]
-    if not isinstance(node, str):
-        return node
+def compose(**variables: str) -> dict[str, Any]:
+    """Return the Compose file's services, with ``${NAME:-default}`` and ``${NAME:?message}``."""
 
     def value(found: "re.Match[str]") -> str:
         name, sign, rest = found[1], found[2], found[3]
@@ -109,14 +70,16 @@ def interpolated(node: Any, variables: Mapping[str, str]) -> Any:
             raise ValueError(f"{name}: {rest}")
         return given or (rest if sign == ":-" else "")
 
-    return re.sub(r"\$\{(\w+)(:-|:\?)?([^}]*)\}", value, node)
+    def filled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: filled(one) for key, one in node.items()}
+        if isinstance(node, list):
+            return [filled(one) for one in node]
+        if not isinstance(node, str):
+            return node
+        return re.sub(r"\$\{(\w+)(:-|:\?)?([^}]*)\}", value, node)
 
-
-def compose(**variables: str) -> dict[str, Any]:
-    """Return the Compose file's services, with variables filled in."""
-    services: dict[str, Any] = interpolated(yaml.safe_load(COMPOSE.read_text()), variables)[
-        "services"
-    ]
+    services: dict[str, Any] = filled(yaml.safe_load(COMPOSE.read_text()))["services"]
     return services
 
 
@@ -134,32 +97,31 @@ def value_of(instruction: str) -> str:
 # ---- checked against their schemas
 
 
-def test_the_dockerfile() -> None:
-    """hadolint, which looks into its commands, too, has nothing to say."""
-    assert said_by(tool("hadolint"), DEPLOY / "Dockerfile") == ""
-
-
-def test_hadolint_would_say(tmp_path: Path) -> None:
-    """It sees what is wrong with an image without a tag, and in a command."""
-    bad = (DEPLOY / "Dockerfile").read_text().replace(value_of("FROM"), "python")
-    (tmp_path / "Dockerfile").write_text(bad.replace("&& rm -rf", "&& cd /x; rm -rf"))
-    said = said_by(tool("hadolint"), tmp_path / "Dockerfile")
-    assert "DL3006" in said
-    assert "DL3003" in said
-
-
-def test_compose_fits_its_schema(tmp_path: Path) -> None:
-    """Compose's own schema, which check-jsonschema brings; a mistyped key would not fit it."""
-    check = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
-    assert said_by(*check, COMPOSE) == "ok -- validation done\n"
-    wrong = tmp_path / "compose.yaml"
-    wrong.write_text(COMPOSE.read_text().replace("depends_on:", "depend_on:"))
-    assert "'depend_on' was unexpected" in said_by(*check, wrong)
+@pytest.mark.parametrize(
+    ("checker", "output"),
+    [
+        (("hadolint", DEPLOY / "Dockerfile"), ""),
+        (("shellcheck", SLURM), ""),
+        (
+            ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE),
+            "ok -- validation done\n",
+        ),
+    ],
+    ids=["Dockerfile", "slurm.sh", "compose.yaml"],
+)
+def test_checkers_find_nothing(checker: tuple[str | Path, ...], output: str) -> None:
+    """hadolint, which also checks shell commands, shellcheck, and Compose's own schema."""
+    program, *words = map(str, checker)
+    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    done = subprocess.run([found, *words], capture_output=True, text=True, timeout=120)
+    assert done.stdout + done.stderr == output
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_kubernetes_manifests_fit_their_schemas(path: Path) -> None:
-    """Kubernetes' own schemas, strictly: a mistyped key would not fit them."""
+    """Kubernetes' own schemas, strictly: a mistyped key does not fit them."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for one in documents(path):
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
@@ -168,58 +130,23 @@ def test_kubernetes_manifests_fit_their_schemas(path: Path) -> None:
             kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
 
 
-def test_the_script_for_slurm(tmp_path: Path) -> None:
-    """shellcheck has nothing to say, of the recipe; it has of one with a quote left out."""
-    assert said_by(tool("shellcheck"), SLURM) == ""
-    wrong = tmp_path / "slurm.sh"
-    wrong.write_text(SLURM.read_text().replace('--study "$study"', "--study $study"))
-    assert "SC2086" in said_by(tool("shellcheck"), wrong)
-
-
-def test_slurm_s_own_sbatch_knows_the_options(tmp_path: Path) -> None:
-    """It reads them before it looks for a controller, which there is not."""
-    sbatch = shutil.which("sbatch")
-    if sbatch is None:
-        pytest.skip("sbatch is not installed: apt-get install slurm-client")
-    (tmp_path / "slurm.conf").write_text(
-        "ClusterName=x\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\nAuthType=auth/none\n"
-        "CredType=cred/none\nMessageTimeout=1\nNodeName=x\nPartitionName=x Nodes=x\n"
-    )
-    wrong = tmp_path / "wrong.sh"
-    wrong.write_text(SLURM.read_text().replace("--exclusive", "--exclusively"))
-    said = {}
-    for script in (SLURM, wrong):
-        done = subprocess.run(
-            [sbatch, "--test-only", str(script), "train.py"],
-            env={**os.environ, "SLURM_CONF": str(tmp_path / "slurm.conf")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        said[script] = done.stderr
-    assert "unrecognized option" in said[wrong]
-    assert (
-        said[SLURM] == "allocation failure: Unable to contact slurm controller (connect failure)\n"
-    )
-
-
 # ---- what they have to hold
 
 
 def test_images_are_pinned() -> None:
     """The same image today and next year; ours is of this version."""
-    images = {service["image"] for service in compose(POSTGRES_PASSWORD="x").values()}
+    services = compose(POSTGRES_PASSWORD="x").values()
+    images = {service["image"] for service in services}
     images |= {container["image"] for _, pod in pods() for container in pod["containers"]}
     ours = {image for image in images if image.startswith("autotune")}
     assert ours == {OWN_IMAGE}
     for image in (images - ours) | {value_of("FROM")}:
         assert re.fullmatch(r"\w+:\d+(\.\d+)+-[a-z-]+", image), image
     assert OWN_IMAGE in (DEPLOY / "Dockerfile").read_text()
-    for service in compose(POSTGRES_PASSWORD="x").values():
-        if "build" in service:
-            place = (DEPLOY / service["build"]["context"]).resolve()
-            assert place == TREE
-            assert (place / service["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
+    for build in (service["build"] for service in services if "build" in service):
+        place = (DEPLOY / build["context"]).resolve()
+        assert place == TREE
+        assert (place / build["dockerfile"]).samefile(DEPLOY / "Dockerfile")
 
 
 def test_nothing_runs_as_root() -> None:
@@ -231,8 +158,7 @@ def test_nothing_runs_as_root() -> None:
     for name, service in compose(POSTGRES_PASSWORD="x").items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        user = service.get("user")
-        assert user == "postgres" if name == "db" else user is None, name
+        assert service.get("user") == ("postgres" if name == "db" else None), name
     for name, pod in pods():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["securityContext"]["runAsUser"] > 0, name
@@ -265,30 +191,30 @@ def test_secrets_are_not_in_the_recipes() -> None:
                     held.add(source["key"])
                     assert source["name"] == "autotune"
     assert held == {"password", "storage", "dashboard-token"}
-    told = (DEPLOY / "kubernetes" / "postgres.yaml").read_text()
-    assert all(f"#   {key}=" in told for key in held)
+    described = (DEPLOY / "kubernetes" / "postgres.yaml").read_text()
+    assert all(f"#   {key}=" in described for key in held)
 
 
 def test_workers_have_their_node_to_themselves() -> None:
     """One pod a node, whole CPUs, requests as limits: that is what makes CPUs a pod's own."""
     jobs = [d for d in documents(DEPLOY / "kubernetes" / "study.yaml") if d["kind"] == "Job"]
-    assert len(jobs) == 2
-    for job in jobs:
-        pod = job["spec"]["template"]["spec"]
-        rule = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        assert rule[0]["topologyKey"] == "kubernetes.io/hostname"
-        assert rule[0]["labelSelector"]["matchLabels"].items() <= (
-            job["spec"]["template"]["metadata"]["labels"].items()
-        )
-        (container,) = pod["containers"]
+    templates = [job["spec"]["template"] for job in jobs]
+    assert len(templates) == 2
+    for job, template in zip(jobs, templates, strict=True):
+        affinity = template["spec"]["affinity"]["podAntiAffinity"]
+        (rule,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert rule["topologyKey"] == "kubernetes.io/hostname"
+        wanted = rule["labelSelector"]["matchLabels"]
+        assert wanted.items() <= template["metadata"]["labels"].items()
+        (container,) = template["spec"]["containers"]
         resources = container["resources"]
         assert resources["requests"] == resources["limits"]
         assert resources["limits"]["cpu"].isdecimal()
         # a study knows its machines by name, which a pod that is made anew must keep
         assert job["spec"]["completionMode"] == "Indexed"
-    same = [job["spec"]["template"]["spec"] for job in jobs]
-    assert same[0]["nodeSelector"] == same[1]["nodeSelector"]
-    assert same[0]["containers"][0]["resources"] == same[1]["containers"][0]["resources"]
+    first, second = (template["spec"] for template in templates)
+    assert first["nodeSelector"] == second["nodeSelector"]
+    assert first["containers"][0]["resources"] == second["containers"][0]["resources"]
 
 
 def test_what_belongs_together_in_kubernetes() -> None:
@@ -311,62 +237,45 @@ def test_what_belongs_together_in_kubernetes() -> None:
     assert clients == ["autotune", "autotune-dashboard"]
 
 
-def parse(command: str, words: list[str]) -> None:
-    """Have a command line read by the command; it raises for what it does not know."""
+def test_commands_are_ours() -> None:
+    """Every command line in the recipes is one of ours, as far as it can be parsed."""
+    services = compose(POSTGRES_PASSWORD="x", AUTOTUNE_DASHBOARD_TOKEN=TOKEN)
+    lines = [service["command"] for name, service in services.items() if name != "db"]
+    containers = [container for _, pod in pods() for container in pod["containers"]]
+    lines += [one["args"] for one in containers if one["image"] == OWN_IMAGE]
     group = typer.main.get_command(app)
     assert hasattr(group, "commands")
-    group.commands[command].make_context(command, words, obj=())
-
-
-def test_commands_are_ours() -> None:
-    """Every command line in the recipes is one of ours, as far as it can be read."""
-    seen = []
-    services = compose(POSTGRES_PASSWORD="x", AUTOTUNE_DASHBOARD_TOKEN=TOKEN)
-    for name, service in services.items():
-        if name != "db":
-            parse(service["command"][0], service["command"][1:])
-            seen.append(service["command"][0])
-    for _, pod in pods():
-        for container in pod["containers"]:
-            if container["image"] == OWN_IMAGE:
-                parse(container["args"][0], container["args"][1:])
-                seen.append(container["args"][0])
-    assert sorted(seen) == ["dashboard", "dashboard", "run", "run", "worker", "worker"]
+    for command, *words in lines:
+        group.commands[command].make_context(command, list(words), obj=())
+    names = sorted(command for command, *_ in lines)
+    assert names == ["dashboard", "dashboard", "run", "run", "worker", "worker"]
 
 
 # ---- run for real
 
 
-def copy_for_the_image(folder: Path) -> None:
-    """Copy into a folder what the Dockerfile copies, all of which is sent to build the image."""
-    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
-    assert ignored[1] == "*"
-    sent = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    copied = [value.split() for name, value in dockerfile() if name == "COPY"]
-    assert {word for words in copied for word in words[:-1]} == sent
-    left_out = shutil.ignore_patterns(
-        *(line.removeprefix("**/") for line in ignored if "**" in line)
-    )
-    for *sources, target in copied:
-        for source in sources:
-            if (TREE / source).is_dir():
-                shutil.copytree(TREE / source, folder / target, ignore=left_out)
-            else:
-                shutil.copy2(TREE / source, folder / target)
-
-
 def test_the_image_can_be_made_of_what_is_copied(tmp_path: Path) -> None:
     """Pip's command in it takes the tree that is copied, the constraints, and both extras."""
     pytest.importorskip("hatchling")
+    source, report, target = (tmp_path / name for name in ("src", "report.json", "site"))
+    source.mkdir()
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[1] == "*"
+    left_out = shutil.ignore_patterns(*(i.removeprefix("**/") for i in ignored if "**" in i))
+    copied = [value.split() for name, value in dockerfile() if name == "COPY"]
+    sources = [(word, words[-1]) for words in copied for word in words[:-1]]
+    assert {word for word, _ in sources} == {i[1:] for i in ignored if i.startswith("!")}
+    for word, into in sources:
+        if (TREE / word).is_dir():
+            shutil.copytree(TREE / word, source / into, ignore=left_out)
+        else:
+            shutil.copy2(TREE / word, source / into)
     runs = [value for name, value in dockerfile() if name == "RUN"]
     (pip,) = (value for value in runs if value.startswith("pip install"))
     words = [word.strip("'") for word in pip.split()[1:]]
-    source, report = tmp_path / "src", tmp_path / "report.json"
-    source.mkdir()
-    copy_for_the_image(source)
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--report", str(report)]
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", f"--report={report}"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", *words, *offline, "--target", str(tmp_path / "site")],
+        [sys.executable, "-m", "pip", *words, *offline, f"--target={target}"],
         cwd=source,
         capture_output=True,
         text=True,
@@ -374,15 +283,14 @@ def test_the_image_can_be_made_of_what_is_copied(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "does not provide the extra" not in done.stderr
-    asked = yaml.safe_load(report.read_text())["install"][0]
-    assert asked["metadata"]["version"] == autotuner.__version__
-    assert asked["requested_extras"] == ["postgres", "service"]
-    there = tmp_path / "site" / "autotuner"
-    assert (there / "child" / "entry.py").is_file()
-    assert (there / "_studies" / "mlp_train" / "mlp_train.py").is_file()
+    installed = yaml.safe_load(report.read_text())["install"][0]
+    assert installed["metadata"]["version"] == autotuner.__version__
+    assert installed["requested_extras"] == ["postgres", "service"]
+    assert (target / "autotuner" / "child" / "entry.py").is_file()
+    assert (target / "autotuner" / "_studies" / "mlp_train" / "mlp_train.py").is_file()
     done = subprocess.run(
         [sys.executable, "-P", "-m", "autotuner", *yaml.safe_load(value_of("CMD"))],
-        env={**os.environ, "PYTHONPATH": str(there.parent)},
+        env={**os.environ, "PYTHONPATH": str(target)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -401,112 +309,6 @@ def server() -> Iterator[postgres.Server]:
             connection.execute("CREATE DATABASE autotune")
             connection.execute(f"ALTER ROLE tuner PASSWORD '{PASSWORD}'")
         yield server
-
-
-class Site:
-    """A machine on which a recipe's commands are run, not as root, as in its containers."""
-
-    def __init__(self, folder: Path, server: postgres.Server) -> None:
-        self.folder = folder
-        self.models = folder / "models"
-        self.work = folder / "work"
-        self.bin = folder / "bin"
-        self.mark = uuid.uuid4().hex
-        self.port = server.port
-        self._started: list[subprocess.Popen[str]] = []
-        for path in (self.models, self.work, self.bin):
-            path.mkdir()
-        (self.models / "train.py").write_text(SCRIPT)
-        # what the image's ENTRYPOINT names; a study takes its usual time but for this
-        command = self.bin / "autotune"
-        command.write_text(
-            "#!/bin/sh\ncommand=$1\nshift\n"
-            f'[ "$command" = run ] && set -- {" ".join(BRIEF)} "$@"\n'
-            f'exec {PYTHON} -m autotuner "$command" "$@"\n'
-        )
-        command.chmod(0o755)
-        (self.bin / "python").symlink_to(PYTHON)
-        # where root's interpreter and checkout are closed to others, it has to be root
-        self._as_whom = {} if WHY_NOT else AS_NOBODY
-        if self._as_whom:
-            shutil.chown(self.work, NOBODY)
-
-    def here(self, text: str) -> str:
-        """Return a text of a recipe with the places and the port that these things have here."""
-        places = {
-            "/home/tuner/models": str(self.models),
-            "/home/tuner/work": str(self.work),
-            "/models": str(self.models),
-            "@autotune-db:5432": f"@127.0.0.1:{self.port}",
-            ":5432": f":{self.port}",
-        }
-        for there, here in places.items():
-            if there in text and here not in text:
-                text = text.replace(there, here)
-        return text
-
-    def start(
-        self, words: list[str], environment: Mapping[str, str], *, log: str
-    ) -> "subprocess.Popen[str]":
-        """Start a command line of a recipe, with nothing of our environment but what it needs."""
-        variables = {name: self.here(str(value)) for name, value in environment.items()}
-        with (self.folder / f"{log}.log").open("wb") as output:
-            process = subprocess.Popen(
-                [self.here(word) for word in words],
-                cwd=self.work,
-                env={
-                    "PATH": f"{self.bin}:/usr/bin:/bin",
-                    "PYTHONPATH": f"{STUB}:{PACKAGES}",
-                    "MARK": self.mark,
-                    "AUTOTUNE_LOCK": str(self.work / "lock"),
-                    **variables,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                **self._as_whom,
-            )
-        self._started.append(process)
-        return process
-
-    def said(self, log: str) -> str:
-        """Return what a command has said so far."""
-        return (self.folder / f"{log}.log").read_text()
-
-    def end(self, log: str, process: "subprocess.Popen[str]") -> None:
-        """Wait for a command's regular end."""
-        assert process.wait(timeout=_PATIENCE_S) == 0, self.said(log)
-
-    def until(self, log: str, process: "subprocess.Popen[str]", text: str) -> None:
-        """Wait until a command has said something."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while text not in self.said(log):
-            assert process.poll() is None, self.said(log)
-            assert time.monotonic() < deadline, self.said(log)
-            time.sleep(0.05)
-
-    def check(self, study: str) -> None:
-        """Nothing runs any more, and the study was worked on by two processes, to its end."""
-        assert left_of(self.mark) == []
-        storage = open_database(self.url, create=False)
-        records = read_records(load_study(storage, study).get_trials(deepcopy=False))
-        storage.remove_session()
-        storage.engine.dispose()
-        assert all(not record.is_running for record in records)
-        assert {record.role.value for record in records if record.counts} >= {"default", "final"}
-
-    @property
-    def url(self) -> str:
-        """The database, as a recipe's storage."""
-        return f"postgresql://tuner:{PASSWORD}@127.0.0.1:{self.port}/autotune"
-
-    def close(self) -> None:
-        """End what is left."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 @pytest.fixture
@@ -528,22 +330,15 @@ def fetch(url: str, **headers: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+def on_port(words: list[str], port: str) -> list[str]:
+    return [word.replace("8080", port) for word in words]
 
 
 @pytest.mark.postgres
 def test_what_compose_starts(site: Site) -> None:
     """Database, run and worker, dashboard: each by its command, environment and health check."""
-    services = compose(
-        POSTGRES_PASSWORD=PASSWORD,
-        AUTOTUNE_DASHBOARD_TOKEN=TOKEN,
-        DB_HOST="127.0.0.1",
-        SCRIPT="train.py",
-        STUDY="train",
-    )
+    known = {"DB_HOST": "127.0.0.1", "SCRIPT": "train.py", "STUDY": "train"}
+    services = compose(POSTGRES_PASSWORD=PASSWORD, AUTOTUNE_DASHBOARD_TOKEN=TOKEN, **known)
     entry = yaml.safe_load(value_of("ENTRYPOINT"))
     assert value_of("WORKDIR") == "/home/tuner/work"  # where volumes and Site.work are
 
@@ -556,25 +351,23 @@ def test_what_compose_starts(site: Site) -> None:
 
     started = {}
     for name in ("worker", "run"):
-        service = services[name]
-        words = [*entry, *service["command"]]
-        started[name] = site.start(words, service["environment"], log=name)
+        words = [*entry, *services[name]["command"]]
+        started[name] = site.start(words, services[name]["environment"], log=name)
         if name == "worker":
             site.until(name, started[name], "waiting for study train")
     for name, process in started.items():
         site.end(name, process)
     site.check("train")
 
-    service, port = services["dashboard"], str(free_port())
+    service, port = services["dashboard"], str(slurm.free_port())
     assert service["ports"] == ["127.0.0.1:8080:8080"]
-    words = [word.replace("8080", port) for word in (*entry, *service["command"])]
+    words = on_port([*entry, *service["command"]], port)
     dashboard = site.start(words, service["environment"], log="dashboard")
-    kind, *words = services["dashboard"]["healthcheck"]["test"]
+    kind, *words = service["healthcheck"]["test"]
     assert kind == "CMD"
-    words = [word.replace("8080", port) for word in words]
-    deadline = time.monotonic() + _PATIENCE_S
-    while site.start(words, {}, log="health").wait(timeout=60) != 0:
-        assert time.monotonic() < deadline, site.said("health")
+    deadline = time.monotonic() + PATIENCE_S
+    while site.start(on_port(words, port), {}, log="health").wait(timeout=60) != 0:
+        assert time.monotonic() < deadline, site.log("health")
     url = f"http://127.0.0.1:{port}/api/studies"
     assert fetch(url)[0] == 401
     status, body = fetch(url, Authorization=f"Bearer {TOKEN}")
@@ -583,22 +376,18 @@ def test_what_compose_starts(site: Site) -> None:
     dashboard.send_signal(signal.SIGTERM)
     site.end("dashboard", dashboard)
 
-    # as the file's first lines say it
-    (told,) = re.findall(r"run --rm run (export .*)", COMPOSE.read_text())
-    words = [*entry, *told.replace("mlp_train", "train").split()]
+    # the command of the file's first lines
+    (line,) = re.findall(r"run --rm run (export .*)", COMPOSE.read_text())
+    words = [*entry, *line.replace("mlp_train", "train").split()]
     site.end("export", site.start(words, services["run"]["environment"], log="export"))
-    assert site.said("export").startswith(
-        "# Settings for TensorFlow on the CPU, found by autotune\n"
-    )
+    first = "# Settings for TensorFlow on the CPU, found by autotune\n"
+    assert site.log("export").startswith(first)
 
-
-@pytest.mark.postgres
-def test_a_dashboard_without_a_token_does_not_listen(site: Site) -> None:
-    """As on a machine with a worker, where none is set: Compose fills in nothing."""
+    # on a machine with a worker no token is set, and Compose fills in nothing
     service = compose(POSTGRES_PASSWORD=PASSWORD, DB_HOST="127.0.0.1")["dashboard"]
     process = site.start(["autotune", *service["command"]], service["environment"], log="x")
-    assert process.wait(timeout=_PATIENCE_S) == 1
-    assert "anyone who reaches it could change studies" in site.said("x")
+    assert process.wait(timeout=PATIENCE_S) == 1
+    assert "anyone who reaches it could change studies" in site.log("x")
 
 
 @pytest.mark.postgres
@@ -609,26 +398,23 @@ def test_what_kubernetes_starts(site: Site) -> None:
         "storage": f"postgresql://tuner:{PASSWORD}@autotune-db:5432/autotune",
         "dashboard-token": TOKEN,
     }
-    told = (DEPLOY / "kubernetes" / "postgres.yaml").read_text()
-    assert f"storage={secret['storage'].replace(PASSWORD, 'PASSWORD')}\n" in told
+    described = (DEPLOY / "kubernetes" / "postgres.yaml").read_text()
+    assert f"storage={secret['storage'].replace(PASSWORD, 'PASSWORD')}\n" in described
 
     def begin(path: str, kind: str, name: str, port: str = "8080") -> "subprocess.Popen[str]":
         pod = document(path, kind, name)["spec"]["template"]["spec"]
         (container,) = pod["containers"]
-        environment = {
-            one["name"]: secret[one["valueFrom"]["secretKeyRef"]["key"]] for one in container["env"]
-        }
-        words = [word.replace("8080", port) for word in container["args"]]
-        return site.start(["autotune", *words], environment, log=name)
+        keys = {one["name"]: one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"]}
+        environment = {name: secret[key] for name, key in keys.items()}
+        return site.start(["autotune", *on_port(container["args"], port)], environment, log=name)
 
-    started = {
-        name: begin("study.yaml", "Job", name) for name in ("autotune-run", "autotune-workers")
-    }
+    jobs = ("autotune-run", "autotune-workers")
+    started = {name: begin("study.yaml", "Job", name) for name in jobs}
     for name, process in started.items():
         site.end(name, process)
     site.check("train")
 
-    name, port = "autotune-dashboard", str(free_port())
+    name, port = "autotune-dashboard", str(slurm.free_port())
     dashboard = begin("dashboard.yaml", "Deployment", name, port)
     site.until(name, dashboard, "Ctrl-C ends it")
     owner = document("dashboard.yaml", "Deployment", name)
@@ -636,7 +422,7 @@ def test_what_kubernetes_starts(site: Site) -> None:
     probe = container["readinessProbe"]["httpGet"]
     assert probe["port"] == 8080
     headers = {one["name"]: one["value"] for one in probe["httpHeaders"]}
-    # the kubelet asks the pod's address, which is no name that the dashboard is known by
+    # the kubelet names the pod's address, under which the dashboard is not known
     assert fetch(f"http://127.0.0.1:{port}{probe['path']}", **headers)[0] == 200
     assert fetch(f"http://127.0.0.1:{port}{probe['path']}", Host="10.1.2.3")[0] == 403
     assert fetch(f"http://127.0.0.1:{port}/api/studies", **headers)[0] == 401
@@ -645,127 +431,34 @@ def test_what_kubernetes_starts(site: Site) -> None:
 
 
 @pytest.mark.postgres
-def test_what_slurm_starts(site: Site) -> None:
-    """One task begins, another joins, in one folder; submitted again, they end at once."""
-    environment = {"AUTOTUNE_STORAGE": site.url, "STUDY": "array"}
-    script = str(site.models / "train.py")
-    for attempt in ("first", "again"):
-        started = {
-            f"{attempt}-{task}": site.start(
-                [str(SLURM), script],
-                {**environment, "SLURM_ARRAY_TASK_ID": str(task)},
-                log=f"{attempt}-{task}",
-            )
-            for task in range(2)
-        }
-        for name, process in started.items():
-            site.end(name, process)
-    site.check("array")
-    assert len(list((site.work / ".autotune").glob("array*/claim.json"))) == 1
-
-
-class Slurm:
-    """A real Slurm with two nodes, both on this machine; one user's, without authentication."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        host = socket.gethostname()
-        ports = [free_port() for _ in range(3)]
-        self._settings = folder / "slurm.conf"
-        self._settings.write_text(
-            f"ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={ports[0]}\n"
-            "SlurmUser=root\nSlurmdUser=root\nAuthType=auth/none\nCredType=cred/none\n"
-            f"StateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/%n\n"
-            f"SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/%n.pid\n"
-            "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n"
-            "JobAcctGatherType=jobacct_gather/none\nSelectType=select/cons_tres\n"
-            + "".join(
-                f"NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1\n"
-                for number, port in enumerate(ports[1:])
-            )
-            + "PartitionName=test Nodes=n[0-1] Default=YES\n"
-        )
-        self.environment = {"SLURM_CONF": str(self._settings)}
-        (folder / "state").mkdir()
-        daemons = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n0"], ["slurmd", "-D", "-N", "n1"]]
-        with (folder / "daemons.log").open("wb") as log:
-            self._daemons = [
-                subprocess.Popen(
-                    daemon,
-                    env={**os.environ, **self.environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
-                for daemon in daemons
-            ]
-
-    def wait(self) -> None:
-        """Wait until both nodes are there."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while self._told("sinfo", "--noheader", "--states=idle", "--format=%D").strip() != "2":
-            assert time.monotonic() < deadline, (self.folder / "daemons.log").read_text()
-            time.sleep(0.2)
-
-    def run(self, site: Site, environment: Mapping[str, str], *words: str) -> None:
-        """Submit a job and wait until all of it has come to its regular end."""
-        own = {**environment, **self.environment}
-        site.end("sbatch", site.start(["sbatch", "--parsable", *words], own, log="sbatch"))
-        job, deadline = site.said("sbatch").strip(), time.monotonic() + _PATIENCE_S
-        states = {"PENDING"}
-        while states & {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}:
-            assert time.monotonic() < deadline, states
-            time.sleep(0.2)
-            told = self._told("scontrol", "show", "job", "--oneliner", job)
-            states = set(re.findall(r"JobState=(\w+)", told))
-        assert states == {"COMPLETED"}, (told, [p.read_text() for p in site.work.glob("*.log")])
-
-    def _told(self, *command: str) -> str:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.stdout
-
-    def close(self) -> None:
-        """End it."""
-        for daemon in reversed(self._daemons):
-            daemon.terminate()
-            daemon.wait(timeout=60)
-
-
-@pytest.mark.postgres
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not (shutil.which("slurmctld") and shutil.which("slurmd")),
+    not slurm.AVAILABLE,
     reason="no Slurm here that root could start: apt-get install slurmctld slurmd slurm-client",
 )
-def test_slurm_itself_runs_the_array(site: Site) -> None:
-    """A real Slurm starts two tasks, each on a node of its own, as a user without privileges."""
-    with open_folder() as folder:
-        slurm = Slurm(folder)
-        try:
-            slurm.wait()
-            environment = {"AUTOTUNE_STORAGE": site.url, "STUDY": "slurm"}
-            slurm.run(site, environment, "--array=0-1", str(SLURM), str(site.models / "train.py"))
-        finally:
-            slurm.close()
+def test_slurm_runs_the_array(site: Site) -> None:
+    """A real Slurm starts two tasks, each on its own node; submitted again, they end at once."""
+    script, study = str(site.models / "train.py"), {"AUTOTUNE_STORAGE": site.url, "STUDY": "slurm"}
+    with open_folder() as folder, slurm.running(folder) as environment:
+        for attempt in ("first", "again"):
+            words = ["sbatch", "--parsable", "--array=0-1", str(SLURM), script]
+            site.end(attempt, site.start(words, {**study, **environment}, log=attempt))
+            slurm.wait_for_job(environment, site.log(attempt).strip())
     site.check("slurm")
-    logs = {path.name.rpartition("-")[2]: path for path in site.work.glob("autotune-*.log")}
-    assert set(logs) == {"0.log", "1.log"}
-    assert "study slurm: train.py on" in logs["0.log"].read_text()
-    assert "joined study slurm: train.py on" in logs["1.log"].read_text()
+    assert len(list((site.work / ".autotune").glob("slurm*/claim.json"))) == 1
+    logs = sorted(site.work.glob("autotune-*.log"), key=lambda path: path.stat().st_ctime_ns)
+    texts = {path.name.rpartition("-")[2]: path.read_text() for path in reversed(logs)}
+    assert set(texts) == {"0.log", "1.log"}
+    assert "study slurm: train.py on" in texts["0.log"]
+    assert "joined study slurm: train.py on" in texts["1.log"]
     if not WHY_NOT:
-        assert {path.owner() for path in logs.values()} == {NOBODY}
+        assert {path.owner() for path in logs} == {NOBODY}
 
 
 @pytest.mark.parametrize(
     ("task", "known", "command"), [("0", "1", "run"), ("0", "0", "worker"), ("3", "1", "worker")]
 )
 def test_what_slurm_s_tasks_run(tmp_path: Path, task: str, known: str, command: str) -> None:
-    """The first begins what is not known yet, the others join; arguments arrive as they are."""
+    """The first begins a study that is not known yet, the others join; arguments stay whole."""
     stub = tmp_path / "autotune"
     stub.write_text(
         '#!/bin/sh\n[ "$1" = show ] && exit "$KNOWN"\nfor word; do printf "%s\\n" "$word"; done\n'
@@ -777,19 +470,17 @@ def test_what_slurm_s_tasks_run(tmp_path: Path, task: str, known: str, command: 
         "SLURM_ARRAY_TASK_ID": task,
         "KNOWN": known,
     }
-    done = subprocess.run(
-        [str(SLURM), "my train.py", "--data", "a b"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    words = done.stdout.splitlines()
+
+    def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        argv = [str(SLURM), *arguments]
+        return subprocess.run(argv, env={**environment, **more}, capture_output=True, text=True)
+
+    words = run("my train.py", "--data", "a b").stdout.splitlines()
     assert words[:5] == [command, "--model", "my train.py", "--study", "my train"]
     assert words[words.index("--") + 1 :] == ["--data", "a b"]
-    for missing in ("AUTOTUNE_STORAGE", "script"):
-        lacking = {**environment, "AUTOTUNE_STORAGE": ""} if "_" in missing else environment
-        argv = [str(SLURM), *(["train.py"] if "_" in missing else [])]
-        done = subprocess.run(argv, env=lacking, capture_output=True, text=True)
+    for done, missing in (
+        (run("train.py", AUTOTUNE_STORAGE=""), "AUTOTUNE_STORAGE"),
+        (run(), "script"),
+    ):
         assert done.returncode != 0
         assert missing in done.stderr

@@ -1,4 +1,4 @@
-"""The service as its clients see it: submitted, followed, fetched, cancelled, looked at."""
+"""The service as its clients see it: submit, follow, fetch, cancel, read the page."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,13 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from autotuner.cli.main import main
-from autotuner.dashboard.guard import Sessions
 from autotuner.service.api import Service, make_app
-from autotuner.service.queue import BusyStudyError, Queue, QueueFullError, State, Submission
+from autotuner.service.queue import BusyStudyError, JobState, Queue, QueueFullError, Submission
 from autotuner.service.views import Views
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.workers import this_worker
 from tests.another_user import NOBODY, open_up
-from tests.commands import SCRIPT
+from tests.commands import SCRIPT, TREE
 from tests.integration.serving import Serving, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -71,16 +70,16 @@ def command(service: Serving, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def test_what_comes_of_a_submission(service: Serving) -> None:
-    """State, verdict, who has submitted it, and links to the files."""
-    told = service.state("train")
-    assert told["part"] == 1.0
-    assert told["script"] == "train.py"
-    assert told["trials"] >= 2
-    assert told["result"]
-    assert told["by"] == "anyone here"
+    """State, verdict, the submitter, and links to the files."""
+    status = service.state("train")
+    assert status["progress"] == 1.0
+    assert status["script"] == "train.py"
+    assert status["trials"] >= 2
+    assert status["result"]
+    assert status["submitted_by"] == "anyone here"
     with service.client() as client:
         assert "train" in [one["name"] for one in client.get("/studies").json()]
-        for name, link in told["links"].items():
+        for name, link in status["links"].items():
             assert client.get(link).status_code == 200, name
         assert client.get("/health").json()["status"] == "ok"
         assert "train.py" in client.get("/scripts").json()["scripts"]
@@ -92,23 +91,23 @@ def test_a_deployment_script(service: Serving, tmp_path: Path) -> None:
     url = f"{service.url}/studies/train/best.env"
     script = f"curl -sSf {url} -o {file} && . {file} && env"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    told = json.loads(command(service, "fetch", "train", "--format", "json").stdout)
-    assert told["environment"]
-    for name, value in told["environment"].items():
+    status = json.loads(command(service, "fetch", "train", "--format", "json").stdout)
+    assert status["environment"]
+    for name, value in status["environment"].items():
         assert f"{name}={value}" in done.stdout.splitlines()
 
 
 @pytest.mark.real_tensorflow
 def test_submit_follow_fetch_deploy(tmp_path: Path) -> None:
     """A keras script on real TensorFlow, by our commands only, to the process that is deployed."""
-    with serving(tmp_path, PYTHONPATH="") as service:
+    with serving(tmp_path, PYTHONPATH=str(TREE)) as service:
         (service.models / "model.py").write_text(KERAS)
         done = command(
             service,
             *("submit", "model.py", "--effort", "fast", "--trials", "1", "--pairs", "0"),
             *("--measure-time", "0.3s", "--follow"),
         )
-        assert done.returncode == 0, done.stdout + done.stderr + service.said
+        assert done.returncode == 0, done.stdout + done.stderr + service.log
         lines = done.stdout.splitlines()
         assert lines[0] == "study model: queued"
         assert any(line.startswith("model: running") for line in lines)
@@ -149,21 +148,21 @@ def test_the_commands(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """``autotune status`` and ``fetch`` say what the service does, and errors what to do."""
+    """``autotune status`` and ``fetch`` print what the service returns; errors have a hint."""
     listed = command(service, "status")
     assert "train" in listed.stdout
     assert command(service, "status", "train").stdout.startswith("train: done: ")
     followed = command(service, "status", "train", "--follow")
     assert (followed.returncode, followed.stdout.count("\n")) == (0, 1)
-    told = json.loads(command(service, "status", "train", "--json").stdout)
-    assert told["state"] == "done"
+    status = json.loads(command(service, "status", "train", "--json").stdout)
+    assert status["state"] == "done"
     output = tmp_path / "deployed.py"
     done = command(service, "fetch", "train", "--format", "python", "--output", str(output))
     assert done.returncode == 0
     compile(output.read_text(), "deployed.py", "exec")
     assert "os.environ" in output.read_text()
     monkeypatch.setenv("AUTOTUNE_URL", service.url)
-    for arguments, said in (
+    for arguments, message in (
         (["status", "other"], "there is no study other"),
         (["fetch", "train", "--format", "xml"], 'unknown format "xml"'),
         (["submit", "other.py"], "script: there is no such file"),
@@ -173,7 +172,7 @@ def test_the_commands(
         (["status", "--url", "gopher:x"], "unsupported protocol"),
     ):
         assert main(arguments) == 1, arguments
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_two_submissions_of_one_name(service: Serving) -> None:
@@ -185,7 +184,7 @@ def test_two_submissions_of_one_name(service: Serving) -> None:
     assert "other settings" in other.json()["error"]
     assert service.until("twice", "done")["trials"] >= 1
     again = {"trials": 1, "pairs": 0, "measure_time": "0.3s"}
-    assert service.submit(study="twice", **again).status_code == 202  # goes on
+    assert service.submit(study="twice", **again).status_code == 202  # resumes
     assert service.until("twice", "done")["trials"] >= 1
     with service.client() as client:
         assert client.get("/studies/twice/best.json").json()["study"] == "twice"
@@ -212,7 +211,7 @@ def test_a_script_that_has_changed(service: Serving) -> None:
 
 
 def test_cancel(service: Serving) -> None:
-    """What waits never begins; what runs is ended, and what it has measured is kept."""
+    """A job that waits never begins; one that runs ends, and its measurements are kept."""
     assert service.submit(study="long", trials=500).status_code == 202
     assert service.submit(study="waits").status_code == 202
     service.until("long", "running", trials=2)
@@ -225,27 +224,27 @@ def test_cancel(service: Serving) -> None:
     with service.client() as client:
         assert client.get("/studies/long/best.env").status_code == 409
         assert client.post("/studies/waits/cancel").status_code == 202
-    assert command(service, "cancel", "long").stdout == "study long: its end is asked for\n"
+    assert command(service, "cancel", "long").stdout == "study long: cancelling\n"
     assert service.until("waits", "cancelled")["trials"] == 0
-    told = service.until("long", "cancelled")
-    assert told["trials"] >= 2
-    assert "kept" in told["said"]
+    status = service.until("long", "cancelled")
+    assert status["trials"] >= 2
+    assert "kept" in status["message"]
     assert service.submit(study="after", trials=1, pairs=0).status_code == 202
     service.until("after", "done")
 
 
 def test_events(service: Serving) -> None:
-    """A client that follows hears of progress, and of the end."""
+    """A client that follows a study gets its progress and its end."""
     assert service.submit(study="followed", trials=1, pairs=0).status_code == 202
     one = threading.Thread(target=command, args=(service, "status", "--follow"))
     one.start()
     done = command(service, "status", "followed", "--follow", "--json")
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert told[-1]["state"] == "done"
-    assert {"running"} <= {one["state"] for one in told}
-    parts = [one["part"] for one in told]
-    assert parts == sorted(parts)
+    followed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert followed[-1]["state"] == "done"
+    assert {"running"} <= {one["state"] for one in followed}
+    progress = [one["progress"] for one in followed]
+    assert progress == sorted(progress)
     one.join(timeout=60)
     assert not one.is_alive()
 
@@ -265,9 +264,9 @@ def test_trials_do_not_see_the_service_s_environment(service: Serving) -> None:
     assert not seen & {"SECRET_OF_THE_SERVICE", "AUTOTUNE_STORAGE", "AUTOTUNE_TOKEN"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run scripts as another user")
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="no /usr/bin/python3 here")
-def test_trials_run_as_somebody_else(tmp_path: Path) -> None:
+def test_trials_run_as_another_user(tmp_path: Path) -> None:
     """With ``--run-as`` what the service itself knows is closed to scripts."""
     open_up(tmp_path)
     plain = ("--interpreter", "plain=/usr/bin/python3")  # which others may run, too
@@ -282,8 +281,8 @@ def test_trials_run_as_somebody_else(tmp_path: Path) -> None:
         assert service.submit(script="nosy.py", python="plain", trials=1, pairs=0).is_success
         service.until("nosy", "done")
         log = next((tmp_path / ".autotune" / "nosy" / "trials").glob("0000/output.log"))
-        said = log.read_text().splitlines()
-    assert said[:3] == [f"uid {pwd.getpwnam(NOBODY).pw_uid}", "closed", "closed"]
+        lines = log.read_text().splitlines()
+    assert lines[:3] == [f"uid {pwd.getpwnam(NOBODY).pw_uid}", "closed", "closed"]
 
 
 def test_arguments_reach_the_script_as_they_are(service: Serving) -> None:
@@ -291,15 +290,15 @@ def test_arguments_reach_the_script_as_they_are(service: Serving) -> None:
     evil = ["--storage", "sqlite:///x", "; touch hacked", "$(touch hacked)", "--", "-x", "ä\n'\""]
     script = service.models / "telling.py"
     script.write_text(
-        "import json, sys\nprint('told:' + json.dumps(sys.argv[1:]), flush=True)\n"
+        "import json, sys\nprint('got:' + json.dumps(sys.argv[1:]), flush=True)\n"
         + (service.models / "train.py").read_text()
     )
     answer = service.submit(script="telling.py", arguments=evil, trials=1, pairs=0)
     assert answer.status_code == 202
     service.until("telling", "done")
     log = next((service.folder / ".autotune" / "telling" / "trials").glob("0000/output.log"))
-    told = next(line for line in log.read_text().splitlines() if line.startswith("told:"))
-    assert json.loads(told.removeprefix("told:")) == evil
+    line = next(line for line in log.read_text().splitlines() if line.startswith("got:"))
+    assert json.loads(line.removeprefix("got:")) == evil
     assert not list(service.folder.rglob("hacked"))
 
 
@@ -307,11 +306,11 @@ def test_a_script_that_fails(service: Serving) -> None:
     """The study fails, with the reason; there is nothing to fetch; the next one runs."""
     (service.models / "broken.py").write_text("raise ValueError('no \\x1b[31mdata')\n")
     assert service.submit(script="broken.py").status_code == 202
-    told = service.until("broken", "failed")
-    assert "broken.py:1: ValueError: no  [31mdata" in told["said"]
-    assert "Traceback" not in told["said"]
-    assert str(service.folder) not in told["said"]
-    assert "output.log" in service.said  # for whoever runs the service
+    status = service.until("broken", "failed")
+    assert "broken.py:1: ValueError: no  [31mdata" in status["message"]
+    assert "Traceback" not in status["message"]
+    assert str(service.folder) not in status["message"]
+    assert "output.log" in service.log  # for the operator of the service
     with service.client() as client:
         answer = client.get("/studies/broken/best.env")
     assert (answer.status_code, answer.json()["error"]) == (
@@ -414,15 +413,15 @@ def test_the_queue(queue: Queue) -> None:
     assert [job and job.submission.study for job in taken] == ["a", "b", None]
     assert queue.sweep() == 0  # its process lives
     assert taken[0] is not None
-    queue.note(taken[0], part=0.5, said="trial 3")
+    queue.note(taken[0], progress=0.5, message="trial 3")
     assert queue.is_wanted(taken[0])
-    queue.finish(taken[0], State.DONE, "FASTER", tuned="a-2")
-    told = queue.latest("a")
-    assert told is not None
-    assert (told.state, told.part, told.said) == (State.DONE, 1.0, "FASTER")
-    queue.finish(taken[0], State.FAILED, "too late")
-    queue.note(taken[0], part=0.5, said="too late")
-    assert queue.latest("a") == told
+    queue.finish(taken[0], JobState.DONE, "FASTER", tuned="a-2")
+    job = queue.latest("a")
+    assert job is not None
+    assert (job.state, job.progress, job.message) == (JobState.DONE, 1.0, "FASTER")
+    queue.finish(taken[0], JobState.FAILED, "too late")
+    queue.note(taken[0], progress=0.5, message="too late")
+    assert queue.latest("a") == job
     assert not queue.is_wanted(taken[0])
     again, new = queue.submit(submission("a"), "me")
     assert new
@@ -433,14 +432,14 @@ def test_the_queue(queue: Queue) -> None:
 
 
 def test_submitted_at_once(tmp_path: Path) -> None:
-    """Of the same submission by many at once one is in the queue, and all are told the same."""
+    """Of the same submission by many at once one is in the queue, and all get the same job."""
     url = default_url(tmp_path / ".autotune")
     queues = [Queue(open_database(url, create=True)) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda queue: queue.submit(submission(), "me"), queues))
     assert sum(new for _, new in found) == 1
     assert len({job.number for job, _ in found}) == 1
-    assert [job.state for job in queues[0].jobs()] == [State.QUEUED]
+    assert [job.state for job in queues[0].jobs()] == [JobState.QUEUED]
 
 
 def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
@@ -458,10 +457,10 @@ def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
     assert queue.sweep() == 0
     states = [(job.submission.study, job.state) for job in queue.jobs()]
     assert states == [
-        ("a", State.FAILED),
-        ("b", State.CANCELLED),
-        ("c", State.QUEUED),
-        ("a", State.QUEUED),
+        ("a", JobState.FAILED),
+        ("b", JobState.CANCELLED),
+        ("c", JobState.QUEUED),
+        ("a", JobState.QUEUED),
     ]
     me = this_worker()
     taken = queue.take(me.signature(60))
@@ -479,14 +478,14 @@ def test_a_job_that_services_die_of_is_given_up(queue: Queue) -> None:
         assert queue.take(dead) is not None
         assert queue.sweep() == 1
     assert queue.take(dead) is None
-    told = queue.latest("a")
-    assert told is not None
-    assert told.state is State.FAILED
-    assert told.said == "given up: 5 services have died while they tuned it; submit it again"
+    job = queue.latest("a")
+    assert job is not None
+    assert job.state is JobState.FAILED
+    assert job.message == "given up: 5 services have died while they tuned it; submit it again"
 
 
 def test_the_queue_has_an_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that nobody can fill the database."""
+    """So that no client can fill the database."""
     monkeypatch.setattr("autotuner.service.queue.MOST_WAITING", 2)
     for name in "ab":
         queue.submit(submission(name), "me")
@@ -500,7 +499,7 @@ def test_serve_says_what_is_wrong(
     """A folder that there is not, an open address without a token, an interpreter that is none."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    for options, said in (
+    for options, message in (
         (["--models", "none"], "no such folder"),
         (["--models", "models", "--host", "0.0.0.0"], "a token is needed"),
         (["--models", "models", "--interpreter", "x=/none"], "no such interpreter"),
@@ -509,7 +508,7 @@ def test_serve_says_what_is_wrong(
         (["--models", "models", "--host", "192.0.2.1", "--require-token"], "a token is needed"),
     ):
         assert main(["serve", "--port", "0", *options]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_bounds_of_what_is_kept(tmp_path: Path, queue: Queue) -> None:
@@ -519,29 +518,28 @@ def test_bounds_of_what_is_kept(tmp_path: Path, queue: Queue) -> None:
     storage = open_database(default_url(tmp_path / ".autotune"), create=False)
     app = make_app(
         Service(
-            jobs=queue,
+            queue=queue,
             views=Views(storage, queue),
             models=tmp_path,
             interpreters={},
             most_studies=1,
             dashboard_port=1,
             needs_token=False,
-            sessions=Sessions(),
         )
     )
 
     async def ask() -> list[int]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            asked = [{"script": name} for name in SCRIPTS]
-            return [(await client.post("/studies", json=one)).status_code for one in asked]
+            requests = [{"script": name} for name in SCRIPTS]
+            return [(await client.post("/studies", json=one)).status_code for one in requests]
 
     with ThreadPoolExecutor(1) as thread:  # playwright has a loop of its own in this one
         assert thread.submit(asyncio.run, ask()).result() == [202, 503, 200]
 
 
 def test_a_client_that_fetches_nothing(service: Serving) -> None:
-    """Who asks for a long answer and does not take it is hung up on; who is slow gets all of it."""
+    """The service closes a connection that fetches nothing; a slow client gets the whole answer."""
     asks = b"GET /studies/train/report.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
     size = len(httpx.get(f"{service.url}/studies/train/report.html", trust_env=False).content)
     deaf, slow = (socket.socket() for _ in range(2))
@@ -572,6 +570,6 @@ def test_a_client_that_fetches_nothing(service: Serving) -> None:
 
 
 def peers(service: Serving) -> set[int]:
-    """Return the ports of who is connected to a service."""
+    """Return the ports of the clients that are connected to a service."""
     connections = psutil.Process(service.process.pid).net_connections(kind="tcp4")
     return {one.raddr.port for one in connections if one.raddr}

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from optuna.storages import RDBStorage
 
-from autotuner.service.queue import Queue, State
+from autotuner.service.queue import JobState, Queue
 from autotuner.study.storage import default_url, open_database, open_storage
 from autotuner.testing import postgres
 from tests.integration.serving import serving
@@ -18,7 +18,7 @@ from tests.processes import left_of, living_with
 
 
 def test_killed_in_mid_study(tmp_path: Path) -> None:
-    """kill -9: nothing goes on running, and the next service ends what was running and waiting."""
+    """kill -9 leaves no process, and the next service tunes what was running and what waited."""
     mark = uuid.uuid4().hex
     with serving(tmp_path, mark=mark) as service:
         assert service.submit(pairs=0).status_code == 202
@@ -35,7 +35,7 @@ def test_killed_in_mid_study(tmp_path: Path) -> None:
         service.until("second", "done")
         with service.client() as client:
             best = client.get("/studies/train/best.json").json()
-        assert best["study"] == "train"  # the same study, gone on with
+        assert best["study"] == "train"  # the same study, resumed
         assert service.stop() == 0
     assert left_of(mark) == []
     assert living_with(mark) == []
@@ -47,18 +47,18 @@ def test_stopped_in_mid_study(tmp_path: Path) -> None:
     with serving(tmp_path, mark=mark) as service:
         assert service.submit(trials=200).status_code == 202
         service.until("train", "running", trials=1)
-        assert service.stop() == 0, service.said
+        assert service.stop() == 0, service.log
     assert left_of(mark) == []
     queue = Queue(open_database(default_url(tmp_path / ".autotune"), create=False))
     states = [job.state for job in queue.jobs()]
-    assert states == [State.FAILED, State.QUEUED]
-    assert "Traceback" not in service.said
+    assert states == [JobState.FAILED, JobState.QUEUED]
+    assert "Traceback" not in service.log
 
 
 @pytest.mark.postgres
 @pytest.mark.skipif(not postgres.AVAILABLE, reason=postgres.REASON)
 def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
-    """``--worker-only`` in another folder takes what waits; killed, its study is another one's."""
+    """``--worker-only`` elsewhere takes a waiting job; after a kill another machine takes it."""
     mark = uuid.uuid4().hex
     folders = [tmp_path / name for name in ("front", "worker")]
     for folder in folders:
@@ -81,7 +81,7 @@ def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
             owners = {
                 json.loads(job.owner)["pid"]: job.submission.study
                 for job in queue.jobs()
-                if job.state is State.RUNNING
+                if job.state is JobState.RUNNING
             }
             assert set(owners) == {front.process.pid, worker.process.pid}
             server.stop()  # both wait for it
@@ -93,9 +93,9 @@ def test_several_machines_serve_one_queue(tmp_path: Path) -> None:
             ends = [
                 job for job in queue.jobs() if job.submission.study == owners[worker.process.pid]
             ]
-            assert [job.state for job in ends] == [State.FAILED, State.DONE]
-            assert "p@ss" not in front.said + worker.said
-            assert "p%40ss" not in front.said + worker.said
+            assert [job.state for job in ends] == [JobState.FAILED, JobState.DONE]
+            assert "p@ss" not in front.log + worker.log
+            assert "p%40ss" not in front.log + worker.log
             assert front.stop() == 0
 
 
@@ -103,9 +103,9 @@ def test_a_worker_ends_in_order(tmp_path: Path) -> None:
     """Ctrl-C ends ``--worker-only`` as it ends the service; it listens nowhere."""
     with serving(tmp_path, "--worker-only") as worker:
         deadline = time.monotonic() + 60
-        while "works off the queue" not in worker.said:
+        while "works off the queue" not in worker.log:
             assert time.monotonic() < deadline
-            time.sleep(0.001)  # as soon as it says so
+            time.sleep(0.001)  # as soon as that is written
         assert psutil.Process(worker.process.pid).net_connections(kind="inet") == []
         assert worker.stop() == 0
         assert worker.process.returncode == 0

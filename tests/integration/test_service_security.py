@@ -1,4 +1,4 @@
-"""What the service refuses, and that it says nothing and breaks nothing meanwhile."""
+"""What the service refuses, and that it reveals nothing and stays up meanwhile."""
 
 import contextlib
 import hashlib
@@ -19,10 +19,11 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
-from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limiter
+from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES
 from autotuner.service.executor import command_of, environment_of_runs
-from autotuner.service.queue import QUEUE, Submission
+from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
+from autotuner.study.queue_store import QUEUE
 from tests.integration.serving import Serving, serving
 
 _PATIENCE_S = 60
@@ -59,7 +60,7 @@ def tokens(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def service(folder: Path, tokens: dict[str, str]) -> Iterator[Serving]:
-    """A service that asks for tokens; nobody submits anything to it that runs."""
+    """A service that needs tokens; no test submits a script to it that runs."""
     with serving(
         folder,
         "--require-token",
@@ -73,7 +74,7 @@ def service(folder: Path, tokens: dict[str, str]) -> Iterator[Serving]:
 
 def refusals(service: Serving) -> Counter[str]:
     """Return how many refusals were logged of each kind: status and reason."""
-    lines = re.findall(r"refused \S+ .*? of 127\.0\.0\.1: (\d+ .*)$", service.said, re.MULTILINE)
+    lines = re.findall(r"refused \S+ .*? of 127\.0\.0\.1: (\d+ .*)$", service.log, re.MULTILINE)
     return Counter(lines)
 
 
@@ -92,10 +93,10 @@ def test_tokens(
     assert main(["token", "revoke", key]) == 0
     assert main(["token", "revoke", "nobody"]) == 1
     assert main(["token", "list"]) == 0
-    said = capsys.readouterr()
-    assert re.search(rf"{key} +for submit +read, submit .* revoked", said.out)
-    assert "there is no token" in said.err
-    assert not any(token.split("_", 2)[2] in said.out for token in tokens.values())
+    output = capsys.readouterr()
+    assert re.search(rf"{key} +for submit +read, submit .* revoked", output.out)
+    assert "there is no token" in output.err
+    assert not any(token.split("_", 2)[2] in output.out for token in tokens.values())
     before = refusals(service)
     body = {"script": "none.py"}
     expected: Counter[str] = Counter()
@@ -123,11 +124,11 @@ def test_tokens(
     basic = httpx.BasicAuth("me", tokens["submit"])
     assert httpx.get(f"{service.url}/studies", auth=basic, trust_env=False).status_code == 401
     logged = refusals(service) - before
-    assert sum(n for said, n in logged.items() if said.startswith("401 ")) == expected["401"] + 1
+    assert sum(n for why, n in logged.items() if why.startswith("401 ")) == expected["401"] + 1
     assert logged[f"403 token {tokens['read'].split('_')[1]} has not the scope submit"] == 2
     assert logged["422 script: there is no such file"] == 1
     assert logged["401 the token is not valid"] > 10
-    assert not any(token.split("_", 2)[2] in service.said for token in tokens.values())
+    assert not any(token.split("_", 2)[2] in service.log for token in tokens.values())
 
 
 def test_tokens_are_kept_as_hashes(folder: Path, tokens: dict[str, str]) -> None:
@@ -158,16 +159,21 @@ def test_the_dashboard_asks_for_the_same_tokens(
         assert dashboard.get("/api/studies").status_code == 200
         assert client.get("/studies").status_code == 200
         assert dashboard.put("/api/studies/1/note", json={}).status_code == 403
+        here = dict(client.cookies.items())
+        with httpx.Client(base_url=service.dashboard, trust_env=False, cookies=here) as there:
+            assert there.get("/api/studies").status_code == 200  # one login opens both
         assert main(["token", "revoke", token.split("_")[1]]) == 0
         assert dashboard.get("/api/studies").status_code == 401
         assert client.get("/studies").status_code == 401
+        page = client.get("/studies?x=1", headers={"Accept": "text/html"})
+        assert page.headers["location"] == "/login?next=%2Fstudies%3Fx%3D1"
 
 
 def test_a_browser_logs_in(service: Serving, tokens: dict[str, str]) -> None:
     """A page leads to the login; the cookie is not readable by scripts, and is no token."""
     with service.client() as client:
-        asked = client.get("/", headers={"Accept": "text/html"})
-        assert (asked.status_code, asked.headers["location"]) == (303, "/login")
+        redirect = client.get("/", headers={"Accept": "text/html"})
+        assert (redirect.status_code, redirect.headers["location"]) == (303, "/login")
         wrong = client.post("/login", data={"token": "wrong"})
         assert wrong.status_code == 401
         assert "set-cookie" not in wrong.headers
@@ -243,7 +249,7 @@ def test_hosts_and_origins(service: Serving, tokens: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "path",
     [
         "../outside.py",
         "sub/../../outside.py",
@@ -272,7 +278,7 @@ def test_hosts_and_origins(service: Serving, tokens: dict[str, str]) -> None:
         "$HOME/train.py",
     ],
 )
-def test_paths(tmp_path: Path, asked: str) -> None:
+def test_paths(tmp_path: Path, path: str) -> None:
     """Nothing outside of the folder, through links or not; nothing that is no script."""
     models = tmp_path / "models"
     (models / "sub").mkdir(parents=True)
@@ -289,7 +295,7 @@ def test_paths(tmp_path: Path, asked: str) -> None:
     (models / "loop").symlink_to(models / "loop")
     subprocess.run(["mkfifo", str(models / "pipe.py")], check=True)
     with pytest.raises(ForbiddenScriptError):
-        find_script(models, asked)
+        find_script(models, path)
     assert find_script(models, "sub/train.py") == (models / "sub" / "train.py").resolve()
     assert list_scripts(models) == ["sub/train.py"]
 
@@ -315,10 +321,10 @@ def test_what_is_listed(tmp_path: Path) -> None:
 def test_arguments_are_no_options_and_no_shell(tmp_path: Path) -> None:
     """Whatever is submitted stands after --, or is glued to the option that it belongs to."""
     evil = ("--storage", "sqlite:///x", "; touch hacked", "$(touch hacked)", "--", "--model=/x")
-    asked = Submission(
+    wanted = Submission(
         study="-x", script="train.py", arguments=evil, knobs=("--json",), effort="-h", pairs=0
     )
-    argv = command_of(asked, tmp_path / "train.py", "/usr/bin/python3", ["--run-as=nobody"])
+    argv = command_of(wanted, tmp_path / "train.py", "/usr/bin/python3", ["--run-as=nobody"])
     at = argv.index("--")
     assert argv[at + 1 :] == list(evil)
     assert argv[:at] == [
@@ -336,7 +342,7 @@ def test_arguments_are_no_options_and_no_shell(tmp_path: Path) -> None:
 
 
 def test_the_environment_of_runs_is_built() -> None:
-    """Nothing of the service's comes through that is not asked for."""
+    """It holds nothing of the service's environment but what is passed on."""
     own = {
         "PATH": "/bin",
         "AWS_SECRET_ACCESS_KEY": "x",
@@ -410,12 +416,12 @@ def test_what_may_be_asked_for(service: Serving, tokens: dict[str, str]) -> None
         assert client.get("/nothing").status_code == 404
         assert client.delete("/studies").status_code == 405
         assert client.get("/studies").json() == []
-    assert "422 script: it leads out of the service's folder of models" in service.said
+    assert "422 script: it leads out of the service's folder of models" in service.log
     (service.models / "out.py").unlink()
 
 
 def test_huge_bodies(service: Serving, tokens: dict[str, str]) -> None:
-    """Refused by what they say of themselves, and by what arrives; headers that are huge, too."""
+    """Refused by their announced length, and by what arrives; huge headers are refused, too."""
     with service.client(tokens["submit"]) as client:
         for size in (MOST_BODY_BYTES + 1, 32 << 20):
             assert client.post("/studies", content=b"x" * size).status_code == 413
@@ -459,7 +465,7 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
     refused.sendall(length + b"\r\nx")
     dripping = [*headers, later, body, refused]
     gone: set[socket.socket] = set()
-    heard: dict[socket.socket, bytes] = {}
+    received: dict[socket.socket, bytes] = {}
     deadline = time.monotonic() + _PATIENCE_S
     with service.client(tokens["read"]) as client:
         while len(gone) < len(dripping):
@@ -470,7 +476,7 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
                     connection.sendall(b"x")
                     connection.settimeout(0.01)
                     answered = connection.recv(4096)
-                    heard[connection] = heard.get(connection, b"") + answered
+                    received[connection] = received.get(connection, b"") + answered
                     if not answered:
                         gone.add(connection)
                 except TimeoutError:
@@ -478,10 +484,10 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
                 except OSError:
                     gone.add(connection)
             time.sleep(0.5)
-    assert b" 408 " in heard[body]
-    assert b" 401 " in heard[refused]
-    assert b" 200 " in heard[later]
-    assert not any(heard.get(connection) for connection in headers)
+    assert b" 408 " in received[body]
+    assert b" 401 " in received[refused]
+    assert b" 200 " in received[later]
+    assert not any(received.get(connection) for connection in headers)
     for connection in silent:
         assert connection.recv(4096) == b""
     for connection in (*silent, *dripping):
@@ -490,7 +496,7 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
 
 
 def test_ten_thousand_requests(tmp_path: Path) -> None:
-    """Most are refused, each with a line in the log; the service goes on."""
+    """Most are refused, each with a line in the log; the service stays up."""
     token = make_token(tmp_path, "read")
     with serving(tmp_path, "--require-token") as service:
 
@@ -521,16 +527,6 @@ def test_ten_thousand_requests(tmp_path: Path) -> None:
         assert service.stop() == 0
 
 
-def test_the_limiter() -> None:
-    """A minute's requests at once, then as many as time brings; each address by itself."""
-    now = 0.0
-    limiter = Limiter(60, lambda: now)
-    assert [limiter.allows("a") for _ in range(61)] == [True] * 60 + [False]
-    assert limiter.allows("b")
-    now = 1.5
-    assert [limiter.allows("a") for _ in range(2)] == [True, False]
-
-
 def test_no_trace_reaches_a_client(service: Serving, tokens: dict[str, str]) -> None:
     """Odd paths are answered by an error, and nothing of what is inside; no line can be forged."""
     with service.client(tokens["read"]) as client:
@@ -540,7 +536,7 @@ def test_no_trace_reaches_a_client(service: Serving, tokens: dict[str, str]) -> 
         assert answer.status_code in (404, 422)
         assert "Traceback" not in answer.text
         assert "error" in json.loads(answer.text)
-    assert "\n2026-01-01 forged" not in service.said
+    assert "\n2026-01-01 forged" not in service.log
     with service.connect() as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00 no HTTP at all\r\n\r\n")
         answered = connection.recv(4096)
@@ -549,7 +545,7 @@ def test_no_trace_reaches_a_client(service: Serving, tokens: dict[str, str]) -> 
 
 
 def test_what_goes_wrong_inside_stays_inside(tmp_path: Path) -> None:
-    """A database that is gone: an error without a word of where it was; the log has it."""
+    """A deleted database: the client gets an error without internals; the log has the cause."""
     with serving(tmp_path) as service:
         # not overwritten with rubbish: SQLite might go on with the pages that it remembers
         file = tmp_path / ".autotune/studies.db"
@@ -567,8 +563,8 @@ def test_what_goes_wrong_inside_stays_inside(tmp_path: Path) -> None:
             )
             assert "Traceback" not in answer.text
             assert str(tmp_path) not in answer.text
-        assert "503 the storage does not answer" in service.said
-        assert "no such table" in service.said
+        assert "503 the storage does not answer" in service.log
+        assert "no such table" in service.log
 
 
 def test_any_request_that_fits_the_schema(tmp_path: Path) -> None:
@@ -587,5 +583,5 @@ def test_any_request_that_fits_the_schema(tmp_path: Path) -> None:
             command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        assert not [said for said in refusals(service) if said.startswith(("500 ", "429 "))]
-        assert "Traceback" not in service.said
+        assert not [why for why in refusals(service) if why.startswith(("500 ", "429 "))]
+        assert "Traceback" not in service.log

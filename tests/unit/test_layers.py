@@ -27,7 +27,6 @@ STAGES = [
     "export",
     "exec",
     "report",
-    "dashboard",
     "service",
     "cli",
     "testing",
@@ -68,6 +67,20 @@ def test_the_product_does_without_its_test_support() -> None:
     for file in PACKAGE.rglob("*.py"):
         if PACKAGE / "testing" not in file.parents:
             assert not [m for m, _ in imports(file) if m.startswith("autotuner.testing")], file
+
+
+def test_optuna_is_imported_where_studies_are() -> None:
+    """Other stages work with records; optuna-dashboard is served by the service."""
+    users, dashboards = set(), set()
+    for file in modules(child=False):
+        packages = {module.split(".")[0] for module, _ in imports(file)}
+        name = file.relative_to(PACKAGE).as_posix()
+        if "optuna" in packages and not name.startswith(("study/", "testing/")):
+            users.add(name)
+        if "optuna_dashboard" in packages:
+            dashboards.add(name)
+    assert users == set()
+    assert dashboards == {"service/dashboard.py"}
 
 
 def test_the_parent_never_imports_tensorflow_or_the_child() -> None:

@@ -1,0 +1,150 @@
+"""The access middleware, with an application that counts what gets through."""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+
+from autotuner.service.access import (
+    AccessMiddleware,
+    AccessRules,
+    HTTPScope,
+    Limiter,
+    Receive,
+    Send,
+    host_name,
+    host_names,
+)
+from autotuner.service.login import Login, LoginPage, Sessions, local_path
+from autotuner.service.tokens import Scope, Token
+
+PAGE = LoginPage(path="/login", cookie="c", title="t", hint="h")
+READER = Token(key="r", name="reader", scopes=frozenset({Scope.READ}), created="")
+
+
+async def application(scope: HTTPScope, receive: Receive, send: Send) -> None:
+    """Answer with the name of the token."""
+    body = scope["state"]["submitted_by"].encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+def ask(
+    method: str = "GET",
+    path: str = "/",
+    *,
+    login: Login | None = None,
+    rules: dict[str, Any] | None = None,
+    content: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """Return the answer to one request."""
+    usual = {"hosts": frozenset({"localhost"}), "origins": frozenset({"ours.example"})}
+    known = AccessRules(**{**usual, "needs_token": login is not None, **(rules or {})})
+    app = AccessMiddleware(application, rules=known, login=login)
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:1") as client:
+            return await client.request(method, path, headers=headers, content=content)
+
+    return asyncio.run(answer())
+
+
+def login(*valid: str, sessions: Sessions | None = None) -> Login:
+    """Return a login with valid tokens, all of them a reader's."""
+    return Login(
+        page=PAGE,
+        find_token=lambda given: READER if given in valid else None,
+        sessions=sessions or Sessions(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "headers", "status"),
+    [
+        ({}, {}, 200),
+        ({}, {"host": "evil.example"}, 421),
+        ({"unknown_host": HTTPStatus.FORBIDDEN}, {"host": "evil.example"}, 403),
+        ({}, {"origin": "http://localhost:1"}, 200),
+        ({}, {"origin": "http://localhost:2"}, 403),
+        ({}, {"origin": "https://ours.example"}, 200),
+        ({}, {"origin": "null"}, 403),
+        ({}, {"x": "x" * 20_000}, 431),
+        ({"most_body_bytes": 9}, {"content-length": "10"}, 413),
+        ({"most_body_bytes": 9, "reads_bodies": False}, {"content-length": "10"}, 413),
+        ({"per_minute": 1}, {}, 200),
+        ({"per_minute": 0.5}, {}, 429),
+    ],
+)
+def test_requests_without_tokens(
+    rules: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    """Host, origin, size and rate are checked whether there are tokens or not."""
+    assert ask(rules=rules, headers=headers).status_code == status
+
+
+def test_tokens_and_scopes() -> None:
+    """No token, a wrong one, a reader's; reads and writes."""
+    bearer = {"authorization": "Bearer good"}
+    assert ask(login=login("good")).status_code == 401
+    assert ask(login=login("good"), headers={"authorization": "Bearer bad"}).status_code == 401
+    assert ask(login=login("good"), headers={"authorization": "Basic good"}).status_code == 401
+    assert ask(login=login("good"), headers=bearer).text == "reader"
+    assert ask("POST", login=login("good"), headers=bearer).status_code == 403
+    refused = ask("POST", rules={"read_only": True, "reason_field": "reason"})
+    assert "read-only" in refused.json()["reason"]
+
+
+def test_a_session_ends_with_its_token() -> None:
+    """Its cookie leads to the application while the token is valid, and then to the login page."""
+    sessions = Sessions()
+    logged_in = ask(
+        "POST", "/login?next=/a%3Fb", login=login("good", sessions=sessions), content=b"token=good"
+    )
+    assert (logged_in.status_code, logged_in.headers["location"]) == (303, "/a?b")
+    cookie = logged_in.headers["set-cookie"].partition(";")[0]
+    browser = {"cookie": cookie, "accept": "text/html"}
+    assert ask(login=login("good", sessions=sessions), headers=browser).text == "reader"
+    redirected = ask(path="/a?b=1", login=login(sessions=sessions), headers=browser)
+    assert redirected.headers["location"] == "/login?next=%2Fa%3Fb%3D1"
+    assert ask("DELETE", "/login", login=login()).status_code == 405
+
+
+def test_the_limiter() -> None:
+    """A minute's requests at once, then as many as time brings; each address by itself."""
+    now = 0.0
+    limiter = Limiter(60, lambda: now)
+    assert [limiter.allows("a") for _ in range(61)] == [True] * 60 + [False]
+    assert limiter.allows("b")
+    now = 1.5
+    assert [limiter.allows("a") for _ in range(2)] == [True, False]
+
+
+def test_names() -> None:
+    """Host headers without ports, in lower case; nothing for what is none."""
+    assert host_name("Tuner.Example:80") == "tuner.example"
+    assert host_name("[::1]:80") == "[::1]"
+    assert host_name("a@b") == ""
+    assert host_names(["A:1", "a b", ""]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/a?b=c", "/a?b=c"),
+        ("/ä", "/%C3%A4"),
+        ("", "/"),
+        ("//evil", "/"),
+        ("/\\evil", "/"),
+        ("http://evil", "/"),
+        ("/a\r\nX: y", "/"),
+        ("//[", "/"),
+    ],
+)
+def test_a_login_leads_to_our_own_paths(target: str, path: str) -> None:
+    """A link to the login page can't lead to another site, or forge a header."""
+    assert local_path(target) == path
