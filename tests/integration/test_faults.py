@@ -61,7 +61,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert sitting.end() == 1
     assert "disk is full" in sitting.said
     assert "bug" not in sitting.said
-    assert "go on" in sitting.said
+    assert "resume" in sitting.said
     filler.unlink()
     before = trials_in(small_disk / ".autotune/studies.db")
     assert [a["role"] for s, a in before.values() if s == "COMPLETE"] == ["default", "control"]
