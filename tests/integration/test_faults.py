@@ -63,7 +63,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert run.end() == 1
     assert "disk is full" in run.stderr
     assert "bug" not in run.stderr
-    assert "go on" in run.stderr
+    assert "resume" in run.stderr
     filler.unlink()
     before = trials_in(small_disk / ".autotune/studies.db")
     assert [a["role"] for s, a in before.values() if s == "COMPLETE"] == ["default", "control"]
