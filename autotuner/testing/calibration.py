@@ -58,7 +58,7 @@ def skewed(deviation: float) -> Deviations:
 
 
 def with_outliers(deviation: float) -> Deviations:
-    """Return normal deviations of which one in ten is off by a factor of up to four."""
+    """Return normal deviations; one in ten is off by a factor of up to four."""
 
     def draw(generator: random.Random) -> Iterator[float]:
         while True:
@@ -88,7 +88,7 @@ def halving(now: float) -> float:
 
 
 def flat(configuration: Configuration) -> float:
-    """Make no difference, whatever is set."""
+    """Return the same speed for every configuration."""
     return 100.0
 
 
@@ -144,7 +144,7 @@ SCENARIOS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run said. ``truth``: the true ratio of the finalist that it picked."""
+    """The result of one run. ``truth``: the true ratio of the finalist it picked."""
 
     verdict: Verdict
     truth: float
@@ -155,7 +155,7 @@ class Run:
 
 
 class _Quiet(PlainProgress):
-    """Says nothing."""
+    """Prints nothing."""
 
     def say(self, text: str) -> None:
         """Drop a line."""

@@ -37,7 +37,7 @@ def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Tra
 
 
 class _Follow(PlainProgress):
-    """Says nothing, but asks after each trial what would be recommended now."""
+    """Prints nothing; records after each trial what would be recommended now."""
 
     def __init__(self, ask: Callable[[], None], *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_another_sitecustomize_still_runs(tmp_path: Path) -> None:
     assert done.stdout == "True\n", done.stderr
 
 
-def test_what_can_t_be_launched_is_said(tmp_path: Path) -> None:
+def test_what_can_t_be_launched(tmp_path: Path) -> None:
     """No command, an unknown one, and a Python that would ignore the settings."""
     for command, message in (
         ([], "nothing to run"),
@@ -183,7 +183,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     assert "was made with TensorFlow 0.0.1 (tensorflow), this is" in done.stderr
     forced = autotune("exec", str(best), "--force", "--", *script, cwd=tmp_path, **STUBBED)
     assert (forced.returncode, forced.stdout) == (0, "ran\n"), forced.stderr
-    # and check says both
+    # check reports both differences
     best = write_best(tmp_path, dict(THREADS), machine=of_here(cpu_model="Abacus"), build=build)
     done = autotune("check", str(best), cwd=tmp_path)
     assert done.returncode == 1
@@ -243,8 +243,8 @@ def test_an_allocator_is_preloaded(tmp_path: Path) -> None:
     assert os.path.realpath(allocators[0]) in said.stdout
 
 
-def test_check_says_what_has_no_effect(tmp_path: Path) -> None:
-    """OpenMP's variables on the stock wheel; and what nobody can read back is not claimed."""
+def test_check_names_what_has_no_effect(tmp_path: Path) -> None:
+    """OpenMP's variables do nothing in the stock wheel; some knobs can't be read back."""
     configuration: dict[str, object] = {
         "intra_op": 1,
         "kmp_blocktime": "0",

@@ -106,7 +106,7 @@ def test_reference_workloads_are_measured(run_script: RunScript) -> None:
 
 
 def test_a_script_of_two_steps_is_timed_as_a_whole(tmp_path: Path) -> None:
-    """There is no loop to measure; the study still works, and says what it measured."""
+    """There is no loop to measure; the study works, and its notice names what is measured."""
     line = ["run", "--model", str(SCRIPTS / "two_steps.py"), "--trials", "2", *QUICK]
     done = autotune(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

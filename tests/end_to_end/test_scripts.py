@@ -152,7 +152,7 @@ def test_a_phase_can_be_asked_for(run_forked: RunScript) -> None:
 
 @pytest.mark.xdist_group("forked")
 def test_a_phase_that_never_comes(run_forked: RunScript) -> None:
-    """Asking for a phase the script does not have is said."""
+    """A phase that the script does not have is an error of its own."""
     outcome = run_forked(SCRIPTS / "whole_process.py", phase="predict")
     assert outcome.status is Status.NO_STEPS
 
