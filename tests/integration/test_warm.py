@@ -23,7 +23,7 @@ from autotuner.trial.runner import ProcessRunner
 from tests.processes import left_of, wait_for
 from tests.trials import QUICK, STEPS
 
-WARM = WarmStart(modules=("heavy",), start_timeout_s=5)
+WARM = WarmStart(modules=("heavy",), start_timeout_s=20)
 
 
 class Place:
@@ -214,15 +214,15 @@ def test_many_forks_leave_the_parent_as_it_was(place: Place) -> None:
 MAIN = """
 import os, sys
 from pathlib import Path
-from autotuner.trial.request import TrialRequest
+from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
 from tests.trials import QUICK
-from tests.integration.test_warm import WARM
 folder = Path(sys.argv[1])
+warm = WarmStart(modules=("heavy",), start_timeout_s=20)
 with ProcessRunner(os.environ) as runner:
     print(runner.run(TrialRequest(
         script=folder / "script.py", python=Path(sys.executable), working_directory=folder,
-        timing=QUICK, warm_start=WARM), folder / "trial").status.value)
+        timing=QUICK, warm_start=warm), folder / "trial").status.value)
 """
 ESCAPES = """
 import heavy, os, subprocess, sys, time
