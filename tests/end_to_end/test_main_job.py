@@ -1,5 +1,6 @@
 """The main job from the command line on real TensorFlow: run, resume, interrupt, export."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.numerics import judge_numerics
 from tests.commands import autotune
 from tests.end_to_end.kinds import KINDS
+from tests.trials import QUICK as QUICK_TRIAL
 from tests.trials import RunScript
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -116,7 +118,8 @@ def test_a_script_of_two_steps_is_timed_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_cache_is_measured_when_it_is_full(run_script: RunScript) -> None:
     """The first epoch fills the cache and is several times as slow: it counts as warm-up."""
-    outcome = run_script(SCRIPTS / "cached.py")
+    patient = dataclasses.replace(QUICK_TRIAL, warmup_max_s=60)
+    outcome = run_script(SCRIPTS / "cached.py", timing=patient)
     assert outcome.status is Status.MEASURED, outcome.reason
     assert "the first pass fills this cache; it counts as warm-up" in {
         notice.text for notice in outcome.notices

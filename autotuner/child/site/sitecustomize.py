@@ -79,7 +79,7 @@ def _install(settings: dict[str, Any]) -> None:
             notices.say("keras: " + json.dumps(settings["keras"]))
             part("keras_settings").apply_keras_settings(keras, **settings["keras"])
 
-    part("importing").ImportHooks(
+    part("import_hooks").ImportHooks(
         before={"numpy": hold, "tensorflow": hold},
         after={
             "tensorflow": tensorflow_imported,
