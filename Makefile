@@ -8,7 +8,7 @@ INTEL_PYTHON ?= $(shell command -v python3.11)
 INTEL := .cache/intel-tensorflow
 INTEL_READY := $(INTEL)/.ready
 
-.PHONY: help demo test test-postgres test-intel check fmt bench build lock clean
+.PHONY: help demo test coverage test-postgres test-intel check fmt bench build lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,10 +22,14 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
 # three at a time on two cores: TensorFlow's import keeps one busy, and some tests mostly wait
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+
 test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
-	@rm -rf .coverage
-	$(BIN)/python -m pytest --cov --cov-report= --numprocesses 3 --dist loadgroup --durations 20
-	$(BIN)/coverage report
+	$(PYTEST) --cov --cov-report=term --durations 20
+
+coverage: $(READY) ## Run all tests, and measure what they run in the processes that they start, too
+	rm -rf .coverage
+	$(PYTEST) --cov --cov-config=tests/coverage.toml --cov-report=term
 
 test-postgres: $(READY) ## Run the tests on a real PostgreSQL server, which they start on loopback
 	$(BIN)/python -m pytest -m postgres
@@ -74,4 +78,4 @@ lock: $(READY) ## Renew constraints.txt
 	  --no-emit-index-url --no-emit-find-links --no-annotate --output-file constraints.txt pyproject.toml
 
 clean: ## Remove the environment and what was built; studies in .autotune stay
-	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,4 +1,4 @@
-"""``make bench-against-by-hand``: autotune against the usual script, at equal wall time.
+"""``make bench-against-by-hand``: autotune against the usual script of twenty lines.
 
 benchmarks/by_hand/tune.py is Optuna with a fresh process for each trial and five seconds each, and
 recommends the fastest trial. Both tune the same five knobs of image_input for the same time, in

@@ -211,7 +211,7 @@ def _kill_some(
 
 
 def _searches(url: str) -> bool:
-    """Tell whether the study's search has begun."""
+    """Return whether the study's search has begun."""
     asked = "select 1 from trial_user_attributes where key = 'role' and value_json = '\"search\"'"
     with psycopg.connect(url, autocommit=True) as connection:
         return connection.execute(asked).fetchone() is not None

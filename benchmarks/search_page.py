@@ -86,7 +86,7 @@ class Results:
         return max(1, math.floor(part * len(self.surface.points)))
 
     def minutes(self) -> list[float]:
-        """Return the minutes of which the table tells."""
+        """Return the minutes in the table."""
         every = next(iter(self.courses.values())).by_minutes
         return [m for m in every if m % 2 == 0]
 
@@ -113,7 +113,7 @@ def about(surface: Surface) -> str:
     axes = ", ".join(f"{name} ({len(v)})" for name, v in surface.provenance.axes.items())
     machine, build = surface.machine, surface.build
     recipe = surface.truth[surface.key(surface.space.recipe)]
-    failed = f", {len(surface.failed)} of which fail" if surface.failed else ""
+    failed = f", {len(surface.failed)} fail" if surface.failed else ""
     return (
         f"{axes}: {len(surface.points)} configurations{failed}; {len(surface.duels)} duels, "
         f"{surface.outliers} left out as disturbed. {machine.cpu_model}, "

@@ -1,4 +1,4 @@
-"""What the runs of a search come to: how much is missed of the best, after which effort."""
+"""Regret over the course of a search: the speed missed, by minutes and by configurations tried."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ MOST_TRIED = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """What is recommended at a moment. ``tried``: how many different configurations so far."""
+    """The recommendation at a moment. ``tried``: the number of different configurations so far."""
 
     minutes: float
     tried: int
@@ -23,7 +23,7 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One run of a strategy. ``claims``: it says that what it recommends in the end is faster.
+    """One run of a strategy. ``claims``: it calls its last recommendation faster.
 
     ``deployed``: what its files hold in the end; None where that is what it recommends.
     """

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of a test's or benchmark's own, on loopback, from Debian's package.
+"""A real PostgreSQL server for a test or benchmark, on loopback, from Debian's package.
 
 apt-get install postgresql
 """
@@ -69,7 +69,7 @@ class Server:
 
 
 def _unprivileged() -> str:
-    """Return who is to run the server, which refuses to be run by root."""
+    """Return the user that runs the server, which refuses to run as root."""
     return "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
 

@@ -85,7 +85,7 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Surface:
-    """What a recording says. Logarithms of gains over the defaults, by configuration key.
+    """The estimates from a recording: logarithms of gains over the defaults, by configuration key.
 
     ``truth``: of every configuration that was measured; ``error``: its standard error.
     ``deviations``: of processes from the truth; ``outliers``: how many were left out. ``failed``:

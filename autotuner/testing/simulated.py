@@ -316,7 +316,7 @@ class SimulatedRunner:
 
 
 def _fed_notices(feed: Feed) -> tuple[Notice, ...]:
-    """Return what a child says when it has replaced the elements of a dataset."""
+    """Return the notices of a child that has replaced the elements of a dataset."""
     kind = f"fed_{feed.value}"
     return () if feed is Feed.REAL else (Notice(kind=kind, where="?", text="simulated"),)
 

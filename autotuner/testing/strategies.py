@@ -50,7 +50,7 @@ class ByHand:
         return value
 
     def moment(self) -> Moment | None:
-        """Return what is recommended now: whatever was ever measured to be the fastest."""
+        """Return the present recommendation: the fastest measurement so far."""
         measured = {key: max(values) for key, values in self._tried.items() if values}
         if not measured:
             return None

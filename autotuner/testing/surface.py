@@ -68,7 +68,7 @@ class Duel:
 
     ``configuration``: an empty one is a control, the defaults themselves. ``resident``: its number.
     ``at_s``: since the recording began, over all sittings. ``ready_s``: what the process took
-    besides its duel, of which ``warmup_s`` was the warm-up. ``reference`` and ``candidate``:
+    besides its duel; ``warmup_s`` is the part of the warm-up. ``reference`` and ``candidate``:
     counts per second of each turn.
     ``others``: CPUs that other processes used meanwhile.
     """

@@ -119,7 +119,7 @@ def test_best_env_on_its_own(folder: Path) -> None:
 
 
 def test_best_py_after_tensorflow_is_refused(folder: Path) -> None:
-    """Imported too late it says so, rather than doing half of it."""
+    """Imported too late it raises an error, rather than setting only some knobs."""
     (folder / "late.py").write_text("import tensorflow\nimport best\n")
     done = subprocess.run(
         [sys.executable, "late.py"], cwd=folder, capture_output=True, text=True, timeout=120

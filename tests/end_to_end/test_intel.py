@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def doctor(folder: Path, *arguments: str) -> dict[str, Any]:
-    """Return what the doctor says of an interpreter."""
+    """Return the doctor's findings on an interpreter."""
     done = autotune("doctor", "--json", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

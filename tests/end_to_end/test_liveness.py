@@ -59,8 +59,8 @@ def test_a_dataset_given_to_keras(tmp_path: Path) -> None:
     assert knobs["prefetch_depth"].state is LIVE
 
 
-def test_a_callback_with_hooks_for_each_batch(tmp_path: Path) -> None:
-    """It would see fewer executions: steps_per_execution is inert, with the callback's name."""
+def test_a_callback_on_each_batch(tmp_path: Path) -> None:
+    """It would see fewer executions, so steps_per_execution is inert; it is named."""
     _, knobs = inspect(tmp_path, "batch_callback.py")
     assert knobs["steps_per_execution"].state is INERT
     assert knobs["steps_per_execution"].reason == "Watch has hooks for each batch"
@@ -148,7 +148,7 @@ model.fit(x, x[:, :1], batch_size=16, epochs=1000, verbose=0)
     ids=["input", "compute", "overhead"],
 )
 def test_the_bottleneck(tmp_path: Path, name: str, body: str) -> None:
-    """Scripts that are made to wait, to compute, or to do next to nothing are told apart."""
+    """The diagnosis tells scripts that wait, compute, or do next to nothing from each other."""
     script = tmp_path / f"{name}_bound.py"
     script.write_text(body)
     done = autotune("doctor", "--model", script.name, "--json", cwd=tmp_path)

@@ -96,7 +96,7 @@ end(values=[batch.numpy().tolist() for batch in data])
 def test_stateful_maps_stay_sequential(
     run_forked: RunScript, tmp_path: Path, function: str, word: str
 ) -> None:
-    """A stateful map that its author left sequential stays so, and the user is told why."""
+    """A stateful map that its author left sequential stays so, and a notice gives the reason."""
     body = f"""
 variable = tf.Variable(0, dtype=tf.int64)
 keys = tf.range(64, dtype=tf.int64)
@@ -131,8 +131,8 @@ end(values=[int(x) for x, _ in data])
 """
 
 
-def test_random_maps_become_parallel_and_say_so(run_forked: RunScript, tmp_path: Path) -> None:
-    """Augmentation may run in parallel; elements stay in order, draws may move, which is said."""
+def test_random_maps_become_parallel_with_a_notice(run_forked: RunScript, tmp_path: Path) -> None:
+    """Augmentation may run in parallel: elements stay in order, draws may move."""
     outcome, seen = look(run_forked, tmp_path, AUGMENT, map_parallelism="4")
     assert seen["graphs"][0]["map"] == [4]
     assert seen["values"] == list(range(64))
@@ -236,7 +236,7 @@ def test_interleave_keeps_its_cycle_and_its_order(
 
 
 def test_a_stateful_interleave_stays_sequential(run_forked: RunScript, tmp_path: Path) -> None:
-    """As a map would; and the user is told which stage."""
+    """As a map would; the notice names the stage."""
     body = """
 def numbers(k):
     return tf.data.Dataset.from_tensors(tf.py_function(lambda v: v, [k], tf.int64))
@@ -313,7 +313,7 @@ def test_settings_of_keras(run_forked: RunScript, tmp_path: Path) -> None:
     assert seen["graphs"][0].get("map") in (None, [-1])
 
 
-def test_who_wants_to_hear_of_each_batch_does(run_forked: RunScript, tmp_path: Path) -> None:
+def test_callbacks_on_each_batch_are_called(run_forked: RunScript, tmp_path: Path) -> None:
     """steps_per_execution stays as the script has it where a callback counts batches."""
     outcome, seen = look(
         run_forked, tmp_path, ARRAYS.format(kind="Counts"), steps_per_execution="4"

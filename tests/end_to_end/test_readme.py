@@ -75,7 +75,7 @@ model.export("saved_model_dir", verbose=False)
 
 
 def sections() -> tuple[list[str], list[str]]:
-    """Return the commands of the first study, and those that say what else could be tuned."""
+    """Return the commands of the first study, and those for other models."""
     everything = commands()
     at = everything.index("autotune workloads")
     return everything[:at], everything[at:]
@@ -91,7 +91,7 @@ def prepare(folder: Path, model: str) -> None:
 
 
 def run_lines(lines: list[str], folder: Path, **variables: str) -> None:
-    """Run commands in their order, in one folder; a service goes on beside those after it."""
+    """Run commands in order in one folder; a service runs beside the commands after it."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "AUTOTUNE_URL": SERVICE, **variables}
     with contextlib.ExitStack() as beside:
@@ -139,7 +139,7 @@ def test_every_command_for_a_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_more_ways_to_say_what_to_tune(tmp_path: Path) -> None:
+def test_more_ways_to_name_a_model(tmp_path: Path) -> None:
     """Workload, saved models, study file on real TensorFlow; the rest on a stub and on sleeps."""
     _, lines = sections()
     kinds = ("mlp_train", "model.keras", "saved_model_dir", "study.toml")
@@ -158,7 +158,7 @@ def test_more_ways_to_say_what_to_tune(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def service(line: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run the service as the README says, on another port, while the context lasts."""
+    """Run the README's service on another port while the context lasts."""
     own = [
         "--port",
         SERVICE.rpartition(":")[2],
@@ -180,7 +180,7 @@ def service(line: str, folder: Path, environment: dict[str, str]) -> Iterator[No
 
 
 def check_dashboard(line: str, folder: Path, environment: dict[str, str]) -> None:
-    """Start the dashboard as the README says, on another port, and ask it for the studies."""
+    """Start the README's dashboard on another port, and request the studies."""
     process = subprocess.Popen(
         [*shlex.split(line), "--port", "18080"],
         cwd=folder,

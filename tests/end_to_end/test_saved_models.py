@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_keras_file(models: Path, tmp_path: Path) -> None:
-    """Both inputs are made up, the batch size is the asked one, and steps are counted."""
+    """Both inputs are made up, the batch size is the requested one, and steps are counted."""
     line = ["run", "--model", str(models / "model.keras"), "--batch-size", "4", "--trials", "2"]
     done = autotune(*line, "--shape", "words=4,7", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
         (["--", "--epochs", "3"], "a saved model takes no arguments"),
     ],
 )
-def test_what_can_t_be_is_said(
+def test_wrong_inputs_are_refused(
     models: Path, tmp_path: Path, more: list[str], message: str | None
 ) -> None:
     """A wrong name, a wrong rank, a wrong size."""

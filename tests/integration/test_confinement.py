@@ -1,4 +1,4 @@
-"""Scripts that run as somebody else, and that may not use as much as they like.
+"""Scripts that run as another user, and limits on what a script may use.
 
 Real processes of a real other user, as root; TensorFlow is stubbed where a whole study is run.
 """
@@ -27,7 +27,7 @@ from tests.trials import RunScript
 
 root_only = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
-# writes down who it is, and what came of what it must not do
+# prints its identity, and the results of what it must not do
 WHO = """\
 import json, os, pathlib
 
@@ -132,7 +132,7 @@ def tmp_path() -> Iterator[Path]:
 
 
 @root_only
-def test_a_script_runs_as_somebody_else(
+def test_a_script_runs_as_another_user(
     run_script: RunScript, tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With that user's name, home and groups; what is root's stays closed to it."""
@@ -169,7 +169,7 @@ def test_a_script_runs_as_somebody_else(
 def test_what_repeats_a_trial_does_it_as_that_user(
     run_script: RunScript, tmp_path: Path, mark: str
 ) -> None:
-    """Root can run ``repro.sh`` without being had by the script."""
+    """Root can run ``repro.sh``: the script does not run as root."""
     script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON)
@@ -184,10 +184,10 @@ def test_what_repeats_a_trial_does_it_as_that_user(
 
 
 @root_only
-def test_a_script_that_runs_as_somebody_else_is_not_forked(
+def test_a_script_of_another_user_is_not_forked(
     run_script: RunScript, tmp_path: Path, mark: str
 ) -> None:
-    """The warden of a fork would be that user's, too, who could stop it."""
+    """The warden of a fork would run as that user, who could stop it."""
     warm = WarmStart(modules=("json",), start_timeout_s=20)
     script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
@@ -199,7 +199,7 @@ def test_a_script_that_runs_as_somebody_else_is_not_forked(
 
 @pytest.mark.parametrize("warm_start", [None, WarmStart(modules=("json",), start_timeout_s=20)])
 def test_memory(run_script: RunScript, mark: str, warm_start: WarmStart | None) -> None:
-    """A trial that uses more than it may is killed, and the reason says which limit."""
+    """A trial that exceeds a limit is killed, and the reason names the limit."""
     confinement = Confinement(memory_bytes=200 * 2**20)
     with ProcessRunner(os.environ, confinement=confinement) as runner:
         outcome = run_script(GREEDY, runner=runner, warm_start=warm_start)
@@ -226,7 +226,7 @@ def test_processes(run_script: RunScript, mark: str) -> None:
 
 @root_only
 @pytest.mark.parametrize("script", [FORKING, SWARMING], ids=["forking", "swarming"])
-def test_what_somebody_else_has_started_is_killed_too(
+def test_what_another_user_has_started_is_killed(
     run_script: RunScript, mark: str, script: str
 ) -> None:
     """Limits hold for another user's processes, and nothing of them is left."""
@@ -261,7 +261,7 @@ def test_a_study_goes_on_after_a_trial_that_takes_too_much(tmp_path: Path) -> No
 
 
 def test_defaults_that_take_too_much_end_the_study(tmp_path: Path) -> None:
-    """There is nothing to tune then, and it is said which limit it was."""
+    """There is nothing to tune then; the message names the limit."""
     (tmp_path / "train.py").write_text(GREEDY)
     command = ["--model", "train.py", *QUICK, "--trial-memory", "100M"]
     run = RunProcess(tmp_path, *command, mark=uuid.uuid4().hex)
@@ -273,7 +273,7 @@ def test_defaults_that_take_too_much_end_the_study(tmp_path: Path) -> None:
 @root_only
 @pytest.mark.parametrize("command", ["run", "worker", "serve"])
 def test_only_root_may(tmp_path: Path, command: str) -> None:
-    """Anybody else is told so at once, and nothing is made."""
+    """Other users get an error at once, and no file is made."""
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o777)
@@ -300,8 +300,8 @@ def test_only_root_may(tmp_path: Path, command: str) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["train.py"]
 
 
-def test_who_can_t_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody, root, and anybody for one who is not root."""
+def test_users_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user, root, and any user for a caller that is not root."""
     assert check_confinement(Confinement()) == Confinement()
     monkeypatch.setattr("os.geteuid", lambda: 0)
     for user, said in (("no-such-user", "there is no such user"), ("root", "that is root")):
@@ -313,7 +313,7 @@ def test_who_can_t_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @root_only
-def test_places_that_do_not_do(tmp_path: Path) -> None:
+def test_folders_that_are_refused(tmp_path: Path) -> None:
     """A script that the user can't read; a folder in which root writes and the user may, too."""
     confinement = Confinement(user=NOBODY)
     folder = tmp_path / "study"
@@ -337,8 +337,8 @@ def test_places_that_do_not_do(tmp_path: Path) -> None:
 
 
 @root_only
-def test_a_closed_place_is_said_before_anything_is_measured(tmp_path: Path) -> None:
-    """As the script's own failure it would be a riddle."""
+def test_a_closed_folder_is_an_error_before_the_first_trial(tmp_path: Path) -> None:
+    """The script's own failure would not name the cause."""
     script = tmp_path / "train.py"
     script.write_text(FICKLE)
     script.chmod(0o600)

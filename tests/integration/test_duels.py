@@ -187,7 +187,7 @@ def test_a_candidate_that_ends_in_a_duel(
 
 
 def test_a_reference_that_ends_in_a_duel(tmp_path: Path) -> None:
-    """The duel is cut short and says so."""
+    """The duel ends early, and its outcome records that."""
     ending = SLEEPS.replace("while True", "for _ in range(300)")
     reference = request(tmp_path, ending, "0.005", name="a.py")
     candidate = request(tmp_path, SLEEPS, "0.005", name="b.py")
@@ -197,7 +197,7 @@ def test_a_reference_that_ends_in_a_duel(tmp_path: Path) -> None:
     assert ended.status is outcome.status is Status.MEASURED
 
 
-def test_a_resident_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_resident_that_fails_has_a_reason(tmp_path: Path) -> None:
     """A second process of a script may not start, as when a port is taken."""
     runner = ProcessRunner(os.environ)
     failing = request(tmp_path, "raise OSError('address in use')")
@@ -221,7 +221,7 @@ def test_a_candidate_that_hangs_in_a_duel(tmp_path: Path, mark: str) -> None:
     assert [pid for pid in living_with(mark) if pid != os.getpid()] == []
 
 
-# prints when the duel has begun
+# prints when the reference is warm
 PARENT = """
 import os, sys
 from pathlib import Path
@@ -262,8 +262,8 @@ def test_nothing_is_left_stopped(tmp_path: Path, mark: str, number: signal.Signa
 
 
 @pytest.mark.parametrize("fails", ["first", "second"])
-def test_a_pair_of_which_one_fails(tmp_path: Path, mark: str, fails: str) -> None:
-    """Its outcome says why; nothing is left of the other, which may be stopped."""
+def test_a_pair_with_a_process_that_fails(tmp_path: Path, mark: str, fails: str) -> None:
+    """Its outcome has the reason; nothing is left of the other one, which may be stopped."""
     good = request(tmp_path, SLEEPS, "0.005", name="good.py")
     bad = request(tmp_path, "raise OSError('address in use')", name="bad.py")
     order = (bad, good) if fails == "first" else (good, bad)

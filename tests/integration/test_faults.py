@@ -23,7 +23,7 @@ COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--sequential"]
 
 
 def begin(folder: Path, *more: str) -> RunProcess:
-    """Begin a run, or go on with it."""
+    """Begin or resume a run."""
     (folder / "train.py").write_text(SCRIPT)
     return RunProcess(folder, *COMMAND, *more, mark=uuid.uuid4().hex)
 
@@ -53,7 +53,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(small_disk: Path) -> None:
-    """The run ends with a clear error, and goes on when there is space again."""
+    """The run ends with a clear error, and can be resumed when there is space again."""
     run = begin(small_disk)
     run.until(ended("control"))
     filler = small_disk / "filler"
@@ -120,7 +120,7 @@ def test_folders_that_vanish(tmp_path: Path) -> None:
 
 
 def test_a_database_that_vanishes(tmp_path: Path) -> None:
-    """The run ends with an error that says what is wrong."""
+    """The run ends with an error that names the database."""
     run = begin(tmp_path)
     run.until(role_phase("search", "measurement", run))
     for file in tmp_path.glob(".autotune/studies.db*"):
@@ -132,7 +132,7 @@ def test_a_database_that_vanishes(tmp_path: Path) -> None:
 
 
 def test_power_failure(tmp_path: Path) -> None:
-    """What was on the disk at some moment is all there is: the study goes on from there."""
+    """Only what was on the disk at some moment is left: the study resumes from there."""
     run = begin(tmp_path)
     run.until(role_phase("search", "measurement", run))
     heard = [e for e in run.events if e["event"] == "trial_ended"]
@@ -176,7 +176,7 @@ while True:
 
 
 def test_a_script_that_prints_without_end(run_script: RunScript) -> None:
-    """Head and tail of the log are kept, the middle is left out and that is said."""
+    """The log keeps head and tail; a line in it gives the size of what is left out."""
     outcome = run_script(CHATTY)
     log = outcome.log.read_bytes()
     assert log.startswith(b"the first line\n")

@@ -24,7 +24,7 @@ with hold_machine("theirs", wait=False, say=print):
 """
 
 
-def test_a_second_run_is_told_who_is_first(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_with_the_first_one_s_name(tmp_path: Path) -> None:
     """The message names the study and the process, and --wait."""
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "held")])
     try:
@@ -57,13 +57,13 @@ def test_waiting_ends_when_the_first_is_killed(tmp_path: Path) -> None:
 
 
 def test_all_users_may_lock(tmp_path: Path) -> None:
-    """The file can be opened by everybody."""
+    """Every user can open the file."""
     with hold_machine("ours", wait=False, say=print):
         assert lock_path().stat().st_mode & 0o777 == 0o666
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    """Nobody is made to write through a link that someone else has put there."""
+    """The lock is not written through a link that another user may have made."""
     lock_path().symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(UserError, match="can't be locked"),
@@ -84,8 +84,8 @@ for _ in range(40):
 """
 
 
-def test_who_waits_has_its_turn(tmp_path: Path) -> None:
-    """Of three that want the machine again and again none has it for long."""
+def test_waiting_processes_take_turns(tmp_path: Path) -> None:
+    """Three processes that want the machine again and again share it."""
     log = tmp_path / "log"
     takers = [
         subprocess.Popen([sys.executable, "-c", TAKE_TURNS, name, str(log)]) for name in "abc"

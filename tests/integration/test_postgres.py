@@ -56,7 +56,7 @@ def start(folder: Path, server: postgres.Server, study: str, mark: str) -> RunPr
 
 
 def check(server: postgres.Server, name: str) -> None:
-    """A study that has been run to its end, with each trial counted once."""
+    """Check that a study has ended, and that each trial counts once."""
     with storage_of(server) as storage:
         study = load_study(storage, name)
         trials = study.get_trials(deepcopy=False)
@@ -123,8 +123,8 @@ def test_a_session_that_ends_in_the_middle_of_a_read(server: postgres.Server) ->
     assert values == [0.0, 1.0, 2.0]
 
 
-def test_killed_and_gone_on_with(server: postgres.Server, tmp_path: Path) -> None:
-    """As with SQLite: what was running is swept, what was finished is counted once."""
+def test_killed_and_resumed(server: postgres.Server, tmp_path: Path) -> None:
+    """As with SQLite: running trials are swept, finished ones count once."""
     mark = uuid.uuid4().hex
     for moment in ("default", "control", "search"):
         run = start(tmp_path / "x", server, "killed", mark)

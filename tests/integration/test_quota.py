@@ -91,7 +91,7 @@ def run(
 
 
 def doctor(folder: Path, into: Callable[[], None]) -> dict[str, Any]:
-    """Return what the doctor says there."""
+    """Return the doctor's findings there."""
     done = run(folder, "doctor", "--json", into=into)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -108,7 +108,7 @@ needs_two = pytest.mark.skipif(len(_ALL) < 2, reason="there is one CPU only")
 
 @needs_two
 def test_a_quota_of_one_cpu(tmp_path: Path, cgroup: Cgroup) -> None:
-    """TensorFlow starts a thread a CPU of the affinity; the doctor says so, and what to do."""
+    """TensorFlow starts a thread for each CPU of the affinity; the doctor advises a number."""
     document = doctor(tmp_path, cgroup.enter)
     machine = document["machine"]
     assert machine["quota_cpus"] == 1.0

@@ -1,6 +1,6 @@
-"""Whatever is killed, and whenever: no finished trial is lost, nothing goes on running.
+"""Kills at every moment: no finished trial is lost, and no process is left.
 
-Each chain is one study that is begun, killed, gone on with, killed again ... and run to its end.
+Each chain is one study that is begun, killed, resumed, killed again ... and run to its end.
 """
 
 import signal
@@ -79,7 +79,7 @@ def wait_for(moment: Moment, run: RunProcess) -> None:
 
 
 def check_nothing_lost(run: RunProcess, known: dict[int, object]) -> None:
-    """Hold the database against what was heard before the kill; nothing may go on running."""
+    """Compare the database with the events before the kill; no process may be left."""
     assert left_of(run.mark) == []
     database = run.folder / ".autotune/studies.db"
     trials = trials_in(database) if database.exists() else {}
@@ -113,7 +113,10 @@ CODES = {
     "parent and children": (-9,),
     "warden and parent": (-9,),
     "SIGTERM": (143,),
-    "Ctrl-C twice": (130, -2),  # as it may come just before we ignore it; a shell says 130 to both
+    "Ctrl-C twice": (
+        130,
+        -2,
+    ),  # as the second may arrive just before it is ignored; a shell reports 130 for both
 }
 
 
@@ -144,7 +147,7 @@ def run_chain(name: str, folder: Path) -> None:
 
 
 def run_without(what: str, folder: Path) -> None:
-    """Kill a child or a warden at every moment: it costs one trial, the run goes on to its end."""
+    """Kill a child or a warden at every moment: the run loses one trial each, and ends."""
     command, mark = arguments(folder), uuid.uuid4().hex
     run = RunProcess(folder, *command, mark=mark)
     for moment in SOME[2:]:

@@ -1,4 +1,4 @@
-"""Trials that a warm parent forks: like started ones, never left behind, and given up in doubt.
+"""Trials that a warm parent forks: like started ones, never left behind, not used in doubt.
 
 What is imported is a small module of the test's; real TensorFlow is in end_to_end/test_warm.py.
 """
@@ -23,7 +23,7 @@ from autotuner.trial.runner import ProcessRunner
 from tests.processes import left_of, wait_for
 from tests.trials import QUICK, STEPS
 
-WARM = WarmStart(modules=("heavy",), start_timeout_s=5)
+WARM = WarmStart(modules=("heavy",), start_timeout_s=20)
 
 
 class Place:
@@ -57,7 +57,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str) -> Iterator[Place]:
-    """Return a folder; whatever was started there is gone afterwards."""
+    """Return a folder, and check that every process started there is gone."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "heavy.py").write_text("import os\nIMPORTED_BY = os.getpid()\n")
     with ProcessRunner(os.environ) as runner:
@@ -192,7 +192,7 @@ def test_a_fork_that_hangs_or_crashes(place: Place, fault: str) -> None:
 
 
 def test_a_script_that_fails_both_ways_is_no_fault_of_the_fork(place: Place) -> None:
-    """A configuration that crashes says nothing against forking."""
+    """A configuration that crashes is no reason not to fork."""
     outcome = place.run("import heavy\nraise ValueError('no good')")
     assert outcome.status is Status.CRASHED
     assert "no good" in outcome.reason
@@ -214,15 +214,15 @@ def test_many_forks_leave_the_parent_as_it_was(place: Place) -> None:
 MAIN = """
 import os, sys
 from pathlib import Path
-from autotuner.trial.request import TrialRequest
+from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
 from tests.trials import QUICK
-from tests.integration.test_warm import WARM
 folder = Path(sys.argv[1])
+warm = WarmStart(modules=("heavy",), start_timeout_s=20)
 with ProcessRunner(os.environ) as runner:
     print(runner.run(TrialRequest(
         script=folder / "script.py", python=Path(sys.executable), working_directory=folder,
-        timing=QUICK, warm_start=WARM), folder / "trial").status.value)
+        timing=QUICK, warm_start=warm), folder / "trial").status.value)
 """
 ESCAPES = """
 import heavy, os, subprocess, sys, time
@@ -241,7 +241,7 @@ time.sleep(600)
 def test_kill_minus_nine_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, victim: str
 ) -> None:
-    """Whoever is killed by -9, nothing survives: no daemon of the script's, no parent."""
+    """After a kill by -9 nothing survives: no daemon of the script's, no parent."""
     root = Path(__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
     (tmp_path / "heavy.py").write_text("")

@@ -110,10 +110,10 @@ def test_one_of_two_is_killed_and_the_other_ends_the_study(
     assert len({record.owner for record in records if record.counts}) >= 2
 
 
-def test_a_worker_waits_for_its_study_and_both_say_the_same(
+def test_a_worker_waits_for_its_study_and_both_get_the_verdict(
     server: postgres.Server, tmp_path: Path
 ) -> None:
-    """A worker that is there first waits; in the end both know the verdict."""
+    """A worker that starts first waits; in the end both have the verdict."""
     site = Site(tmp_path, server.url)
     worker = site.worker()
     worker.until(lambda event: "waiting for study" in event.get("text", ""))
@@ -134,7 +134,7 @@ def refused(*options: str) -> str:
 
 
 def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -> None:
-    """A copy that differs, other arguments, a study that there is not: refused, and said why."""
+    """A copy that differs, other arguments, an unknown study: refused with a reason."""
     site = Site(tmp_path, server.url)
     run = site.run()
     run.until(ended("default"))
@@ -183,7 +183,7 @@ def test_through_optuna_s_proxy(server: postgres.Server, tmp_path: Path) -> None
 def test_what_can_t_be_shared_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file, a proxy that is not there, a part of machines that there is not."""
+    """A file, a proxy that does not answer, an unknown part of a machine's class."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "s.db").touch()

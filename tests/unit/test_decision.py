@@ -1,12 +1,13 @@
 """Which configuration to recommend, decided on records alone."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 
 from autotuner.knobs.knob import Configuration
 from autotuner.statistics.sequential import StoppingRule, Verdict
-from autotuner.study.record import Role, TrialRecord
+from autotuner.study.record import Figures, Role, TrialRecord, configuration_key
 from autotuner.verdict.decision import (
     Decision,
     candidates,
@@ -92,10 +93,7 @@ def test_the_final_decides() -> None:
 
 def test_disturbed_pairs_do_not_count() -> None:
     """Those during which other processes used more of the machine than in the noise check."""
-    loud = [
-        a_record(r.number, r.configuration, r.gain, role=r.role, pair=r.pair, others_cores=2.0)
-        for r in A_FINAL[:4]
-    ]
+    loud = [dataclasses.replace(r, figures=Figures(others_cores=2.0)) for r in A_FINAL[:4]]
     records = [*A_SEARCH, *loud, *A_FINAL[4:]]
     found = decision(records, noise=QUIET)
     assert found.finding is not None
@@ -117,7 +115,7 @@ def test_a_finalist_that_fails_is_not_recommended() -> None:
 @pytest.mark.parametrize("strict", [False, True])
 def test_strict_numerics_refuse_what_may_change_results(strict: bool, differs: bool | None) -> None:
     """What the guard can't tell counts as a change."""
-    numerics = Numerics(differs=differs, text="")
+    numerics = Numerics(differs=differs, text="", about=configuration_key(BEST))
     found = decision((*A_SEARCH, *A_FINAL), numerics=numerics, strict=strict)
     assert found.refused is (strict and differs is not False)
     assert found.is_recommended is not found.refused

@@ -66,7 +66,7 @@ def test_before_the_first_look_there_is_no_interval() -> None:
 
 
 def test_a_wide_interval_decides_nothing() -> None:
-    """It says how many pairs would."""
+    """The finding has the number of pairs that would."""
     found = find(around(0.05, 8, spread=0.1), RULE)
     assert found is not None
     assert not found.decided

@@ -1,4 +1,4 @@
-"""What the course of a measurement says about a script: notices from recorded steps and windows."""
+"""Notices about a script, from the course of its steps and windows."""
 
 import dataclasses
 import math
@@ -78,7 +78,7 @@ def test_long_pauses_are_named() -> None:
 
 
 def test_a_script_that_ends_early() -> None:
-    """It is measured with what there is; the notice says that more would be better."""
+    """Its windows count; the notice advises a longer run."""
     short = dataclasses.replace(
         outcome(steady(20, 100.0), steady(200, 0.01)), complete=False, warm=False
     )

@@ -9,7 +9,7 @@ exec(compile(source, sysconfig.get_paths()["purelib"] + "/bars.py", "exec"), bar
 
 import tensorflow as tf
 
-data = tf.data.Dataset.range(2_000).batch(20)
+data = tf.data.Dataset.range(200_000).batch(20)
 validation = tf.data.Dataset.range(2_000).batch(4)
 first = next(iter(data))  # a look at the data
 kept = iter(validation)  # an iterator that is kept and not used up
