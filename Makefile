@@ -8,10 +8,10 @@ INTEL_PYTHON ?= $(shell command -v python3.11)
 INTEL := .cache/intel-tensorflow
 INTEL_READY := $(INTEL)/.ready
 
-.PHONY: help demo test test-postgres test-intel check fmt bench bench-duels bench-calibration bench-search bench-warm bench-fleet bench-by-hand build lock clean
+.PHONY: help demo test test-postgres test-intel check fmt bench build lock clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,8 +23,9 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 
 # three at a time on two cores: TensorFlow's import keeps one busy, and some tests mostly wait
 test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
-	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist worksteal --durations 15
-	$(BIN)/python -m pytest -m alone --durations 5
+	@rm -rf .coverage
+	$(BIN)/python -m pytest --cov --cov-report= --numprocesses 3 --dist loadgroup --durations 20
+	$(BIN)/coverage report
 
 test-postgres: $(READY) ## Run the tests on a real PostgreSQL server, which they start on loopback
 	$(BIN)/python -m pytest -m postgres
@@ -59,24 +60,9 @@ bench: $(READY) ## Measure what the tool itself costs, its database and pages to
 	$(BIN)/python -m benchmarks.own_cost
 	$(BIN)/python -m benchmarks.storage_cost
 
-bench-duels: $(READY) ## Measure duels against pairs one after the other (half an hour)
-	$(BIN)/python -m benchmarks.duels
-
-bench-calibration: $(READY) ## Make the table of error rates in docs/trust.md (a quarter of an hour)
-	$(BIN)/python -m benchmarks.calibration
-
-bench-search: $(READY) ## Make docs/search-results.md from the recorded surfaces (a quarter of an hour)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.search --output docs
-
-bench-warm: $(READY) ## Measure forked trials against started ones (half an hour)
-	$(BIN)/python -m benchmarks.warm
-
-bench-fleet: $(READY) ## Let up to 64 workers share a study in PostgreSQL (a quarter of an hour)
-	$(BIN)/python -m benchmarks.fleet
-	$(BIN)/python -m benchmarks.fleet --workers 8 32 --kill
-
-bench-by-hand: $(READY) ## Tune against the usual script of twenty lines, five times (an hour)
-	$(BIN)/python -m benchmarks.against_by_hand
+bench-search: OPTIONS ?= --output docs
+bench-%: $(READY) ## duels, calibration, search, warm, fleet, against-by-hand: see benchmarks/NAME.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.$(subst -,_,$*) $(OPTIONS)
 
 build: $(READY) ## Build the wheel and try it in a clean environment outside the tree
 	rm -rf dist

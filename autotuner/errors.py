@@ -1,12 +1,12 @@
-"""Errors that are the user's to mend.
+"""Errors that the user can fix.
 
 ::
 
     Exception
-     └── UserError          says what, where and what to do; the command line exits with 1
-          └── ScriptFailedError  the script fails with TensorFlow's defaults; carries the log's path
+     └── UserError          what is wrong, where, and what to do; the command line exits with 1
+          └── ScriptFailedError  the script fails with TensorFlow's defaults; has the log's path
 
-A trial that goes wrong is not an exception but an :class:`autotuner.trial.outcome.Outcome`.
+A failed trial is not an exception but an :class:`autotuner.trial.outcome.Outcome`.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: a message and, where one is known, a hint what to do."""
+    """A mistake in the user's input: a message and, if possible, a hint what to do."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class UserError(Exception):
 
 
 class ScriptFailedError(UserError):
-    """The script does not run with TensorFlow's defaults, so there is nothing to tune."""
+    """The script fails with TensorFlow's defaults, so there is nothing to tune."""
 
     def __init__(self, message: str, *, log: Path, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -32,7 +32,7 @@ class ScriptFailedError(UserError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the nearest known word, or all of them if none is near."""
+    """Return a hint with the nearest known word, or with all words if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""``make bench-by-hand``: autotune against the script that everybody writes, at equal wall time.
+"""``make bench-against-by-hand``: autotune against the usual script, at equal wall time.
 
 benchmarks/by_hand/tune.py is Optuna with a fresh process for each trial and five seconds each, and
 recommends the fastest trial. Both tune the same five knobs of image_input for the same time, in
@@ -49,7 +49,7 @@ def tune_by_hand(minutes: float, folder: Path) -> Configuration:
 def tune(minutes: float, folder: Path, seed: int) -> Configuration:
     """Return what autotune recommends."""
     options = ["--knobs", KNOBS, "--budget", f"{round(60 * minutes)}s", "--seed", f"{seed}"]
-    return run_tool(WORKLOAD, options, folder).configuration
+    return run_tool(WORKLOAD, options, folder)
 
 
 def main() -> None:

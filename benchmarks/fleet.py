@@ -32,22 +32,21 @@ import psycopg
 from optuna.trial import TrialState
 
 from autotuner.options.study_spec import StudySpec
-from autotuner.report.progress import PlainProgress
-from autotuner.statistics.sequential import rule_of
+from autotuner.stages.final import decide_on
+from autotuner.stages.known import Known
+from autotuner.stages.loop import tune
+from autotuner.stages.session import Clock, Store, open_session
 from autotuner.study import bulk, retrying
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import ENDED, Role, TrialRecord, read_records, read_study_facts
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
+from autotuner.study.memory import FACTS, NOISE, SPEC, Memory
+from autotuner.study.record import ENDED, Role, TrialRecord, read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import create_study, load_study
-from autotuner.study.tuner import WITHDRAWN, Setting, Tuner
+from autotuner.study.target import Target
+from autotuner.study.trials import WITHDRAWN
 from autotuner.study.workers import GRACE_S, Workers
+from autotuner.testing import postgres
+from autotuner.testing.replay import ReplayRunner, Surface, load_surface
 from autotuner.trial.request import TrialRequest
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
-from benchmarks import postgres
-from benchmarks.replay import ReplayRunner, Surface, load_surface
 
 _SLEEP_S = 0.5
 _LOOK_S = 0.05
@@ -61,11 +60,6 @@ class SleepyRunner(ReplayRunner):
     def _start_process(self, request: TrialRequest) -> None:
         super()._start_process(request)
         time.sleep(_SLEEP_S)
-
-
-class _Silent(PlainProgress):
-    def say(self, text: str) -> None:
-        """Drop a line."""
 
 
 class _Stopwatch:
@@ -103,25 +97,20 @@ def work(url: str, surface: Surface, spec: StudySpec, number: int, folder: Path,
     study = load_study(storage, "s")
     runner = SleepyRunner(surface, 1000 * seed + number)
     with Workers(study, shared=True, machine=host, poll_s=0.5) as workers:
-        setting = Setting(
-            study=study,
-            storage=storage,
+        target = Target(
             spec=spec,
             machine=dataclasses.replace(surface.machine, host=host),
             build=surface.build,
             python=Path(sys.executable),
             folder=folder / host,
-            runner=runner,
-            listener=_Silent(rule_of(spec)),
             space=surface.space,
-            workers=workers,
-            monotonic=runner.monotonic,
         )
-        with Tuner(setting) as tuner:
-            run_first_trials(tuner)
-            run_search(tuner)
-            run_race(tuner)
-            run_final(tuner, study)
+        store = Store(study=study, storage=storage)
+        clock = Clock(monotonic=runner.monotonic)
+        with open_session(
+            target, store, runner, lambda event: None, workers=workers, clock=clock
+        ) as session:
+            tune(session)
     took = {"database_s": watch.seconds, "operations": watch.operations}
     (folder / f"{host}-{os.getpid()}.json").write_text(json.dumps(took))
 
@@ -162,7 +151,7 @@ def run(url: str, surface: Surface, *, workers: int, trials: int, seed: int, kil
         knobs = tuple(surface.provenance.axes)
         spec = StudySpec(model=script, seed=seed, trials=trials, knobs=knobs)
         study = create_study(storage, "s", spec.objective)
-        write_spec(study, spec)
+        Memory(study).write(SPEC, spec)
         storage.remove_session()
         storage.engine.dispose()  # a connection is not for several processes
         context = multiprocessing.get_context("fork")
@@ -256,9 +245,12 @@ def _judge(
     records: Sequence[TrialRecord],
     wall_s: float,
 ) -> Run:
-    facts = read_study_facts(study)
+    memory = Memory(study)
+    facts, spec = memory.read(FACTS), memory.read(SPEC)
     assert facts is not None
-    decision = decision_of(study, facts, records)
+    assert spec is not None
+    known = Known(spec=spec, facts=facts, records=records, noise=memory.read(NOISE))
+    decision = decide_on(known)
     assert decision is not None
     default = facts.space.default
     ended = [r for r in records if r.state in ENDED]

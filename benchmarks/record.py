@@ -33,13 +33,12 @@ from autotuner.statistics.comparison import Comparison, compare_rounds
 from autotuner.statistics.throughput import Unit, summarize
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.record import configuration_key
+from autotuner.testing.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
 from autotuner.trial.duel import DuelPlan
-from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Outcome, Status, Turn
-from autotuner.trial.probe import probe
+from autotuner.trial.probe import inspect_script, probe
 from autotuner.trial.request import Feed, TrialRequest
-from autotuner.trial.runner import ProcessRunner, Resident
-from benchmarks.surface import FOLDER, Duel, Provenance, as_line, read_duels, read_provenance
+from autotuner.trial.runner import ProcessRunner, Reference
 from benchmarks.warm import WARM, besides, request_of
 
 _BLOCK = 8
@@ -176,7 +175,7 @@ class Recorder:
                     asked = dataclasses.replace(request, warm_start=WARM if warm else None)
                     outcome = runner.run(asked, self._folder / "saved")
                     assert outcome.status is Status.MEASURED, outcome.reason
-                    assert bool(outcome.facts["forked"]) is warm, runner.why_cold
+                    assert outcome.facts.forked is warm, outcome.cold_reason
                     if number:  # the first fork has the parent's import in it
                         took[warm].append(besides(outcome))
         return median(took[False]) - median(took[True])
@@ -185,7 +184,7 @@ class Recorder:
         """Find out what holds a step up, as the tuner does."""
         _, evidence = inspect_script(request, self._folder / "inspection", self._runner)
         found: list[Comparison | None] = []
-        with self._runner.resident(request, self._folder / "resident") as reference:
+        with self._runner.reference(request, self._folder / "resident") as reference:
             for feed in (Feed.CACHED, Feed.SINGLE):
                 outcome = self._runner.duel(
                     reference,
@@ -229,7 +228,7 @@ class Recorder:
         left = list(points)
         while left and time.monotonic() < end_s:
             resident = 1 + max((one.resident for one in self.duels()), default=0)
-            with self._runner.resident(self._request, self._folder / "resident") as reference:
+            with self._runner.reference(self._request, self._folder / "resident") as reference:
                 assert reference.failure is None, reference.failure
                 for one in self._block(reference, resident, [{}, *left[:_BLOCK]], end_s):
                     with self.path.open("a", encoding="utf-8") as file:
@@ -239,7 +238,7 @@ class Recorder:
 
     def _block(
         self,
-        reference: Resident,
+        reference: Reference,
         number: int,
         points: Sequence[Configuration],
         end_s: float,

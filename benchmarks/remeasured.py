@@ -1,15 +1,12 @@
 """Whole runs of the tool, and what they recommend measured again, in fresh processes."""
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import random
-import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,63 +29,25 @@ from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from benchmarks.warm import mean_ratio, request_of
 
-TREE = Path(__file__).resolve().parent.parent
+_TREE = Path(__file__).resolve().parent.parent
 _MEASURE_S = 2.0
 _BLOCK = 6
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run of the tool: what it recommends, and how long it took, in seconds.
-
-    ``besides_final_s``: the same without its final, which goes on for as long as its data want;
-    ``pairs``: how many pairs that took.
-    """
-
-    configuration: Configuration
-    took_s: float
-    besides_final_s: float
-    pairs: int
-
-
-def run_tool(workload: str, options: Sequence[str], folder: Path, tree: Path = TREE) -> Run:
-    """Run ``autotune run`` from a source tree, in a new folder, and print what it came to."""
+def run_tool(workload: str, options: Sequence[str], folder: Path) -> Configuration:
+    """Run ``autotune run`` in a new folder, print its verdict, and return what it recommends."""
     folder.mkdir()
-    began = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "autotuner", "run", "--workload", workload, *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree)},
+        env={**os.environ, "PYTHONPATH": str(_TREE)},
         check=True,
         capture_output=True,
         text=True,
     )
-    took_s = time.monotonic() - began
     found = next(folder.rglob("best.json"))
     print(f"  {json.loads(found.read_text())['result']['sentence']}", flush=True)
-    exported = read_exported(found, inspect_machine())
-    final_s, pairs = _final(folder / ".autotune" / "studies.db")
-    return Run(
-        configuration=exported.configuration,
-        took_s=took_s,
-        besides_final_s=took_s - final_s,
-        pairs=pairs,
-    )
-
-
-def _final(database: Path) -> tuple[float, int]:
-    """Return how long the final took, in seconds, and how many pairs it had.
-
-    Read without our own code, as another tree's may have made it.
-    """
-    query = (
-        "select count(*), (julianday(max(datetime_complete)) - julianday(min(datetime_start))) "
-        "* 86400 from trials where trial_id in (select trial_id from trial_user_attributes "
-        "where key = 'role' and value_json = '\"final\"')"
-    )
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        count, seconds = connection.execute(query).fetchone()
-    return seconds or 0.0, count // 2
+    return read_exported(found, inspect_machine()).configuration
 
 
 def written_out(
@@ -121,7 +80,7 @@ def measure_again(
         hold_machine("measure again", wait=False, say=print),
     ):
         while queue:
-            with runner.resident(request, folder / "resident") as resident:
+            with runner.reference(request, folder / "resident") as resident:
                 for key in queue[:_BLOCK]:
                     asked = dataclasses.replace(request, configuration=wanted[key])
                     outcome = runner.duel(resident, asked, folder / "trial", plan)

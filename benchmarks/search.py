@@ -1,168 +1,56 @@
 """``make bench-search``: how soon which search recommends how good a configuration.
 
-Every strategy runs on recorded surfaces (benchmarks/surfaces), on a virtual clock that is charged
-with what was recorded. Its regret is what the configuration that it recommends misses of the best
-one's true speed. Prints a table for each surface; with ``--output`` writes them into a page, with
-pictures (docs/search-results.md).
+Every strategy runs on recorded surfaces (autotuner/testing/surfaces), on a virtual clock that
+advances by the recorded times. Its regret is the part of the best configuration's true speed that
+its recommendation misses. Prints a table for each surface; ``--output`` writes them into a page,
+with pictures (docs/search-results.md).
 
     python -m benchmarks.search [--seeds 50] [--minutes 12] [--only STRATEGY] [--surface NAME]
-        [--output FOLDER]
+        [--budget MINUTES] [--recordings FOLDER] [--output FOLDER]
 """
 
 import argparse
 import logging
 import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
 import optuna
 
-from autotuner.options.study_spec import SamplerName, StudySpec
-from autotuner.report.progress import PlainProgress
-from autotuner.statistics.sequential import Verdict, rule_of
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role, TrialRecord
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
-from autotuner.study.studies import create_study
-from autotuner.study.tuner import Setting, Tuner
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
-from benchmarks.course import Moment, Trace, course, regret_of
-from benchmarks.replay import ReplayRunner, Surface, load_surface
+from autotuner.testing.course import Trace, course, regret_of
+from autotuner.testing.replay import load_surface
+from autotuner.testing.surface import FOLDER
+from autotuner.testing.traces import STRATEGIES, trace
 from benchmarks.search_page import OURS, RIVALS, Results, WholeRuns, as_text, write_page
-from benchmarks.strategies import BY_HAND, ByHand
-from benchmarks.surface import FOLDER
 
-
-def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Trace:
-    """Run a strategy of the usual kind until the time is up."""
-    trials = ByHand(surface, seed)
-    moments: list[Moment] = []
-    for _ in BY_HAND[name](trials):
-        moment = trials.moment()
-        if moment is not None and moment.minutes > minutes:
-            break
-        if moment is not None:
-            moments.append(moment)
-    return Trace(tuple(moments), claims=name != "defaults")
-
-
-class _Follow(PlainProgress):
-    """Says nothing, but asks after each trial what would be recommended now."""
-
-    def __init__(self, ask: Callable[[], None], *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self._ask = ask
-
-    def say(self, text: str) -> None:
-        """Drop a line."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Ask."""
-        self._ask()
-
-
-def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName) -> Trace:
-    """Run all of the tool, unchanged, with the time as its budget."""
-    runner = ReplayRunner(surface, seed)
-    moments: list[Moment] = []
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        script = folder / "script.py"
-        script.touch()
-        storage = optuna.storages.InMemoryStorage()
-        spec = StudySpec(
-            model=script,
-            seed=seed,
-            sampler=sampler,
-            budget_s=60 * minutes,
-            knobs=tuple(surface.provenance.axes),
-        )
-        study = create_study(storage, "s", spec.objective)
-        write_spec(study, spec)
-
-        def ask() -> None:
-            records = tuner.records()
-            decision = decision_of(study, tuner.facts, records)
-            if decision is None:
-                return
-            searched = {
-                surface.key(r.configuration) for r in records if r.role is not Role.IMPORTED
-            }
-            moments.append(Moment(runner.now / 60, len(searched), decision.best.configuration))
-
-        setting = Setting(
-            study=study,
-            storage=storage,
-            spec=spec,
-            machine=surface.machine,
-            build=surface.build,
-            python=Path(sys.executable),
-            folder=folder,
-            runner=runner,
-            listener=_Follow(ask, rule_of(spec)),
-            space=surface.space,
-            monotonic=runner.monotonic,
-        )
-        with Tuner(setting) as tuner:
-            run_first_trials(tuner)
-            run_search(tuner)
-            run_race(tuner)
-            run_final(tuner, study)
-            decision = decision_of(study, tuner.facts)
-            ask()
-    assert decision is not None
-    return Trace(
-        tuple(moments),
-        claims=decision.verdict is Verdict.FASTER,
-        deployed=decision.deployed.configuration,
-    )
-
-
-SAMPLERS: Mapping[str, SamplerName] = {
-    "autotune": SamplerName.GP,
-    "autotune, TPE": SamplerName.TPE,
-    "autotune, random": SamplerName.RANDOM,
-}
-STRATEGIES = (*SAMPLERS, *BY_HAND)
 BUDGETS = (2.0, 3.0, 4.0, 5.0, 8.0, 12.0)
 
 
-def trace(name: str, surface: Surface, seed: int, minutes: float) -> Trace:
-    """Run a strategy once."""
-    if name in SAMPLERS:
-        return trace_ours(surface, seed, minutes, SAMPLERS[name])
-    return trace_by_hand(name, surface, seed, minutes)
-
-
-def _run_block(work: tuple[str, str, float, Sequence[int]]) -> list[Trace]:
-    name, surface, minutes, seeds = work
+def _run_block(work: tuple[str, Path, float, Sequence[int]]) -> list[Trace]:
+    name, file, minutes, seeds = work
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    known = load_surface(surface)
+    known = load_surface(file.stem, file.parent)
     return [trace(name, known, seed, minutes) for seed in seeds]
 
 
 def run_all(
-    names: Sequence[str], surface: str, seeds: int, minutes: float
+    names: Sequence[str], file: Path, seeds: int, minutes: float
 ) -> Iterator[tuple[str, list[Trace]]]:
     """Yield each strategy and its runs on a surface, on all CPUs."""
     workers = os.cpu_count() or 1
     with ProcessPoolExecutor(workers) as pool:
         for name in names:
-            blocks = [(name, surface, minutes, range(k, seeds, workers)) for k in range(workers)]
+            blocks = [(name, file, minutes, range(k, seeds, workers)) for k in range(workers)]
             yield name, [one for found in pool.map(_run_block, blocks) for one in found]
 
 
 def whole_runs(
-    surface: Surface, seeds: int, rivals: Mapping[str, Sequence[Trace]]
+    file: Path, seeds: int, budgets: Sequence[float], rivals: Mapping[str, Sequence[Trace]]
 ) -> Iterator[WholeRuns]:
     """Yield what runs of the tool with different budgets come to, from first trial to verdict.
 
@@ -170,8 +58,9 @@ def whole_runs(
     a user who has three minutes gets a run that holds back a part of them for its final. And what
     is not proven to be faster is not deployed: the files hold the defaults then.
     """
-    for minutes in BUDGETS:
-        [(_, traces)] = run_all([OURS], surface.provenance.name, seeds, minutes)
+    surface = load_surface(file.stem, file.parent)
+    for minutes in budgets:
+        [(_, traces)] = run_all([OURS], file, seeds, minutes)
         used = median(one.moments[-1].minutes for one in traces)
         yield WholeRuns(
             asked=minutes,
@@ -190,21 +79,25 @@ def whole_runs(
 
 def main() -> None:
     """Run all of it."""
-    recorded = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--only", choices=STRATEGIES, action="append")
-    parser.add_argument("--surface", choices=recorded, action="append")
+    parser.add_argument("--surface", action="append", help="a recording's name; all if not given")
+    parser.add_argument("--budget", type=float, action="append", help="of whole runs, in minutes")
+    parser.add_argument("--recordings", type=Path, default=FOLDER)
     parser.add_argument("--output", type=Path, help="folder for the page and its pictures")
     given = parser.parse_args()
     pages = []
-    for name in given.surface or recorded:
-        surface = load_surface(name)
-        found = dict(run_all(given.only or STRATEGIES, name, given.seeds, given.minutes))
+    for file in sorted(given.recordings.glob("*.jsonl")):
+        if given.surface and file.stem not in given.surface:
+            continue
+        surface = load_surface(file.stem, file.parent)
+        found = dict(run_all(given.only or STRATEGIES, file, given.seeds, given.minutes))
         courses = {one: course(surface, traces, given.minutes) for one, traces in found.items()}
         rivals = {one: found[one] for one in RIVALS if one in found}
-        whole = list(whole_runs(surface, given.seeds, rivals)) if OURS in found else []
+        budgets = given.budget or BUDGETS
+        whole = list(whole_runs(file, given.seeds, budgets, rivals)) if OURS in found else []
         pages.append(Results(surface=surface, courses=courses, seeds=given.seeds, whole=whole))
         print(as_text(pages[-1]), flush=True)
     if given.output is not None:

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autotuner.report.pictures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from benchmarks.course import Course
-from benchmarks.replay import Surface
+from autotuner.testing.course import Course
+from autotuner.testing.replay import Surface
 
 OURS = "autotune"
 RIVALS = ("random", "Optuna TPE")

@@ -26,22 +26,22 @@ from sqlalchemy import Connection, MetaData, Table, insert, select
 
 from autotuner.cli.browse import list_all, show_study
 from autotuner.options.study_spec import SamplerName, StudySpec
-from autotuner.report.contents import gather
 from autotuner.report.dashboard_pages import REFRESHED_AT, DashboardPages
 from autotuner.report.page import render_page
-from autotuner.report.progress import PlainProgress
-from autotuner.statistics.sequential import rule_of
+from autotuner.stages.loop import prepare
+from autotuner.stages.perform import perform
+from autotuner.stages.search import Search
+from autotuner.stages.session import Clock, Store, open_session
 from autotuner.study.artifacts import artifact_store
-from autotuner.study.events import Listeners
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role, TrialRecord
-from autotuner.study.settings import write_spec
+from autotuner.study.memory import SPEC, Memory
+from autotuner.study.record import Role, Task, TrialRecord
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.studies import create_study, load_study
-from autotuner.study.tuner import Setting, Tuner
-from benchmarks import postgres
-from benchmarks.calibration import BUILD, MACHINE, better_by
-from benchmarks.simulated import SimulatedRunner
+from autotuner.study.target import Target
+from autotuner.testing import postgres
+from autotuner.testing.calibration import BUILD, MACHINE, better_by
+from autotuner.testing.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
 
 _TRIALS = 20
 _TRIAL_S = 10.0
@@ -54,11 +54,7 @@ _PER_TRIAL = (
 )
 
 
-class _Quiet(PlainProgress):
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Drop a line."""
+_AGAIN = Task(role=Role.SEARCH, configuration={"onednn": "0"})
 
 
 def _timed(function: Callable[[], object]) -> float:
@@ -131,33 +127,33 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
         model=script, sampler=SamplerName.RANDOM, knobs=("threads", "kernels"), trials=10**6
     )
     study = create_study(storage, name, spec.objective)
-    write_spec(study, spec)
-    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    Memory(study).write(SPEC, spec)
     pages = DashboardPages(study, storage)
-    setting = Setting(
-        study=study,
-        storage=storage,
+    target = Target(
         spec=spec,
         machine=MACHINE,
         build=BUILD,
         python=Path(sys.executable),
         folder=home / name,
-        runner=runner,
-        listener=Listeners([_Quiet(rule_of(spec)), pages]),
-        artifacts=artifact_store(home),
-        monotonic=runner.monotonic,
     )
-    with Tuner(setting) as tuner:
-        run_first_trials(tuner)
+    store = Store(study=study, storage=storage, artifacts=artifact_store(home))
+    clock = Clock(monotonic=runner.monotonic)
+    stage = Search()
+
+    def run_next() -> None:
+        perform(session, stage.next_task(session.known()) or _AGAIN, stage.wants)
+
+    with open_session(target, store, runner, pages, clock=clock) as session:
+        prepare(session)
         for _ in range(5):
-            tuner.run_trial(Role.SEARCH, {"onednn": "0"})
+            perform(session, _AGAIN, stage.wants)
         _fill(study, storage, size)
-        for record in tuner.records():  # each trial has a note, as the run would have left it
+        for record in session.trials.records():  # each trial has a note, as the run leaves it
             _note(pages, record)
         pages.refresh()
-        trials = [_timed(tuner.run_proposed) for _ in range(_TRIALS)]
-    contents = gather(study)
-    assert contents is not None
+        trials = [_timed(run_next) for _ in range(_TRIALS)]
+    result = load_result(study)
+    assert result is not None
     refresh_s = _timed(pages.refresh)
     between = REFRESHED_AT * size - size
     # of a long study no refresh falls among these few trials: its part of each is added
@@ -165,8 +161,8 @@ def measure(storage: RDBStorage, url: str, name: str, size: int, home: Path) -> 
     return {
         "trial": mean(trials) + seldom_s,
         "refresh": refresh_s,
-        "report": _timed(lambda: render_page(contents)),
-        "show": _timed(lambda: show_study(name, storage_url=url)),
+        "report": _timed(lambda: render_page(result)),
+        "show": _timed(lambda: show_study(name, storage_url=url, verbose=False)),
         "list": _timed(lambda: list_all(storage_url=url)),
         "resume": _timed(lambda: load_study(open_database(url, create=False), name).get_trials()),
     }

@@ -92,12 +92,12 @@ def bench_workload(workload: str, python: Path, pairs: int, folder: Path) -> Non
     gains: list[float] = []
     with ProcessRunner(dict(os.environ)) as runner:
         for number in range(pairs):
-            with runner.resident(request, folder / "resident") as resident:
+            with runner.reference(request, folder / "resident") as resident:
                 logs: dict[bool, float] = {}
                 for warm in (True, False) if number % 2 else (False, True):
                     asked = dataclasses.replace(request, warm_start=WARM if warm else None)
                     outcome = _measured(runner.duel(resident, asked, folder / f"{warm}", plan))
-                    assert bool(outcome.facts["forked"]) is warm, runner.why_cold
+                    assert outcome.facts.forked is warm, outcome.cold_reason
                     found = compare_rounds(
                         outcome.rounds, outcome.closing, Objective.THROUGHPUT, Unit.STEPS
                     )
@@ -128,21 +128,21 @@ def bench_forks(python: Path, forks: int, folder: Path) -> None:
     request = TrialRequest(
         script=script, python=python, working_directory=folder, timing=quick, warm_start=WARM
     )
-    wrong, failed, parent_states, shared = 0, 0, [], []
+    wrong, failed, parent_states, shared, why = 0, 0, [], [], ""
     with ProcessRunner(dict(os.environ)) as runner:
         for number in range(forks):
             threads = {"intra_op": 1 + number % 4, "inter_op": 1 + number % 3}
             asked = dataclasses.replace(request, configuration=threads)
             outcome = runner.run(asked, folder / "fork")
-            if outcome.status is not Status.MEASURED or not outcome.facts["forked"]:
+            if outcome.status is not Status.MEASURED or not outcome.facts.forked:
                 failed += 1
+                why = why or outcome.cold_reason
                 continue
-            pools = outcome.facts["thread_pools"]
+            pools = outcome.facts.thread_pools
             wrong += pools.get("tf_Compute", threads["inter_op"]) != threads["inter_op"]
             memory = eval(outcome.log.read_text().splitlines()[-1])
             shared.append(1 - memory["Pss:"] / memory["Rss:"])
             parent_states.append(_parent_state())
-        why = runner.why_cold
     first, last = parent_states[1], parent_states[-1]
     print(
         f"\n{forks} forks in a row: {failed} failed or hung{f' ({why})' if why else ''}, {wrong} "

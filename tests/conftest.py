@@ -2,29 +2,16 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable
+import uuid
 from pathlib import Path
 
-import psutil
 import pytest
 
 from autotuner.options.study_spec import StepSource, Timing
 from autotuner.trial.outcome import Outcome
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-
-_QUIET_LOOKS = 5
-QUICK = Timing(
-    window_s=0.05,
-    warmup_min_s=0.1,
-    warmup_max_s=1.0,
-    measure_s=0.3,
-    start_timeout_s=120,
-    warmup_timeout_s=60,
-    measure_timeout_s=60,
-    grace_s=5,
-)
+from tests.trials import QUICK, RunScript
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-RunScript = Callable[..., Outcome]
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Mark the environment of everything that the test starts."""
+    text = uuid.uuid4().hex
+    monkeypatch.setenv("MARK", text)
+    return text
 
 
 @pytest.fixture
@@ -69,39 +61,3 @@ def run_script(tmp_path: Path) -> RunScript:
         return (runner or ProcessRunner(os.environ)).run(request, tmp_path / name)
 
     return run
-
-
-def living_with(marker: str) -> list[int]:
-    """Return processes that run with this marker in their environment, zombies left out."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("MARK") == marker:
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
-
-
-def left_of(marker: str, within_s: float = 10.0) -> list[str]:
-    """Return what else runs with this marker after a while, each process described.
-
-    A process has no environment in the moment in which it becomes another program, so that one look
-    may miss it: nothing must be seen several times in a row.
-    """
-    quiet_looks, deadline = 0, time.monotonic() + within_s
-    while quiet_looks < _QUIET_LOOKS:
-        found = [pid for pid in living_with(marker) if pid != os.getpid()]
-        if found and time.monotonic() > deadline:
-            return [_described(pid) for pid in found]
-        quiet_looks = 0 if found else quiet_looks + 1
-        time.sleep(0.02)
-    return []
-
-
-def _described(pid: int) -> str:
-    try:
-        process = psutil.Process(pid)
-        return f"{pid}: {process.status()}, of {process.ppid()}, {process.cmdline()}"
-    except psutil.Error as error:
-        return f"{pid}: {error!r}"

@@ -1,6 +1,6 @@
-"""numpy in a process whose parent has imported it: its random numbers and its threads.
+"""numpy after a fork: its random numbers and its OpenBLAS threads.
 
-A warm parent imports numpy with one thread of OpenBLAS, as threads do not survive a fork.
+A warm parent imports numpy with one OpenBLAS thread, because threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from . import facts
 
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # the first beats the second
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # the first takes precedence
 _SETTERS = (
     "scipy_openblas_set_num_threads64_",
     "openblas_set_num_threads64_",
@@ -22,8 +22,8 @@ _SETTERS = (
 
 
 def make_as_imported(numpy: Any) -> None:
-    """Give numpy new random numbers, and the threads that it would have taken at its import."""
-    numpy.random.seed()  # else every trial would draw the same ones
+    """Reseed numpy, and give OpenBLAS the threads that it would have started at its import."""
+    numpy.random.seed()  # otherwise every trial would draw the same numbers
     threads = _wanted_threads()
     for path in facts.mapped_files():
         if "openblas" not in os.path.basename(path):

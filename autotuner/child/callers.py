@@ -1,4 +1,4 @@
-"""Where in the user's code a call came from."""
+"""The line of the user's code that a call comes from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sysconfig
 from types import FrameType
 
 _OWN = os.path.dirname(os.path.abspath(__file__))
-# libraries wrap loops (tqdm) and calls: their lines are not the ones that a user can change
+# libraries wrap loops (tqdm) and calls; the user can't change their lines
 _LIBRARIES = tuple(
     path + os.sep
     for path in (_OWN, *(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib")))
@@ -19,10 +19,10 @@ _GENERATED = "__autograph_generated_file"
 
 
 def user_line() -> str:
-    """Return "file:line" of the nearest frame outside of all installed libraries, or "?".
+    """Return "file:line" of the nearest frame outside all installed libraries, or "?".
 
-    The script's folder is the user's, even where it lies among them, as reference workloads do.
-    Code that a tf.function runs was written anew by TensorFlow, which knows the line it came from.
+    The script's folder counts as the user's even inside the installed libraries, where reference
+    workloads are. TensorFlow rewrites the code of a tf.function and knows the original line.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

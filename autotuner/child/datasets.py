@@ -1,4 +1,4 @@
-"""Reading a tf.data pipeline: its stages and the batch size."""
+"""The stages and the batch size of a tf.data pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def stage_kind(stage: Any) -> str:
 
 
 def batch_stage(dataset: Any) -> Any | None:
-    """Return the last stage that makes batches, unless they are taken apart again after it."""
+    """Return the last stage that makes batches; None if a later stage unbatches."""
     for stage in stages(dataset):
         kind = stage_kind(stage)
         if "Unbatch" in kind:
@@ -33,7 +33,7 @@ def batch_stage(dataset: Any) -> Any | None:
 
 
 def dataset_pass(dataset: Any) -> tuple[int | None, int | None, int | None]:
-    """Return steps, batch size and samples of one pass over a pipeline; None where not known."""
+    """Return steps, batch size and samples of one pass over a pipeline; None if not known."""
     stage = batch_stage(dataset)
     if stage is None:
         return None, None, None
@@ -43,7 +43,7 @@ def dataset_pass(dataset: Any) -> tuple[int | None, int | None, int | None]:
         return None, None, None
     steps, rows = _cardinality(dataset), _cardinality(stage._input_dataset)
     if steps is None or rows is None or steps != -(-rows // batch):
-        rows = None  # repeated, cut, or without its remainder
+        rows = None  # repeated, cut, or without a remainder
     return steps, batch, rows
 
 

@@ -7,18 +7,18 @@ Command line::
 
 Request in: REQUEST is the path of a JSON file, ``schema`` 1, with the fields
 
-``kind``         "trial", or "probe": check the script's syntax, import TensorFlow, say hello, end.
+``kind``         "trial", or "probe": check the script's syntax, import TensorFlow, end.
 ``script``       absolute path of the user's script; ``arguments``: its arguments, a list.
-``environment``  all knobs' variables, null for those that are not to be set. The parent has seen to
-                 it already; it is done again before numpy and TensorFlow are imported and before
-                 the first op, in case the script has changed them.
-``pipeline``     the knobs of tf.data by name, null for "as written": see pipeline.py.
+``environment``  all knobs' variables, null for a variable that must not be set. The parent starts
+                 the process with them. The child sets them again before numpy and TensorFlow are
+                 imported and before the first op, in case the script has changed them.
+``pipeline``     the knobs of tf.data by name, null for the script's own value: see pipeline.py.
 ``keras``        ``steps_per_execution``, ``jit_compile``, ``batch_size``: see keras_settings.py.
-``cpus``         null, or a list of the CPUs that this process is to run on.
-``inspect``      true: ``facts`` hold what the script offers to the knobs, see inspection.py.
+``cpus``         null, or a list of the CPUs that this process runs on.
+``inspect``      true: ``facts`` include what the script offers to the knobs, see inspection.py.
 ``feed``         "real", or "cached" or "single": see feed.py.
-``numerics``     null, or ``seed`` and ``executions``: fix all seeds, send what that many executions
-                 have computed, and end.
+``record_values`` null, or ``seed`` and ``executions``: fix all seeds, send what the first
+                 executions compute, and end.
 ``measurement``  ``source`` ("auto", "step", "keras", "dataset", "function", "process"), ``phase``
                  (a name or null), ``window_s``, ``warmup_min_s``, ``warmup_max_s``, ``measure_s``.
 
@@ -28,30 +28,30 @@ and standard error belong to the script.
 Events out: one JSON object per line on the file descriptor EVENTS_FD, each with ``event`` and ``t``
 (monotonic seconds), in this order:
 
-``hello``        ``python``, ``executable``, ``pid``, ``forked`` (by a warm parent).
-``tensorflow``   after its import: ``tensorflow``, ``keras``, ``onednn`` (true or false).
+``hello``        ``python``, ``executable``, ``pid``, ``forked`` (true: by a warm parent).
+``tensorflow``   after its import: ``tensorflow``, ``package``, ``onednn`` (true, false, null).
 ``notice``       any time: ``kind``, ``where`` ("file:line"), ``text``: what the user should know;
-                 kind "override": the script sets a knob itself, ``knob`` and ``value`` say which.
+                 kind "override": the script sets a knob itself, with ``knob`` and ``value``.
 ``stage``        a meter enters "warmup" or "measure": ``meter``, ``source``, ``phase``.
 ``window``       ``meter``, ``stage``, ``start_s`` (since the meter's first step), ``duration_s``,
                  ``steps``, ``samples`` (null where the batch size is not known), and the marks:
                  ``at_ns``, ``ends_us``, ``counts``, ``lengths_us``, see meter.MeterWindow.
-``values``       with ``numerics``: numbers that stand for what an execution has computed.
+``values``       with ``record_values``: numbers that summarize what an execution computed.
 ``done``         the measurement: ``result`` ("measured", "no_steps", "values"), ``meter``,
                  ``source``, ``phase``, ``complete`` (false: the script ended before it was),
-                 ``warm`` (false: and before the warm-up was over), ``facts`` (see facts.py),
-                 ``ticks`` (of the meter in all),
+                 ``warm`` (false: before the warm-up was over), ``facts`` (see facts.py),
+                 ``ticks`` (all ticks of the meter),
                  ``usage`` (differences of facts.usage_so_far over the measurement, or null),
-                 ``phases_seen`` (no_steps only: the phases there were instead of the asked one).
+                 ``phases_seen`` (no_steps only: phases other than the requested one).
 ``error``        ``kind`` ("exception", "exit", "memory", "tensorflow", "syntax", "script"),
                  ``text``, ``where``.
 
-Orders in: a byte on ORDERS_FD, read whenever a window closes, ends the measurement. The process may
-be stopped and continued (SIGSTOP, SIGCONT) at any time; its windows then span the stop.
+Orders in: a byte on ORDERS_FD ends the measurement; the child reads it when a window closes. The
+parent may stop and continue the process (SIGSTOP, SIGCONT) at any time; windows then span the stop.
 
 Exactly one ``done`` or ``error`` ends the stream; without one the child died. After ``done`` the
-script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends, without
-the time that Python takes to free everything.
+script is unwound: its ``finally`` blocks and atexit handlers run, then the process ends without
+freeing every object.
 """
 
 import importlib.util
@@ -62,7 +62,7 @@ PACKAGE = "_autotune_child"
 
 
 def _load_package() -> None:
-    """Make the folder of this file importable as a package, without touching sys.path."""
+    """Make this file's folder importable as a package without changing sys.path."""
     folder = os.path.dirname(os.path.abspath(__file__))
     spec = importlib.util.spec_from_file_location(
         PACKAGE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]

@@ -12,8 +12,8 @@ from typing import Any
 class EventPipe:
     """Writes events as JSON lines to a file descriptor that only this process uses.
 
-    Processes that the script starts never write: the descriptor is not inherited over exec, and a
-    forked copy closes it.
+    Processes that the script starts never write: exec does not inherit the descriptor, and a forked
+    copy closes it.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -31,11 +31,11 @@ class EventPipe:
 
     @property
     def is_open(self) -> bool:
-        """False in a process that was forked off by the script."""
+        """Whether this is the trial's process, not one that the script has forked."""
         return self._descriptor >= 0
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event; does nothing in a forked copy."""
+        """Write one event; do nothing in a forked copy."""
         line = json.dumps({"event": event, "t": time.monotonic(), **fields}) + "\n"
         data = line.encode("utf-8", "backslashreplace")
         with self._lock:
@@ -47,7 +47,7 @@ class EventPipe:
 
 
 class OrderPipe:
-    """Reads the parent's one order: that it has seen enough."""
+    """Reads the parent's only order: end the measurement."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -55,8 +55,8 @@ class OrderPipe:
             os.set_inheritable(descriptor, False)
             os.set_blocking(descriptor, False)
 
-    def says_finish(self) -> bool:
-        """Tell whether the parent has asked for the end since the last time."""
+    def has_finish(self) -> bool:
+        """Return whether the order has arrived since the last call."""
         if self._descriptor is None:
             return False
         try:

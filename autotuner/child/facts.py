@@ -1,4 +1,4 @@
-"""What can be read about the process at the end of a measurement."""
+"""Facts about this process: versions, threads, libraries, memory, CPU time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-# tensorflow comes last: other distributions may bring an empty one of that name along
+# tensorflow comes last: other distributions may install an empty one of that name
 _PACKAGES = (
     "intel-tensorflow",
     "intel-tensorflow-avx512",
@@ -21,7 +21,7 @@ OPENMP_LIBRARIES = ("libiomp5", "libomp", "libgomp")
 
 
 def tensorflow_facts(tensorflow: Any) -> dict[str, Any]:
-    """Return the versions and oneDNN's state; imports nothing that runs an op."""
+    """Return the version, the distribution and oneDNN's state; runs no op."""
     try:
         from tensorflow.python.util import _pywrap_util_port
 
@@ -51,7 +51,7 @@ def _package(version: str) -> str:
 
 
 def keras_version() -> str:
-    """Return the version of the keras that is loaded, or an empty text."""
+    """Return the version of the loaded keras, or an empty string."""
     for name in ("tf_keras", "keras"):
         version = getattr(sys.modules.get(name), "__version__", None)
         if version is not None:
@@ -77,7 +77,7 @@ def thread_pools() -> dict[str, int]:
 
 
 def mapped_files() -> list[str]:
-    """Return the paths of all files that are mapped into this process, each once, sorted."""
+    """Return the sorted paths of all files mapped into this process."""
     try:
         with open("/proc/self/maps", errors="replace") as maps:
             return sorted({line.split()[-1] for line in maps if "/" in line})
@@ -86,7 +86,7 @@ def mapped_files() -> list[str]:
 
 
 def openmp_runtime() -> str | None:
-    """Return the file name of an OpenMP runtime that is mapped into this process, or None."""
+    """Return the file name of an OpenMP runtime mapped into this process, or None."""
     files = sorted(os.path.basename(path) for path in mapped_files())
     for library in OPENMP_LIBRARIES:
         for file in files:
@@ -96,7 +96,7 @@ def openmp_runtime() -> str | None:
 
 
 def process_facts() -> dict[str, Any]:
-    """Return what the parent wants to know when the measurement is over."""
+    """Return the facts for the ``done`` event."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     scale = 1 if sys.platform == "darwin" else 1024
     return {
@@ -110,10 +110,10 @@ def process_facts() -> dict[str, Any]:
 
 
 def usage_so_far() -> dict[str, float]:
-    """Return counters whose difference over a measurement says what it took.
+    """Return counters; their difference over a measurement is its cost.
 
     ``own_cpu_s``: CPU time of this process and all others of its session, such as workers.
-    ``machine_cpu_s``: CPU time of everything on the machine; absent where /proc does not say.
+    ``machine_cpu_s``: CPU time of everything on the machine; absent where /proc lacks it.
     """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     counters = {
@@ -138,7 +138,7 @@ def _session_cpu_s() -> float:
                 with open(f"/proc/{name}/stat", errors="replace") as file:
                     fields = file.read().rpartition(")")[2].split()  # a name may hold spaces
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # the process has ended
             if int(fields[3]) == session:
                 ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,7 @@
-"""Feed the script the same batch again and again, to see what its steps cost without their input.
+"""Feed the script the same batch again and again, to measure its steps without their input.
 
-Each dataset that is iterated from Python or by keras yields its first element from then on: with
-"single" cut to one sample, so that what remains of a step does not depend on the batch's size.
+Each dataset that Python or keras iterates then yields only its first element. With "single" that
+element is cut to one sample, so that the rest of a step does not depend on the batch size.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Callable
 from .datasets import batch_stage
 from .pipeline import is_keras_own
 
-Notice = Callable[[str, str], None]
+Notify = Callable[[str, str], None]
 
 
-def replace_elements(tensorflow: Any, feed: str, notice: Notice) -> None:
-    """Patch ``Dataset.__iter__``; call it before anything else that does, so that it runs last.
+def replace_elements(tensorflow: Any, feed: str, notice: Notify) -> None:
+    """Patch ``Dataset.__iter__``. Call this before all other patches, so that it runs last.
 
     ``notice("fed_cached" or "fed_single", text)`` is called for each dataset that is replaced.
     """
     dataset_class = tensorflow.data.Dataset
-    # as they are now: later patches must not take this cache for one of the script's
+    # the unpatched methods: later patches must not mistake this cache for the script's
     start, cache = dataset_class.__iter__, dataset_class.cache
 
     @functools.wraps(start)
@@ -40,7 +40,7 @@ def replace_elements(tensorflow: Any, feed: str, notice: Notice) -> None:
 def _always_the_first(
     dataset: Any, tensorflow: Any, cache: Callable[[Any], Any], single: bool
 ) -> Any | None:
-    """Return a dataset of the first element; None where no sample can be cut out of it."""
+    """Return a dataset of the first element; None if no sample can be cut out of it."""
     first = dataset.take(1)
     if single:
         if batch_stage(dataset) is None and not is_keras_own(dataset):

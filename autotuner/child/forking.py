@@ -4,18 +4,18 @@ Command line::
 
     PYTHON entry.py --warm ORDERS_FD EVENTS_FD MODULES
 
-It imports MODULES (names with commas), says ``ready`` on EVENTS_FD, and then takes orders from
-ORDERS_FD, a Unix socket of sequenced packets. An order is a JSON object with ``request`` (see
+It imports MODULES (names separated by commas), writes ``ready`` to EVENTS_FD, and then reads orders
+from ORDERS_FD, a Unix socket of sequenced packets. An order is a JSON object with ``request`` (see
 entry.py), ``environment`` (the trial's whole environment), ``directory``, ``grace_s`` and
-``limits`` (see warden.py), and comes with five descriptors: the trial's events and orders, its
-warden's status and lifeline, and its log. For each order it says ``forked`` (pid: of the warden) or
-``refused`` (reason); when it can't import it says ``error`` (text) and ends. It ends when the
-socket is closed.
+``limits`` (see warden.py). It comes with five descriptors: the trial's events and orders, its
+warden's status and lifeline, and its log. The answer to an order is ``forked`` (pid: the warden's)
+or ``refused`` (reason). If an import fails, the answer is ``error`` (text), and the process ends.
+It also ends when the socket is closed.
 
-Two processes are forked for a trial: its warden (warden.py), and below it the trial's own, which
-then does what entry.py does in a process that was started. Nothing may have started a thread or
-TensorFlow's context before a fork: what holds a lock in another thread, or a thread pool that is
-not there any more, hangs the child for ever. That is looked at before each fork.
+Each trial takes two forks: its warden (warden.py), and below it the trial's own process, which then
+does what entry.py does in a process that was started. Before a fork nothing may have started a
+thread or TensorFlow's context: a lock held by another thread, or a thread pool that no longer
+exists, would hang the child for ever. This is checked before each fork.
 """
 
 from __future__ import annotations
@@ -37,41 +37,45 @@ _MOST_BYTES = 2**20
 _DESCRIPTORS = 5
 
 
-class Trial(NamedTuple):
-    """What a forked process is to do."""
+class ForkedTrial(NamedTuple):
+    """The arguments of a forked process, as entry.py has them on its command line."""
 
     request: str
     events: int
     orders: int
 
 
-def serve(orders: int, events: int, modules: list[str]) -> Trial | None:
-    """Import, then fork for each order. Returns in a trial's process, and at the end (None)."""
+def serve(orders: int, events: int, modules: list[str]) -> ForkedTrial | None:
+    """Import, then fork for each order.
+
+    Returns:
+        in a trial's process its arguments; None in this process, at its end.
+    """
     _close_all_but(orders, events)
     pipe = EventPipe(events)  # a forked copy closes it
-    asked = socket.socket(fileno=orders)
-    asked.set_inheritable(False)
-    sys.path.pop(0)  # the child's folder: its modules are nobody's business here
+    order_socket = socket.socket(fileno=orders)
+    order_socket.set_inheritable(False)
+    sys.path.pop(0)  # the child's folder, whose modules the imports must not find
     try:
         for name in modules:
             importlib.import_module(name)
-    except BaseException as error:  # noqa: BLE001 - an import can fail in any way, that is the answer
+    except BaseException as error:  # noqa: BLE001 - an import can fail in any way; the failure is the result
         pipe.emit("error", text=f"{type(error).__name__}: {error}")
         return None
     gc.collect()
     pipe.emit("ready", tasks=facts.thread_pools())
     signal.signal(signal.SIGCHLD, _reap)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(asked, _MOST_BYTES, _DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(order_socket, _MOST_BYTES, _DESCRIPTORS)
         if not message:
             return None
-        trial = _fork(json.loads(message), descriptors, pipe, asked)
+        trial = _fork(json.loads(message), descriptors, pipe, order_socket)
         if trial is not None:
             return trial
 
 
 def _close_all_but(*kept: int) -> None:
-    """Close descriptors that trials would inherit for nothing."""
+    """Close descriptors that trials would inherit without need."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in kept:
             try:
@@ -81,7 +85,7 @@ def _close_all_but(*kept: int) -> None:
 
 
 def _reap(number: int, frame: Any) -> None:
-    """Collect wardens that have ended."""
+    """Collect ended wardens."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -90,7 +94,7 @@ def _reap(number: int, frame: Any) -> None:
 
 
 def why_not() -> str | None:
-    """Return why this process must not be forked, or None."""
+    """Return the reason why this process must not be forked, or None."""
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"the imports have started {threads - 1} thread(s)"
@@ -102,9 +106,9 @@ def why_not() -> str | None:
 
 
 def _fork(
-    order: dict[str, Any], descriptors: list[int], pipe: EventPipe, asked: socket.socket
-) -> Trial | None:
-    """Fork a warden, which forks the trial; return in the trial's process what to do."""
+    order: dict[str, Any], descriptors: list[int], pipe: EventPipe, order_socket: socket.socket
+) -> ForkedTrial | None:
+    """Fork a warden, which forks the trial; return the arguments in the trial's process."""
     reason = why_not()
     if reason is not None:
         pipe.emit("refused", reason=reason)
@@ -114,7 +118,7 @@ def _fork(
         warden = os.fork()
         if not warden:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            asked.close()
+            order_socket.close()
             return _start_trial(order, *descriptors)
         pipe.emit("forked", pid=warden)
     for descriptor in descriptors:
@@ -124,8 +128,8 @@ def _fork(
 
 def _start_trial(
     order: dict[str, Any], events: int, orders: int, status: int, lifeline: int, log: int
-) -> Trial:
-    """Become a warden and never return; return in the process that it forks."""
+) -> ForkedTrial:
+    """Become a warden and never return; return in the process that the warden forks."""
     os.setsid()
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -142,15 +146,15 @@ def _start_trial(
         for descriptor in (ready, status, lifeline):
             os.close(descriptor)
         die_with_parent()
-        if os.getppid() != warden:  # it was quicker
+        if os.getppid() != warden:  # the warden died before die_with_parent
             os._exit(1)
         os.setsid()
         os.close(mark)
         _begin(order["environment"])
-        return Trial(order["request"], events, orders)
+        return ForkedTrial(order["request"], events, orders)
     for descriptor in (mark, events, orders):
         os.close(descriptor)
-    os.read(ready, 1)  # until the trial has a session of its own
+    os.read(ready, 1)  # returns when the trial has its own session
     os.close(ready)
     try:
         Warden(lifeline, status, order["grace_s"], order["limits"]).watch(trial)
@@ -159,7 +163,7 @@ def _start_trial(
 
 
 def _begin(environment: dict[str, str]) -> None:
-    """Make this process what one would be that has just been started, as far as that goes."""
+    """Make this process look like one that was just started."""
     for name in list(os.environ):
         if name not in environment:
             del os.environ[name]

@@ -1,7 +1,7 @@
 """Hooks that run before and after a module is imported, without importing it themselves.
 
-TensorFlow must be imported by the script, not by us before it: a script may set variables first
-(TF_CPP_MIN_LOG_LEVEL, CUDA_VISIBLE_DEVICES, TF_USE_LEGACY_KERAS) that are read at import.
+The script must import TensorFlow itself: it may first set variables that are read at the import
+(TF_CPP_MIN_LOG_LEVEL, CUDA_VISIBLE_DEVICES, TF_USE_LEGACY_KERAS).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ModuleHook = Callable[[Any], None]
 
 
 class ImportHooks:
-    """A finder in front of ``sys.meta_path`` that wraps the loading of a few named modules."""
+    """A finder at the front of ``sys.meta_path`` that wraps the loading of a few modules."""
 
     def __init__(self, before: dict[str, Hook], after: dict[str, ModuleHook]) -> None:
         self._before = before
@@ -57,7 +57,7 @@ class ImportHooks:
 
         def exec_module(module: Any) -> None:
             self._before.get(name, _nothing)()
-            # the wrapper leaves with the first use: the module's loader is then as it would be
+            # the wrapper is used once: afterwards the module's loader is unchanged
             del loader.exec_module
             execute(module)
             hook = self._after.get(name)
@@ -68,4 +68,4 @@ class ImportHooks:
 
 
 def _nothing() -> None:
-    """Stand in for a hook that is not there."""
+    """Stand in for a missing hook."""

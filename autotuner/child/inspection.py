@@ -1,7 +1,7 @@
-"""What a script offers to the knobs: its pipelines call by call, its keras loops, its libraries.
+"""What a script offers to the knobs: its pipeline calls, its keras loops, its libraries.
 
-Used in one short run before a study, never in a measured one. Sites are told by the line of the
-user's code that they come from; what keras builds for arrays by itself does not count.
+Used in one short run before a study, never in a measured one. A site is identified by its line in
+the user's code; pipelines that keras builds for arrays do not count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .keras_settings import batch_callbacks
 from .pipeline import _called_by_keras_adapter, _stateful_ops, _why_sequential, is_keras_own
 
 _MOST_SITES = 200
-# name in maps: (kind, beginnings of file names)
+# kind: beginnings of file names
 _LIBRARIES = {
     "openmp": OPENMP_LIBRARIES,
     "mkl": ("libmkl_rt", "libmkl_core"),
@@ -25,7 +25,7 @@ _LIBRARIES = {
 
 
 class Inspection:
-    """Collects what is met while the script runs."""
+    """Records pipeline calls and keras loops while the script runs."""
 
     def __init__(self) -> None:
         self._sites: dict[tuple[str, str], dict[str, Any]] = {}
@@ -55,7 +55,7 @@ class Inspection:
             setattr(keras.Model, loop, self._recording_loop(method, loop, keras.callbacks.Callback))
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as data: ``sites``, ``loops``, ``libraries``."""
+        """Return everything as JSON: ``sites``, ``loops``, ``libraries``."""
         return {
             "sites": [{"op": op, "where": at, **site} for (op, at), site in self._sites.items()],
             "loops": [{"loop": op, "where": at, **loop} for (op, at), loop in self._loops.items()],
@@ -137,13 +137,13 @@ class Inspection:
 def _statefulness(built: Any) -> dict[str, Any]:
     try:
         stateful = _stateful_ops(built)
-    except AttributeError:  # wrapped in something whose function is not at hand
+    except AttributeError:  # a wrapper that hides its function
         return {"stateful": [], "why_sequential": None}
     return {"stateful": sorted(stateful), "why_sequential": _why_sequential(stateful)}
 
 
 def mapped_libraries() -> dict[str, list[str]]:
-    """Return file names of libraries mapped into this process that read settings of their own."""
+    """Return file names of mapped libraries that read variables of their own, by kind."""
     files = {os.path.basename(path) for path in mapped_files()}
     return {
         kind: sorted(f for f in files if f.startswith(beginnings))

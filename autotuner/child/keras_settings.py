@@ -1,20 +1,20 @@
 """Apply the keras knobs to a script that was not written for them.
 
-Like pipeline.py this one file is used in every trial and, word for word, inside ``best.py``.
+Like pipeline.py this file is used in every trial and copied verbatim into ``best.py``.
 
-``steps_per_execution``: batches that keras runs in one call of its step function; left alone where
-a callback wants to hear of each batch. ``jit_compile``: 1 compiles the step by XLA. ``batch_size``:
-that of ``predict`` on arrays. All are set when fit, evaluate or predict begins.
+``steps_per_execution``: batches that keras runs in one call of its step function; kept where a
+callback has hooks for each batch. ``jit_compile``: 1 compiles the step by XLA. ``batch_size``: the
+batch size of ``predict`` on arrays. All are set when fit, evaluate or predict begins.
 """
 
 import functools
 from typing import Any
 
 _FUNCTIONS = ("train_function", "test_function", "predict_function")
-# whose batches a loop tells its callbacks of; fit also evaluates
+# infixes of the batch hooks that a loop calls; fit also evaluates
 _ENDS = ("begin", "end")
 _BATCHES = {"fit": ("", "train_", "test_"), "evaluate": ("test_",), "predict": ("predict_",)}
-# keras' own that hear of batches only if told to, by which attribute, and its harmless value
+# keras' own callbacks that use batches only if an attribute differs from this value
 _QUIET_CALLBACKS = {
     "ModelCheckpoint": ("save_freq", "epoch"),
     "BackupAndRestore": ("save_freq", "epoch"),
@@ -32,7 +32,7 @@ def apply_keras_settings(
 ) -> None:
     """Patch ``keras.Model``. None leaves a knob as the script has it.
 
-    ``notice(kind, text)``, if given, is called where a knob is left alone ("steps_kept").
+    ``notice(kind, text)``, if given, is called where a knob can't be applied ("steps_kept").
     """
     if (steps_per_execution, jit_compile, batch_size) == (None, None, None):
         return
@@ -40,16 +40,15 @@ def apply_keras_settings(
 
     def prepared(model: Any, loop: str, args: Any, kwargs: Any) -> Any:
         if steps_per_execution is not None:
-            # of this model before any change
+            # the model's own value, before any change
             written = model.__dict__.setdefault("_autotune_steps", _get_steps(model))
-            hearing = batch_callbacks(loop, args, kwargs, base)
-            if hearing:
+            callbacks = batch_callbacks(loop, args, kwargs, base)
+            if callbacks:
                 _set_steps(model, written)
                 if notice is not None:
-                    names = ", ".join(hearing)
-                    notice(
-                        "steps_kept", names + " hears of each batch: steps_per_execution is kept"
-                    )
+                    names = ", ".join(callbacks)
+                    text = " has hooks for each batch: steps_per_execution is kept"
+                    notice("steps_kept", names + text)
             else:
                 _set_steps(model, steps_per_execution)
         if jit_compile is not None and getattr(model, "jit_compile", None) != bool(jit_compile):
@@ -76,17 +75,17 @@ def apply_keras_settings(
 
 
 def batch_callbacks(loop: str, args: Any, kwargs: Any, base: Any) -> Any:
-    """Return the names of callbacks that want to hear of each batch of fit, evaluate or predict."""
+    """Return the names of callbacks with hooks for each batch of fit, evaluate or predict."""
     at = _CALLBACKS_AT[loop]
     given = args[at] if len(args) > at else kwargs.get("callbacks")
     if given is None:
         return []
     listed = list(given) if isinstance(given, (list, tuple)) else [given]
     each = [one for item in listed for one in (getattr(item, "callbacks", None) or [item])]
-    return [type(one).__name__ for one in each if _hears_batches(loop, one, base)]
+    return [type(one).__name__ for one in each if _has_batch_hooks(loop, one, base)]
 
 
-def _hears_batches(loop: str, callback: Any, base: Any) -> bool:
+def _has_batch_hooks(loop: str, callback: Any, base: Any) -> bool:
     kind = type(callback)
     own = kind.__module__.split(".")[0] in ("keras", "tf_keras")
     if own and kind.__name__ in ("ProgbarLogger", "History", "CallbackList"):
@@ -101,7 +100,7 @@ def _hears_batches(loop: str, callback: Any, base: Any) -> bool:
 
 
 def _is_arrays(x: Any) -> bool:
-    """Tell whether predict cuts it into batches; a dataset or a generator comes in batches."""
+    """Tell whether x is arrays, which predict splits into batches, unlike datasets."""
     if isinstance(x, dict):
         x = list(x.values())
     if isinstance(x, (list, tuple)):
@@ -110,7 +109,7 @@ def _is_arrays(x: Any) -> bool:
 
 
 def _get_steps(model: Any) -> Any:
-    """Return the model's steps_per_execution, None before it is compiled."""
+    """Return the model's steps_per_execution; None before it is compiled."""
     steps: Any = getattr(model, "_steps_per_execution", None)
     if steps is None:
         steps = getattr(model, "steps_per_execution", None)
@@ -139,7 +138,7 @@ def _set_jit(model: Any, compiled: bool) -> None:
 
 
 def _forget_functions(model: Any) -> None:
-    """Let keras make its step functions anew: they were made for other settings."""
+    """Make keras rebuild its step functions, which were built for other values."""
     for name in _FUNCTIONS:
         if getattr(model, name, None) is not None:
             setattr(model, name, None)

@@ -1,8 +1,7 @@
 """Ticks from keras loops: ``fit``, ``evaluate`` and ``predict`` of keras 2 and 3.
 
-The functions that run one execution (``train_function`` and its like) are wrapped rather than a
-callback added: a callback with per-batch hooks switches keras 3's asynchronous callbacks off, and
-would change what is measured.
+The functions that run one execution (``train_function`` and the like) are wrapped. A callback with
+hooks for each batch would switch keras 3's asynchronous callbacks off and change the measurement.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Callable
 from .datasets import dataset_pass
 from .steps import KERAS, StepFinder
 
-# method that loops, method that makes the function of one execution, attribute that holds it
+# method with the loop, method that builds the execution function, attribute that holds it
 _LOOPS = (
     ("fit", "make_train_function", "train_function"),
     ("evaluate", "make_test_function", "test_function"),
@@ -33,14 +32,14 @@ def install(keras: Any, finder: StepFinder) -> None:
 
 
 class _Loops:
-    """The keras loops that are running, innermost last: ``fit`` calls ``evaluate``."""
+    """The running keras loops, innermost last: ``fit`` calls ``evaluate``."""
 
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
         self._running: list[tuple[str, Pass]] = []
 
     def watch(self, method: Callable[..., Any], loop: str) -> Callable[..., Any]:
-        """Wrap a method so that its meter's clock runs just while it does."""
+        """Wrap a method so that its meter's clock runs only while the method runs."""
         finder, running = self._finder, self._running
 
         @functools.wraps(method)
@@ -64,7 +63,7 @@ class _Loops:
         return watched
 
     def count(self, maker: Callable[..., Any], loop: str, attribute: str) -> Callable[..., Any]:
-        """Wrap the maker of an execution function so that the function ticks."""
+        """Wrap the method that builds an execution function so that the function ticks."""
 
         @functools.wraps(maker)
         def made(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -83,7 +82,7 @@ class _Loops:
 
         def execute(*args: Any, **kwargs: Any) -> Any:
             outputs = function(*args, **kwargs)
-            if [name for name, _ in running] == [loop]:  # a validation inside fit is no phase
+            if [name for name, _ in running] == [loop]:  # validation inside fit is not a phase
                 finder.tick(KERAS, loop, *running[-1][1].advance(_steps_per_execution(model)))
                 finder.observe(KERAS, outputs)
             return outputs
@@ -103,10 +102,10 @@ def _steps_per_execution(model: Any) -> int:
 
 
 class Pass:
-    """Goes over the data pass by pass, to know how large each execution really was.
+    """The size of each execution in passes over the data.
 
-    The last execution of a pass may hold fewer steps, and the last step fewer samples. ``steps``
-    and ``samples`` are those of one pass; None where they are not known.
+    The last execution of a pass may hold fewer steps, and its last step fewer samples. ``steps``
+    and ``samples`` are the numbers of one pass; None if not known.
     """
 
     def __init__(self, steps: int | None, batch: int | None, samples: int | None) -> None:
@@ -116,7 +115,7 @@ class Pass:
         self._done = 0
 
     def advance(self, most: int) -> tuple[int, int | None]:
-        """Return steps and samples of the next execution, which holds at most so many steps."""
+        """Return steps and samples of the next execution, which holds at most ``most`` steps."""
         steps = most if self._steps is None else min(most, self._steps - self._done)
         first, self._done = self._done, self._done + steps
         at_end = self._done == self._steps
@@ -129,15 +128,15 @@ class Pass:
         return steps, steps * self._batch
 
 
-# where batch_size and the number of steps stand in the arguments of fit, evaluate and predict
+# position of batch_size and name of the number of steps among the arguments of each loop
 _BATCH_SIZE = {"fit": 2, "evaluate": 2, "predict": 1}
 _STEPS_NAME = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
 
 
 def _pass_of(loop: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
-    """Return what is known of the passes of a call of fit, evaluate or predict."""
+    """Return the passes of a call of fit, evaluate or predict, as far as they are known."""
     data: Any = args[0] if args else kwargs.get("x")
-    asked = kwargs.get(_STEPS_NAME[loop])
+    requested = kwargs.get(_STEPS_NAME[loop])
     if hasattr(data, "element_spec"):
         steps, batch, samples = dataset_pass(data)
     else:
@@ -147,13 +146,13 @@ def _pass_of(loop: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
         samples = _rows(data, kwargs.get("validation_split", 0.0))
         steps = None if samples is None else -(-samples // batch)
         batch = None if samples is None else batch
-    if isinstance(asked, int):
-        return Pass(asked, batch, None)
+    if isinstance(requested, int):
+        return Pass(requested, batch, None)
     return Pass(steps, batch, samples)
 
 
 def _rows(data: Any, validation_split: float) -> int | None:
-    """Return the number of rows in arrays that are trained on; None for generators."""
+    """Return the number of rows in training arrays; None for generators."""
     while isinstance(data, (list, tuple, dict)) and len(data):
         data = next(iter(data.values())) if isinstance(data, dict) else data[0]
     if not (hasattr(data, "dtype") or hasattr(data, "dtypes")) or not hasattr(data, "__len__"):

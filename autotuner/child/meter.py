@@ -1,14 +1,15 @@
-"""A meter: turns ticks (ends of steps) of one kind into windows, first warming up, then measuring.
+"""A meter turns ticks (ends of steps) into windows: first of the warm-up, then of the measurement.
 
 Pure logic on time stamps; no clock, no TensorFlow. The first tick only starts the clock, so that
-tracing and the creation of primitives in the first step never count. Warm-up then lasts until the
-rate has stopped rising: the median of the last third of all windows is at most 2 % above that of
-the third before it, at three looks in a row, after at least ``warmup_min_s``, and in any case after
-``warmup_max_s``. Comparing parts of a run to tell whether it has settled is Geweke's idea (1992);
-thirds, because the parts then grow with the run, and a slow ramp is held against a long past.
+tracing and the creation of primitives in the first step never count. The warm-up then lasts until
+the rate no longer rises: the median of the last third of all windows is at most 2 % above the
+median of the third before it, at three checks in a row, after at least ``warmup_min_s``. It ends
+after ``warmup_max_s`` at the latest. The comparison of parts of a run as a test for convergence is
+Geweke's (1992). The parts are thirds because they grow with the run, so that a slow ramp is
+compared with a long past.
 
 Each window keeps its marks, the ends of its steps on the machine's monotonic clock, so that the
-parent can tell which steps fell into which turn of a duel.
+parent can assign steps to the turns of a duel.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 FIRST, WARMUP, MEASURE, COMPLETE = "first", "warmup", "measure", "complete"
 _STEADY = 1.02
-_STEADY_LOOKS = 3
+_STEADY_CHECKS = 3
 _LEAST_WARMUP_WINDOWS = 6
 _LEAST_WINDOWS = 5
 _MOST_MARKS = 1000
@@ -27,7 +28,7 @@ _NS = 1_000_000_000
 
 
 class MeterRule(NamedTuple):
-    """How long to warm up and to measure, in seconds."""
+    """Bounds of warm-up and measurement, in seconds."""
 
     window_s: float
     warmup_min_s: float
@@ -38,9 +39,9 @@ class MeterRule(NamedTuple):
 class MeterWindow(NamedTuple):
     """Steps done between two ticks, in seconds of the meter's own running time.
 
-    ``at_ns``: when it began, on the monotonic clock. ``ends_us``: microseconds from there to each
-    mark. ``counts``: the steps that end at each mark; 1 if it is one at each. ``lengths_us``: the
-    meter's running time from mark to mark; None if it never stood still.
+    ``at_ns``: when the window began, on the monotonic clock. ``ends_us``: microseconds from there
+    to each mark. ``counts``: steps that end at each mark; 1 if one ends at every mark.
+    ``lengths_us``: the meter's running time from mark to mark; None if the meter never paused.
     """
 
     stage: str
@@ -63,13 +64,13 @@ class _Marks:
         self._steps = array("q")
 
     def add(self, now_ns: int, length_ns: int, steps: int) -> None:
-        """Note that steps have ended."""
+        """Add the end of one or more steps."""
         self._now_ns.append(now_ns)
         self._length_ns.append(length_ns)
         self._steps.append(steps)
 
     def take(self, at_ns: int) -> dict[str, Any]:
-        """Return the marks as a window has them, merging very many, and forget them."""
+        """Return the marks of a window and clear them; very many are merged."""
         stride = -(-len(self._now_ns) // _MOST_MARKS) or 1
         starts = range(0, len(self._now_ns), stride)
         now = [self._now_ns[min(i + stride, len(self._now_ns)) - 1] for i in starts]
@@ -98,7 +99,7 @@ class Meter:
         self.ticks = 0
         self.windows: list[MeterWindow] = []
         self._rates: list[float] = []
-        self._steady_looks = 0
+        self._steady_checks = 0
         self._measured = 0
         self._marks = _Marks()
         self._rule = rule
@@ -119,18 +120,18 @@ class Meter:
         return self.source + ":" + self.phase
 
     def pause(self, now_ns: int) -> None:
-        """Stop the clock; does nothing if it is stopped."""
+        """Stop the clock; do nothing if it is stopped."""
         if self._paused_at is None:
             self._paused_at = now_ns
 
     def resume(self, now_ns: int) -> None:
-        """Start the clock again; does nothing if it runs."""
+        """Start the clock again; do nothing if it runs."""
         if self._paused_at is not None:
             self._paused_ns += now_ns - self._paused_at
             self._paused_at = None
 
     def tick(self, now_ns: int, steps: int = 1, samples: int | None = None) -> MeterWindow | None:
-        """Count steps that end now; return the window that this closes, if it closes one."""
+        """Count steps that end now; return the window that this closes, or None."""
         self.resume(now_ns)
         self.ticks += 1
         active_ns = now_ns - self._paused_ns
@@ -152,7 +153,7 @@ class Meter:
         return self._close_window(now_ns, active_ns, elapsed_ns)
 
     def flush(self, now_ns: int) -> MeterWindow | None:
-        """Close the window that is open when the script ends; None if there is nothing in it."""
+        """Close the open window at the script's end; return None if it is empty."""
         elapsed_ns = self._last_ns - self._window_start_ns
         if not self._steps or elapsed_ns <= 0:
             return None
@@ -190,21 +191,21 @@ class Meter:
         last, before = self._rates[-third:], self._rates[-2 * third : -third]
         enough = len(self._rates) >= _LEAST_WARMUP_WINDOWS
         steady = enough and median(last) <= _STEADY * median(before)
-        self._steady_looks = self._steady_looks + 1 if steady else 0
+        self._steady_checks = self._steady_checks + 1 if steady else 0
         if self.holds_warmup or in_stage_s < self._rule.warmup_min_s:
             return False
-        return self._steady_looks >= _STEADY_LOOKS
+        return self._steady_checks >= _STEADY_CHECKS
 
     def _is_complete(self, in_stage_s: float) -> bool:
-        # long steps: a window each; three times the asked time is enough even for few of them
+        # each long step fills a window; few windows suffice after three times the requested time
         enough = self._measured >= _LEAST_WINDOWS or in_stage_s >= 3 * self._rule.measure_s
         return in_stage_s >= self._rule.measure_s and enough
 
     def finish(self) -> None:
-        """Be complete, because the parent has seen enough."""
+        """Complete the measurement, on the parent's order."""
         if self.stage == MEASURE:
             self.stage = COMPLETE
 
     def extend(self, now_ns: int) -> None:
-        """Go on measuring for as long again, because a better source of steps is at work."""
+        """Restart the measurement, because a preferred source of steps ticks as well."""
         self.stage, self._stage_start_ns = MEASURE, now_ns - self._paused_ns

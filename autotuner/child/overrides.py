@@ -1,4 +1,4 @@
-"""Settings that the script makes itself: the trial's value wins, and the user is told where."""
+"""Knobs that the script sets itself: the trial's value wins, and a notice gives the line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ THREADS = ("intra_op", "inter_op")
 def hold_environment(
     script: str, environment: dict[str, str | None], pipe: EventPipe
 ) -> Callable[[], None]:
-    """Return a function that sets the trial's variables again and reports any that had changed.
+    """Return a function that restores the trial's variables and reports those that had changed.
 
-    A variable whose value is None is taken away: so it is with all knobs in the default's trial.
+    A variable whose value is None is removed, as all knobs are in a trial of the defaults.
     """
 
     def hold() -> None:
@@ -58,7 +58,7 @@ def _line_that_names(script: str, name: str) -> str:
 
 
 def hold_until_first_op(hold: Callable[[], None]) -> None:
-    """Call ``hold`` once more when TensorFlow's context is made, which reads the thread counts."""
+    """Call ``hold`` again before TensorFlow's context is made, which reads the thread counts."""
     from tensorflow.python.eager import context
 
     context_class = context.Context
@@ -73,10 +73,10 @@ def hold_until_first_op(hold: Callable[[], None]) -> None:
 
 
 def hold_threads(pipe: EventPipe, knobs: Sequence[str] = THREADS) -> None:
-    """Make all ways by which code sets these thread counts report instead of set.
+    """Report the script's calls that set these thread counts, without setting them.
 
-    These are ``tf.config.threading.set_*`` of both API versions, which end in properties of the
-    eager context, and a TensorFlow 1 session's ``ConfigProto``.
+    Both API versions of ``tf.config.threading.set_*`` set properties of the eager context. A
+    TensorFlow 1 session takes the counts from its ``ConfigProto``.
     """
     from tensorflow.python.client import session
     from tensorflow.python.eager import context

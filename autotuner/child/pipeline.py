@@ -1,28 +1,28 @@
 """Apply the tf.data knobs to a script that was not written for them.
 
-This one file is used in two places: in every trial, and word for word inside the exported
-``best.py``, so that what was measured is what is deployed. It needs nothing but TensorFlow.
+This file is used in every trial and copied verbatim into the exported ``best.py``, so that the
+deployed code is the measured code. It needs nothing but TensorFlow.
 
-``map_parallelism`` replaces ``num_parallel_calls`` of each ``Dataset.map`` the script calls: a
-number, "AUTOTUNE", or "sequential". A map that its author left sequential stays so where its
-function is stateful (py_function, variables, tables, ...). One that is stateful only through random
-ops becomes parallel: which draw meets which element is then no longer fixed, so this is not done
-where the script has enabled op determinism. The order of elements never changes.
+``map_parallelism`` replaces ``num_parallel_calls`` of each ``Dataset.map`` in the script: a number,
+"AUTOTUNE", or "sequential". A map that the script leaves sequential stays sequential if its
+function is stateful (py_function, variables, tables, ...). If only random ops make it stateful, it
+becomes parallel, unless the script has enabled op determinism: the assignment of random draws to
+elements is then no longer fixed. The order of elements never changes.
 
-``interleave_parallelism`` does the same for ``Dataset.interleave``, with the cycle length that the
-script's own call would have: the order of elements depends on it, and it bounds the number.
+``interleave_parallelism`` does the same for ``Dataset.interleave``. The cycle length stays that of
+the script's own call: the order of elements depends on it, and it bounds the number.
 ``batch_parallelism`` does it for ``Dataset.batch``.
 
-``prefetch_depth`` sets the last prefetch of a dataset that is iterated: a number, "AUTOTUNE", or 0
-for none. Where the pipeline has no prefetch at its end, one is appended.
+``prefetch_depth`` sets the last prefetch of an iterated dataset: a number, "AUTOTUNE", or 0 for
+none. A pipeline without a prefetch at its end gets one.
 
 ``data_threads`` gives the dataset a private thread pool of that size; ``data_autotune`` (0 or 1)
 and ``data_cpu_budget`` set the options of tf.data's own tuning.
 
-Reached are datasets iterated from Python and through keras; not reached: prefetch and pool of a
-dataset looped over inside a tf.function or given to tf.distribute, datasets loaded from disk, and
-TensorFlow 1 iterators. Of the pipelines that keras builds itself for arrays only tf.data's own
-tuning is set.
+The knobs act on datasets that Python or keras iterates. They do not act on prefetch and pool of a
+dataset that a tf.function iterates or that tf.distribute gets, on datasets loaded from disk, and on
+TensorFlow 1 iterators. In pipelines that keras builds for arrays, only the options of tf.data's own
+tuning are set.
 """
 
 import os
@@ -46,8 +46,8 @@ _RANDOM_OPS = frozenset(
         "SampleDistortedBoundingBoxV2",
     ]
 )
-# these only contain other functions, whose ops are looked at one by one; Assert has no state;
-# sources of datasets, as in an interleave, are marked so that TensorFlow does not fold them away
+# calls only contain other functions, whose ops are checked one by one; Assert has no state;
+# TensorFlow marks dataset sources as stateful only to keep them from being folded
 _HARMLESS_OPS = frozenset(
     [
         "StatefulPartitionedCall",
@@ -85,7 +85,7 @@ def apply_data_settings(
     """Patch tf.data.Dataset; call it after TensorFlow's import, before a dataset is built.
 
     None leaves a knob as the script has it. ``notice(kind, text)``, if given, is called where a map
-    is left alone ("map_kept") or changes its random draws ("map_randomness").
+    stays sequential ("map_kept") or gets other random draws ("map_randomness").
     """
     import tensorflow as tf
 
@@ -98,16 +98,16 @@ def apply_data_settings(
         self._autotune_from_keras = _called_by_keras_adapter()
         initialise(self, *args, **kwargs)
 
-    def number(setting: Any) -> Any:
-        return tf.data.AUTOTUNE if setting == "AUTOTUNE" else setting
+    def number(value: Any) -> Any:
+        return tf.data.AUTOTUNE if value == "AUTOTUNE" else value
 
-    def judged(stage: str, build: Any, setting: Any, calls: Any, deterministic: Any) -> Any:
-        """Build a stage with a function, ``build(calls, deterministic)``, as the setting says."""
-        if setting == "sequential":
+    def with_calls(stage: str, build: Any, value: Any, calls: Any, deterministic: Any) -> Any:
+        """Build a stage by ``build(calls, deterministic)`` with the knob's value where possible."""
+        if value == "sequential":
             return build(None, None)
         if calls is not None:
-            return build(number(setting), deterministic)
-        parallel = build(number(setting), True)
+            return build(number(value), deterministic)
+        parallel = build(number(value), True)
         stateful = _stateful_ops(parallel)
         refusal = _why_sequential(stateful)
         if refusal is not None:
@@ -135,7 +135,7 @@ def apply_data_settings(
 
         if _called_by_keras_adapter() or kwargs.get("synchronous"):
             return build(num_parallel_calls, deterministic)
-        return judged("map", build, map_parallelism, num_parallel_calls, deterministic)
+        return with_calls("map", build, map_parallelism, num_parallel_calls, deterministic)
 
     def tuned_interleave(
         self: Any,
@@ -151,13 +151,13 @@ def apply_data_settings(
 
         def build(calls: Any, ordered: Any) -> Any:
             if calls is not None and cycle > 0:
-                calls = min(calls, cycle)  # TensorFlow refuses more, of which none would run
+                calls = min(calls, cycle)  # TensorFlow refuses more
             return build_interleave(
                 self, map_func, cycle, block_length, calls, ordered, *args, **kwargs
             )
 
-        setting = interleave_parallelism
-        return judged("interleave", build, setting, num_parallel_calls, deterministic)
+        value = interleave_parallelism
+        return with_calls("interleave", build, value, num_parallel_calls, deterministic)
 
     def tuned_batch(
         self: Any,
@@ -181,17 +181,17 @@ def apply_data_settings(
         if not tf.executing_eagerly():
             return build_iterator(self)
         if "_autotune_finished" not in self.__dict__:  # keras iterates a dataset more than once
-            tuned = self if is_keras_own(self) else with_own_settings(self)
+            tuned = self if is_keras_own(self) else with_own_knobs(self)
             self._autotune_finished = with_tuning(tuned)
         return build_iterator(self._autotune_finished)
 
-    def with_own_settings(dataset: Any) -> Any:
+    def with_own_knobs(dataset: Any) -> Any:
         if prefetch_depth is not None:
             dataset = _with_prefetch(dataset, prefetch_depth)
         options = tf.data.Options()
         if prefetch_depth == 0 and hasattr(options.experimental_optimization, "inject_prefetch"):
             options.experimental_optimization.inject_prefetch = False
-        if map_parallelism == "sequential":  # else TensorFlow makes stateless maps parallel itself
+        if map_parallelism == "sequential":  # or TensorFlow makes stateless maps parallel
             options.experimental_optimization.map_parallelization = False
         if data_threads is not None:
             options.threading.private_threadpool_size = data_threads
@@ -207,7 +207,7 @@ def apply_data_settings(
 
     dataset_class.__init__ = marked_init
     at_iteration = (map_parallelism, prefetch_depth, data_threads, data_autotune, data_cpu_budget)
-    if any(setting is not None for setting in at_iteration):
+    if any(value is not None for value in at_iteration):
         dataset_class.__iter__ = tuned_iter
     if map_parallelism is not None:
         dataset_class.map = tuned_map
@@ -218,10 +218,10 @@ def apply_data_settings(
 
 
 def _cycle_length(written: Any, calls: Any) -> Any:
-    """Return the cycle length of an interleave, which without one depends on its parallelism.
+    """Return the cycle length of an interleave; if not given, it depends on its parallelism.
 
-    As TensorFlow's kernels choose it (interleave_dataset_op.cc, parallel_interleave_dataset_op.cc):
-    the CPUs; the parallelism where that is less; a third of the CPUs where it is AUTOTUNE.
+    TensorFlow's kernels (interleave_dataset_op.cc, parallel_interleave_dataset_op.cc) take the
+    number of CPUs; the parallelism if that is less; a third of the CPUs for AUTOTUNE.
     """
     if written is not None and int(written) > 0:
         return written
@@ -232,7 +232,7 @@ def _cycle_length(written: Any, calls: Any) -> Any:
 
 
 def _called_by_keras_adapter() -> bool:
-    """Tell whether the nearest caller outside TensorFlow is keras' wrapping of arrays."""
+    """Tell whether the nearest caller outside TensorFlow is keras' adapter for arrays."""
     frame: Any = sys._getframe(2)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -245,7 +245,7 @@ def _called_by_keras_adapter() -> bool:
 
 
 def is_keras_own(dataset: Any) -> bool:
-    """Tell whether all sources of a dataset were made by keras."""
+    """Tell whether keras made all sources of a dataset."""
     inputs = dataset._inputs()
     if inputs:
         return all(is_keras_own(source) for source in inputs)
@@ -253,7 +253,7 @@ def is_keras_own(dataset: Any) -> bool:
 
 
 def _stateful_ops(dataset: Any) -> Any:
-    """Return the names of the stateful ops in a map's function and in all it calls."""
+    """Return the names of the stateful ops in a map's function and in all functions it calls."""
     from tensorflow.python.framework import op_def_registry
 
     graph = dataset._map_func.function.graph.as_graph_def()
@@ -263,14 +263,14 @@ def _stateful_ops(dataset: Any) -> Any:
     found = set()
     for name in names - _HARMLESS_OPS:
         definition = op_def_registry.get(name)
-        # an op the registry does not know is one more function
+        # an op that is not in the registry is another function
         if definition is not None and definition.is_stateful:
             found.add(name)
     return found
 
 
 def _why_sequential(stateful: Any) -> Any:
-    """Return why a map that its author left sequential must stay so, or None."""
+    """Return why a map that the script leaves sequential must stay sequential, or None."""
     from tensorflow.python.framework import config
 
     others = sorted(stateful - _RANDOM_OPS)
@@ -282,7 +282,7 @@ def _why_sequential(stateful: Any) -> Any:
 
 
 def _with_prefetch(dataset: Any, depth: Any) -> Any:
-    """Replace the last prefetch, looking through repeat, take and options; or append one."""
+    """Replace the last prefetch, also behind repeat, take and options, or append one."""
     import tensorflow as tf
 
     size = tf.data.AUTOTUNE if depth == "AUTOTUNE" else depth

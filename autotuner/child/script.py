@@ -11,19 +11,21 @@ from typing import Any
 
 
 def compile_script(path: str) -> Any:
-    """Return the script's code; raises SyntaxError or OSError."""
+    """Return the script's code. Raises SyntaxError, ValueError or OSError."""
     with open(path, "rb") as file:
         return compile(file.read(), path, "exec", dont_inherit=True)
 
 
 def run_script(code: Any, path: str, arguments: list[str]) -> None:
-    """Run the script to its end; whatever it raises comes out.
+    """Run the script to its end; its exceptions propagate.
 
-    ``sys.path[0]``, which Python has set to our folder, becomes the script's, and the main module
-    is one that multiprocessing's spawn can find again by its file.
+    ``sys.path[0]``, which Python has set to the child's folder, becomes the script's folder.
+    multiprocessing's spawn can find the main module by its file.
     """
     folder = os.path.dirname(os.path.realpath(path))  # links followed, as Python does
-    if not getattr(sys.flags, "safe_path", False):  # with PYTHONSAFEPATH there is no folder
+    if not getattr(
+        sys.flags, "safe_path", False
+    ):  # with PYTHONSAFEPATH the path has no such folder
         sys.path[0] = folder
     sys.argv[:] = [path, *arguments]
     main = types.ModuleType("__main__")

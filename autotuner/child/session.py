@@ -1,4 +1,4 @@
-"""The child's course of events: read the request, hook in, run the script, report."""
+"""The child's session: read the request, install the hooks, run the script, report."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def run(
     *,
     forked: bool = False,
 ) -> None:
-    """Carry out the request; ends the process with the exit code that the script would have.
+    """Carry out the request; end the process with the script's exit code.
 
-    ``forked``: by a warm parent, instead of started.
+    ``forked``: a warm parent forked the process.
     """
     pipe = EventPipe(events_descriptor)
     with open(request_path, encoding="utf-8") as file:
         request = json.load(file)
     if request["schema"] != _SCHEMA:
-        raise ValueError(f"request of schema {request['schema']}, this child knows {_SCHEMA}")
+        raise ValueError(f"the request has schema {request['schema']}, this child reads {_SCHEMA}")
     pipe.emit(
         "hello",
         python=".".join(str(part) for part in sys.version_info[:3]),
@@ -51,7 +51,9 @@ def run(
         forked=forked,
     )
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # as on a terminal: a killed script's last words stay
+        if hasattr(
+            stream, "reconfigure"
+        ):  # as on a terminal, so that a killed script's last lines are logged
             stream.reconfigure(line_buffering=True)
     if request["cpus"] is not None:
         os.sched_setaffinity(0, request["cpus"])
@@ -73,10 +75,10 @@ def run(
 
 
 def _leave() -> None:
-    """End the process as Python does, but without taking its modules apart.
+    """End the process as Python does, but without freeing its modules.
 
-    Threads are waited for, atexit handlers run (also those of multiprocessing and of weakref's
-    finalizers). To free TensorFlow's objects one by one takes 0.7 s more, for nothing.
+    Wait for threads and run atexit handlers, those of multiprocessing and weakref included. Freeing
+    TensorFlow's objects one by one would take another 0.7 s.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -91,7 +93,7 @@ def _leave() -> None:
 def _probe(pipe: EventPipe) -> None:
     try:
         import tensorflow
-    except BaseException as error:  # noqa: BLE001 - an import can fail in any way, that is the answer
+    except BaseException as error:  # noqa: BLE001 - an import can fail in any way; the failure is the result
         pipe.emit("error", kind="tensorflow", text=f"{type(error).__name__}: {error}", where="")
         sys.exit(1)
     pipe.emit("tensorflow", **facts.tensorflow_facts(tensorflow))
@@ -115,14 +117,14 @@ class _Trial:
             facts=self._facts,
         )
         self._inspection = Inspection() if request["inspect"] else None
-        numerics = request["numerics"]
-        self._finder.values_wanted = 0 if numerics is None else numerics["executions"]
-        self._seeds = None if numerics is None else Seeds(numerics["seed"])
+        recorded = request["record_values"]
+        self._finder.values_wanted = 0 if recorded is None else recorded["executions"]
+        self._seeds = None if recorded is None else Seeds(recorded["seed"])
         self._datasets = DatasetSteps(self._finder)
         self._calls = CallSteps(self._finder)
 
     def run(self, code: Any) -> None:
-        """Run the script and end this process."""
+        """Run the script and report how it ended."""
         script = self._request["script"]
         hold = self._hold = overrides.hold_environment(
             script, self._request["environment"], self._pipe
@@ -225,7 +227,7 @@ class _Trial:
 
 
 def _offer_step(finder: StepFinder) -> None:
-    """Make ``import autotuner`` give the script a ``step`` that counts."""
+    """Provide the module ``autotuner`` with a ``step`` that counts."""
     module = _StepModule("autotuner", "Marks the steps of a script that is being tuned.")
     module.finder = finder
 
@@ -233,7 +235,7 @@ def _offer_step(finder: StepFinder) -> None:
 
 
 class _StepModule(types.ModuleType):
-    """Stands for the package ``autotuner``; a script that takes ``step`` means to use it."""
+    """The script's module ``autotuner``. A script that accesses ``step`` marks its steps itself."""
 
     finder: StepFinder
 

@@ -1,9 +1,9 @@
-"""Finds the script's step: keeps a meter per source and phase and decides which one counts.
+"""Finds the script's step: a meter for each source and phase, and the choice between them.
 
 Sources in order of preference: explicit ``autotuner.step()`` calls, keras loops, batches drawn from
 a dataset, calls of functions and models. Several may tick in one script (a keras loop also calls a
-function), so a meter that is complete counts only if no preferred source has been at work
-meanwhile. Ticks are cheap: a comparison or two and an addition.
+function), so a complete meter counts only if no preferred source has ticked meanwhile. Ticks are
+cheap: a comparison or two and an addition.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .values import numbers_of
 STEP, KERAS, DATASET, FUNCTION, PROCESS = "step", "keras", "dataset", "function", "process"
 _PREFERENCE = {STEP: 0, KERAS: 1, DATASET: 2, FUNCTION: 3, PROCESS: 4}
 _SHORTEST_LOOP = 5  # ticks
-_AT_WORK = 2  # ticks of a preferred source during a measurement that show that it is at work
+_ACTIVE = 2  # ticks during a measurement that make a preferred source count as active
 
 
 class MeasurementComplete(BaseException):
-    """Unwinds the user's script; a BaseException, so that ``except Exception`` lets it pass."""
+    """Unwinds the user's script; a BaseException, because scripts catch Exception."""
 
 
 class StepFinder:
@@ -60,13 +60,13 @@ class StepFinder:
         self.finished = False
 
     def listens_to(self, source: str) -> bool:
-        """Return whether ticks of this source can matter, for the callers' fast path."""
+        """Return whether ticks of this source can count, for the callers' fast path."""
         return self._source in ("auto", source) and self._pipe.is_open
 
     def observe(self, source: str, result: Any) -> None:
-        """Take in what an execution has computed, if that is wanted; ends the script at the last.
+        """Send what an execution computed, if the request wants it; unwind after the last one.
 
-        Called after the execution's tick.
+        The caller calls this after the execution's tick.
         """
         if not self.values_wanted or self.finished or (self._quiet and source != KERAS):
             return
@@ -81,7 +81,7 @@ class StepFinder:
             self._unwind()
 
     def mute(self) -> None:
-        """Ignore datasets and functions while a keras loop, which uses both, is running."""
+        """Ignore datasets and functions while a keras loop runs, which uses both."""
         self._quiet += 1
 
     def unmute(self) -> None:
@@ -101,9 +101,9 @@ class StepFinder:
             meter.resume(time.monotonic_ns())
 
     def tick(self, source: str, phase: str, steps: int = 1, samples: int | None = None) -> None:
-        """Count steps that end now; unwinds the script once a measurement is complete."""
+        """Count steps that end now; unwind the script when a measurement is complete."""
         now_ns = time.monotonic_ns()
-        if self.finished:  # unwinding: the script's finally blocks may well call functions
+        if self.finished:  # unwinding: the script's finally blocks may call functions
             return
         if not self.listens_to(source):
             return
@@ -121,20 +121,20 @@ class StepFinder:
             window = meter.tick(now_ns, steps, samples)
             if window is not None:
                 self._pipe.emit("window", meter=meter.name, **window._asdict())
-                if before == MEASURE and self._orders.says_finish():
+                if before == MEASURE and self._orders.has_finish():
                     meter.finish()
             if meter.stage != before:
                 self._enter(meter, now_ns)
 
     def cache_met(self, where: str) -> None:
-        """Hear that the script caches a dataset, whose first pass is slower than all others."""
+        """Note that the script caches a dataset; its first pass is slower than all others."""
         if self._filling is None and not self._meters:
             self._filling = where
             text = "the first pass fills this cache; it counts as warm-up"
             self._pipe.emit("notice", kind="cache", where=where, text=text)
 
     def cache_iterated(self) -> None:
-        """Hear that a pass over a cached dataset begins."""
+        """Note that a pass over a cached dataset begins."""
         if self._filling is not None and any(meter.ticks for meter in self._meters.values()):
             self._filling = None
             for meter in self._meters.values():
@@ -143,8 +143,8 @@ class StepFinder:
     def _enter(self, meter: Meter, now_ns: int) -> None:
         if meter.stage == MEASURE and meter.holds_warmup and self._filling:
             text = (
-                f"the first pass, which fills this cache, was not over after "
-                f"{self._rule.warmup_max_s:g} s of warm-up: what is measured is the filling. "
+                f"the first pass, which fills this cache, did not end within "
+                f"{self._rule.warmup_max_s:g} s of warm-up, so the measurement includes it. "
                 f"Allow more by warmup_max in the [timing] of a study file"
             )
             self._pipe.emit("notice", kind="cache", where=self._filling, text=text)
@@ -173,7 +173,7 @@ class StepFinder:
     def _is_preferred(self, one: Meter, other: Meter) -> bool:
         if one.source != other.source:
             return _PREFERENCE[one.source] < _PREFERENCE[other.source]
-        # fit and evaluate in turns, or a training and a validation loop: the first is meant
+        # fit and evaluate alternate, or training and validation loops: the first one counts
         order = list(self._meters.values())
         return one.source in (KERAS, DATASET) and order.index(one) < order.index(other)
 
@@ -183,7 +183,7 @@ class StepFinder:
             return True
         before = self._preferred_at_start[meter.name]
         now = self._preferred_ticks(meter)
-        return any(ticks - before.get(name, 0) >= _AT_WORK for name, ticks in now.items())
+        return any(ticks - before.get(name, 0) >= _ACTIVE for name, ticks in now.items())
 
     def _finish(self, meter: Meter) -> None:
         self.finished = True
@@ -207,25 +207,25 @@ class StepFinder:
             return
         main = threading.main_thread()
         if threading.current_thread() is not main and main.ident is not None:
-            # the loop runs in a thread of the script's: the main thread has to go as well
+            # the loop runs in another thread of the script: the main thread has to end as well
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(main.ident), ctypes.py_object(MeasurementComplete)
             )
         raise MeasurementComplete
 
     def falls_back_to_process(self) -> bool:
-        """Tell whether the whole process would be the step if the script ended now."""
+        """Tell whether the whole process would count as the step if the script ended now."""
         if self._source == PROCESS:
             return True
         seen = any(map(_is_a_loop, self._meters.values()))
         return self._source == "auto" and self._phase is None and not seen
 
     def script_ended(self, duration_s: float) -> None:
-        """Report the best there is when the script has come to its end by itself.
+        """Report the best meter when the script has ended by itself.
 
-        A meter that got through its warm-up is preferred, then the preferred source, then the
-        longest. Without any the whole process is the step, unless a source or a phase was asked
-        for.
+        Preferred are a meter that finished its warm-up, then the preferred source, then the longest
+        measurement. Without a meter the whole process is the step, unless the request names a
+        source or a phase.
         """
         if self.finished:
             return
@@ -247,7 +247,7 @@ class StepFinder:
             self._finish(min(meters, key=_worth))
 
     def _flush(self) -> None:
-        """Take in what short phases have left in windows that are not full."""
+        """Close the incomplete windows of short loops."""
         for meter in self._meters.values():
             if meter.windows or not _is_a_loop(meter):
                 continue
@@ -268,7 +268,7 @@ class StepFinder:
 
 
 def _is_a_loop(meter: Meter) -> bool:
-    """Tell a short loop from a few calls that a script makes besides its real work."""
+    """Tell a short loop from a few calls besides the script's main work."""
     return bool(meter.windows) or meter.ticks >= _SHORTEST_LOOP
 
 

@@ -15,8 +15,8 @@ from .steps import DATASET, FUNCTION, StepFinder
 class DatasetSteps:
     """Batches drawn by Python loops. A phase is the line that starts the iteration.
 
-    Its clock stands between the end of one iteration and the beginning of the next. Loops inside
-    loops, and training and validation in turns, are phases each: the finder takes the first.
+    Its clock is stopped between the end of one iteration and the start of the next. Nested loops,
+    and alternating training and validation loops, are separate phases: the finder takes the first.
     """
 
     def __init__(self, finder: StepFinder) -> None:
@@ -80,7 +80,7 @@ class DatasetSteps:
 
 
 class CallSteps:
-    """Outermost eager calls of a tf.function, a loaded signature or a keras model."""
+    """The outermost eager calls of a tf.function, a loaded signature or a keras model."""
 
     def __init__(self, finder: StepFinder) -> None:
         self._finder = finder
@@ -136,7 +136,7 @@ def _concrete_function_class() -> Any:
             return importlib.import_module(eager + module).ConcreteFunction
         except (ImportError, AttributeError):
             continue
-    raise ImportError("this TensorFlow has no ConcreteFunction where it is known to be")
+    raise ImportError("no known module of this TensorFlow has a ConcreteFunction")
 
 
 def _function_name(function: Any) -> str:
@@ -145,7 +145,7 @@ def _function_name(function: Any) -> str:
 
 
 def _is_eager(result: Any) -> bool:
-    """Tell whether a call ran, rather than took part in building a graph or a keras model."""
+    """Tell whether a call ran, as opposed to building a graph or a keras model."""
     import tensorflow
 
     if not tensorflow.executing_eagerly():

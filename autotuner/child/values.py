@@ -1,4 +1,4 @@
-"""What the first executions of a script compute, as a few numbers each, for the numerical guard."""
+"""Summaries of what a script's first executions compute, for the numerical guard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST_NUMBERS = 32
 
 
 class Seeds:
-    """Fixes the seeds of Python, numpy, TensorFlow and keras, each when it has been imported."""
+    """Fixes the seeds of Python, numpy, TensorFlow and keras, each after its import."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -26,13 +26,13 @@ class Seeds:
         module.random.set_seed(self._seed)
 
     def keras(self, module: Any) -> None:
-        """Seed all of them as ``tf.keras.utils.set_random_seed`` does."""
+        """Seed all generators by ``keras.utils.set_random_seed``."""
         if hasattr(module, "utils") and hasattr(module.utils, "set_random_seed"):
             module.utils.set_random_seed(self._seed)
 
 
 def numbers_of(result: Any) -> list[float]:
-    """Return numbers that stand for a nested result: of arrays their mean and norm."""
+    """Return numbers that summarize a nested result: of arrays the mean and the norm."""
     numpy = sys.modules["numpy"]
     found: list[float] = []
     waiting = [result]

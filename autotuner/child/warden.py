@@ -1,34 +1,33 @@
-"""The warden: a small process between the parent and a trial that lets nothing survive.
+"""The warden: a small process between the parent and a trial that kills everything at the end.
 
 Command line, for a trial that is started::
 
     PYTHON -P warden.py LIFELINE_FD STATUS_FD FDS GRACE_S LIMITS -- CHILD_ARGV...
 
-It starts CHILD_ARGV in a session of its own with FDS (numbers with commas) open. LIMITS is a JSON
-object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: none), and ``user``, ``group``
-and ``groups`` (numbers) where the child is to run as somebody else. A trial that is forked by a
-warm parent has a warden that was forked, too, see forking.py. The warden becomes the
-reaper of everything that the child leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does
-not escape), and waits:
+It starts CHILD_ARGV in its own session with FDS (numbers separated by commas) open. LIMITS is a
+JSON object: ``memory_floor``, ``memory_most`` and ``processes_most`` (0: no limit), and ``user``,
+``group`` and ``groups`` (numbers) if the child runs as another user. A warm parent forks a warden
+as well as a trial, see forking.py. The warden becomes the reaper of everything that the child
+leaves behind (PR_SET_CHILD_SUBREAPER, so a double fork does not escape), and waits:
 
-- the child ends: whatever it started is killed;
+- the child ends: everything that it started is killed;
 - ``S`` arrives on the lifeline: SIGSTOP to the child and all its descendants; ``C``: SIGCONT;
 - ``T`` arrives on the lifeline: SIGTERM to the child's group, after GRACE_S SIGKILL to all;
-- the lifeline is closed, because the parent closed it or died, by kill -9 too: SIGKILL to all;
+- the lifeline is closed, because the parent closed it or died (also by kill -9): SIGKILL to all;
 - less than ``memory_floor`` bytes of the machine's memory are available: SIGKILL to all, before
-  the kernel picks a victim of its own;
-- the child and its descendants have more than ``memory_most`` bytes resident together (what several
-  of them share is counted once), or are more than ``processes_most``: SIGKILL to all;
+  the kernel picks a victim;
+- the child and its descendants have more than ``memory_most`` bytes resident together (shared
+  memory counts once), or are more than ``processes_most`` processes: SIGKILL to all;
 - standard output, a file, is longer than 16 MiB: its middle is dropped, head and tail are kept.
 
-If the warden itself is killed, the child dies by PR_SET_PDEATHSIG. On STATUS_FD it writes JSON
-lines: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic seconds just before;
-``cpu_s``: CPU time of the child and its descendants so far), ``continued`` (t: just after),
+If the warden is killed, the child dies by PR_SET_PDEATHSIG. The warden writes JSON lines to
+STATUS_FD: ``started`` (pid) or ``not_started`` (reason), ``stopped`` (t: monotonic seconds just
+before; ``cpu_s``: CPU time of the child and its descendants so far), ``continued`` (t: just after),
 ``low_memory`` (available, floor), ``over_limit`` (what, used, most), ``exited`` (code, or signal).
 
-Standard library only, as it may run in the user's interpreter; what psutil would tell is read from
-/proc. The child's environment comes as a JSON object on standard input; working directory, standard
-output and standard error are handed through.
+Standard library only, because it may run in the user's interpreter; it reads /proc instead of using
+psutil. The child's environment arrives as a JSON object on standard input. The child inherits
+working directory, standard output and standard error.
 """
 
 from __future__ import annotations
@@ -57,13 +56,13 @@ def prctl(option: int, value: int) -> None:
 
 
 def die_with_parent() -> None:
-    """Have this process killed when its parent ends, however that ends."""
+    """Have the kernel kill this process when its parent ends."""
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def begin_as_somebody_else() -> None:
-    """Do in a child what :func:`die_with_parent` does, and let no setuid program give it more."""
-    die_with_parent()  # what changes the user takes this back, so it comes after that
+def begin_as_other_user() -> None:
+    """Call :func:`die_with_parent`, and forbid setuid programs to raise privileges."""
+    die_with_parent()  # after the change of user, which resets it
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -73,7 +72,7 @@ def become_subreaper() -> None:
 
 
 class Process(NamedTuple):
-    """A process as /proc shows it. ``cpu_s``: with that of children it has waited for."""
+    """A process in /proc. ``cpu_s`` includes the children it has waited for."""
 
     pid: int
     parent: int
@@ -83,7 +82,7 @@ class Process(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is more than an entry that waits to be collected."""
+        """Whether the process still runs, not a zombie."""
         return self.state not in ("Z", "X")
 
 
@@ -98,7 +97,7 @@ def read_processes() -> list[Process]:
             with open(f"/proc/{name}/stat", errors="replace") as file:
                 fields = file.read().rpartition(")")[2].split()  # a name may hold spaces
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended
         ticks = sum(int(field) for field in fields[11:15])
         resident = int(fields[21]) * page
         found.append(Process(int(name), int(fields[1]), fields[0], ticks * tick_s, resident))
@@ -106,34 +105,34 @@ def read_processes() -> list[Process]:
 
 
 def descendants(root: int) -> list[Process]:
-    """Return all processes below one."""
+    """Return all descendants of a process."""
     below: dict[int, list[Process]] = {}
     for process in read_processes():
         below.setdefault(process.parent, []).append(process)
     found = list(below.get(root, ()))
-    for process in found:  # grows meanwhile
+    for process in found:  # the list grows in the loop
         found += below.get(process.pid, ())
     return found
 
 
 def used_bytes(processes: list[Process], most: int) -> int:
-    """Return what processes have resident together, exactly where it may be more than ``most``.
+    """Return the resident memory of processes; exact if it may exceed ``most``.
 
-    What they share, such as libraries and what was there before a fork, is counted once then. That
-    takes the kernel some milliseconds, in which the process waits, so it is not asked before.
+    The exact number counts shared memory, such as libraries and pages from before a fork, once. It
+    takes the kernel some milliseconds, during which the process waits, so it is read only then.
     """
     roughly = sum(process.resident_bytes for process in processes)
     return roughly if roughly <= most else sum(map(_share_bytes, processes))
 
 
 def _share_bytes(process: Process) -> int:
-    """Return what a process has resident, with its share of what others have as well."""
+    """Return a process's resident memory, with its share of shared pages."""
     try:
         with open(f"/proc/{process.pid}/smaps_rollup") as lines:
             for line in lines:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
-    except OSError:  # it has ended, or may not be looked into
+    except OSError:  # the process has ended, or access is denied
         pass
     return process.resident_bytes
 
@@ -145,7 +144,7 @@ _MEASURES: dict[str, Callable[[list[Process], int], int]] = {
 
 
 def available_bytes() -> int:
-    """Return how much memory the machine can still give away."""
+    """Return the memory that is available on the machine."""
     with open("/proc/meminfo") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
@@ -161,9 +160,9 @@ def _send(pid: int, number: int) -> None:
 
 
 def kill_descendants(wait_s: float = 8.0) -> None:
-    """Kill everything below this process, until nothing new turns up, and reap what is ours.
+    """Kill and reap all descendants until no new ones appear.
 
-    The parent waits for ten seconds.
+    The parent waits ten seconds for this.
     """
     started = time.monotonic()
     while time.monotonic() < started + wait_s:
@@ -176,14 +175,14 @@ def kill_descendants(wait_s: float = 8.0) -> None:
         if time.monotonic() < started + _POLL_S:
             time.sleep(0.01)
         else:
-            _go_first()
+            _take_priority()
 
 
-def _go_first() -> None:
-    """Be scheduled before all others, where that is allowed.
+def _take_priority() -> None:
+    """Run with real-time priority, if allowed.
 
-    Processes that fork for as long as they live would else leave us a small part of the CPUs, and
-    be more in the time between our looking and our killing.
+    Processes that fork without end would otherwise leave the warden little CPU time, and multiply
+    between its check and its kill.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -192,7 +191,7 @@ def _go_first() -> None:
 
 
 def _reap_orphans(keep: int = 0) -> None:
-    """Collect ended orphans, but not the child itself."""
+    """Collect ended orphans, but not the child."""
     for process in read_processes():
         if process.parent == os.getpid() and process.pid != keep and not process.is_alive:
             try:
@@ -210,22 +209,22 @@ class Warden:
         self._grace_s = grace_s
         self._limits = dict(limits)
         self._kill_at: float | None = None
-        self._look_at = 0.0
+        self._check_at = 0.0
         self._dropped = 0
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _hear)
+        signal.signal(signal.SIGCHLD, _wake_only)
 
-    def _say(self, event: str, **fields: Any) -> None:
+    def _report(self, event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, **fields}) + "\n"
         try:
             os.write(self._status, line.encode())
-        except BrokenPipeError:  # the parent is gone; its lifeline tells us the same
+        except BrokenPipeError:  # the parent is gone; the lifeline shows it as well
             return
 
     def run(self, argv: list[str], descriptors: list[int]) -> None:
-        """Start the child, watch it, end with nothing left."""
+        """Start the child and watch it until nothing is left."""
         become_subreaper()
         try:
             child = subprocess.Popen(
@@ -234,20 +233,20 @@ class Warden:
                 env=json.load(sys.stdin),
                 pass_fds=descriptors,
                 start_new_session=True,
-                **_as_whom(self._limits),
+                **_user_arguments(self._limits),
             )
         except OSError as error:
-            self._say("not_started", reason=error.strerror)
-            self._say("exited", code=127, signal=None)
+            self._report("not_started", reason=error.strerror)
+            self._report("exited", code=127, signal=None)
             return
         for descriptor in descriptors:
             os.close(descriptor)
         code = self.watch(child.pid)
-        child.returncode = code  # it has been waited for
+        child.returncode = code  # watch() has waited for it
 
     def watch(self, pid: int) -> int:
-        """Watch a child of this process until nothing of it is left; return how it ended."""
-        self._say("started", pid=pid)
+        """Watch a child of this process until nothing of it is left; return its exit code."""
+        self._report("started", pid=pid)
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -255,7 +254,7 @@ class Warden:
             self._wait(pid)
         kill_descendants()
         code = os.waitstatus_to_exitcode(status)
-        self._say("exited", code=code if code >= 0 else None, signal=-code if code < 0 else None)
+        self._report("exited", code=code if code >= 0 else None, signal=-code if code < 0 else None)
         return code
 
     def _wait(self, pid: int) -> None:
@@ -273,32 +272,30 @@ class Warden:
         self._shorten_log()
         available = available_bytes()
         if available < self._limits["memory_floor"]:
-            self._say("low_memory", available=available, floor=self._limits["memory_floor"])
+            self._report("low_memory", available=available, floor=self._limits["memory_floor"])
             self._limits["memory_floor"] = 0
             self._kill_all(pid)
         limited = self._limits["memory_most"] or self._limits["processes_most"]
-        if limited and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _POLL_S  # not at every turn of a duel
-            self._look_at_use(pid)
+        if limited and time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _POLL_S  # not at every turn of a duel
+            self._check_use(pid)
 
-    def _look_at_use(self, pid: int) -> None:
-        """Kill everything if it uses more than it may."""
+    def _check_use(self, pid: int) -> None:
+        """Kill everything if the trial exceeds a limit."""
         alive = [process for process in descendants(os.getpid()) if process.is_alive]
         for what, measure in _MEASURES.items():
             most = self._limits[what]
             used = measure(alive, most) if most else 0
             if used > most:
-                self._say("over_limit", what=what, used=used, most=most)
+                self._report("over_limit", what=what, used=used, most=most)
                 self._limits[what] = 0
                 self._kill_all(pid)
 
     def _shorten_log(self) -> None:
-        """Drop the middle of a log that has got too long.
+        """Drop the middle of a log that is too long.
 
-        What is printed in that very moment may be lost or come before the tail: the script is not
-        stopped for it.
-
-        The script writes to a file that is opened for appending, so that it goes on at the new end.
+        Output printed at that moment may be lost or precede the tail, because the script is not
+        stopped. The script's file is open for appending, so it continues at the new end.
         """
         size = os.fstat(_STDOUT).st_size
         if size <= _MOST_LOG:
@@ -312,7 +309,7 @@ class Warden:
             self._dropped += size - _HEAD - len(tail)
             os.ftruncate(log, _HEAD)
             os.write(_STDOUT, f"\n[autotune: {self._dropped:,} bytes left out]\n".encode() + tail)
-        except OSError:  # such as a full disk: a log is not worth the trial
+        except OSError:  # such as a full disk: the trial matters more than its log
             return
         finally:
             os.close(log)
@@ -322,13 +319,13 @@ class Warden:
             before = time.monotonic()
             self._signal_tree(pid, signal.SIGSTOP)
             cpu_s = sum(process.cpu_s for process in descendants(os.getpid()))
-            self._say("stopped", t=before, cpu_s=cpu_s)
+            self._report("stopped", t=before, cpu_s=cpu_s)
         elif order == b"C":
             self._signal_tree(pid, signal.SIGCONT)
-            self._say("continued", t=time.monotonic())
+            self._report("continued", t=time.monotonic())
         elif order == b"T":
             self._signal_group(pid, signal.SIGTERM)
-            self._signal_tree(pid, signal.SIGCONT)  # a stopped process hears nothing else
+            self._signal_tree(pid, signal.SIGCONT)  # a stopped process reacts to nothing else
             self._kill_at = time.monotonic() + self._grace_s
         else:
             self._kill_all(pid)
@@ -355,28 +352,28 @@ class Warden:
             return
 
 
-def _as_whom(limits: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of Popen with which a child begins as whom it is to run."""
+def _user_arguments(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of Popen for the child's user."""
     if limits.get("user") is None:
         return {"preexec_fn": die_with_parent}
     return {
         "user": limits["user"],
         "group": limits["group"],
         "extra_groups": limits["groups"],
-        "preexec_fn": begin_as_somebody_else,
+        "preexec_fn": begin_as_other_user,
     }
 
 
-def _hear(number: int, frame: Any) -> None:
-    """Let a signal wake us, and nothing more. Not SIG_IGN: a child inherits that."""
+def _wake_only(number: int, frame: Any) -> None:
+    """Let a signal wake the warden and do nothing else. A child would inherit SIG_IGN."""
 
 
 def main(argv: list[str]) -> None:
-    """Run the warden of a trial that is to be started."""
+    """Run the warden and start its trial."""
     lifeline, status, descriptors, grace_s, limits, separator, *child = argv
     assert separator == "--"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _hear)  # the parent decides; we go when its lifeline closes
+        signal.signal(number, _wake_only)  # the warden ends only when the lifeline closes
     warden = Warden(int(lifeline), int(status), float(grace_s), json.loads(limits))
     warden.run(child, [int(descriptor) for descriptor in descriptors.split(",")])
 

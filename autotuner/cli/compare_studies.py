@@ -1,17 +1,12 @@
-"""``autotune compare-studies``: what two studies have come to, side by side."""
+"""``autotune compare-studies``: the results of two studies, side by side."""
 
-from autotuner.cli.browse import open_contents
+from autotuner.cli.browse import open_result
 from autotuner.cli.terminal import out_console
-from autotuner.report.tables import side_by_side
+from autotuner.report.side_by_side import side_by_side
+from autotuner.report.terminal import EVERYTHING, print_sections
 
 
 def compare_studies(first: str, second: str, *, storage_url: str | None) -> None:
-    """Print both studies' facts, with a mark where they differ."""
-    contents = [open_contents(name, storage_url) for name in (first, second)]
-    console = out_console()
-    console.print(side_by_side(*contents))
-    console.print(
-        "\n* differs. Two studies' speed-ups are over the defaults of their own runs; to hold two "
-        "configurations against each other: autotune compare A/best.json B/best.json --model ...",
-        markup=False,
-    )
+    """Print the facts of both studies, with a mark where they differ."""
+    results = [open_result(name, storage_url) for name in (first, second)]
+    print_sections(out_console(), [side_by_side(*results)], EVERYTHING)

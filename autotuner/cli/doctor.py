@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from autotuner.cli.assembly import open_display, open_passing_session
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
-from autotuner.cli.run_study import open_display
 from autotuner.cli.terminal import out_console
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.catalogue import KNOBS
@@ -25,14 +25,13 @@ from autotuner.report.doctor import (
     machine_lines,
     next_step,
 )
+from autotuner.stages.once import once
+from autotuner.stages.prepare import BOTTLENECK, DEFAULTS, NOISE_CHECK
 from autotuner.statistics.sequential import rule_of
 from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.preparation import check_noise, find_bottleneck
-from autotuner.study.storage import in_memory_storage
-from autotuner.study.studies import create_study
-from autotuner.study.tuner import Setting, Tuner
-from autotuner.trial.inspect_script import inspect_build
-from autotuner.trial.probe import probe
+from autotuner.study.events import DiagnosisKnown, FactsKnown, NoiseKnown
+from autotuner.study.target import Target
+from autotuner.trial.probe import inspect_build, probe
 from autotuner.trial.runner import ProcessRunner
 
 
@@ -62,7 +61,7 @@ def examine(flags: Flags, *, as_json: bool, wait: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="autotune-doctor-") as name:
         folder = Path(name)
         if base is None:
-            python = find_interpreter(None if flags.python is None else Path(flags.python))
+            python = find_interpreter(flags.python)
             build, evidence = inspect_build(python, folder, ProcessRunner(environment))
             diagnosis = None
         else:
@@ -99,29 +98,21 @@ def _examine_script(
     *,
     wait: bool,
 ) -> tuple[Build, Evidence, Diagnosis]:
-    """Inspect a script and let its defaults meet themselves with other input."""
-    storage = in_memory_storage()
+    """Inspect a script, and compare its defaults with themselves on other input."""
     runner = ProcessRunner(environment)
     with (
         open_display(rule_of(spec), as_json=False) as display,
         hold_machine(f"doctor {spec.model.name}", wait=wait, say=display.say),
     ):
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
-        setting = Setting(
-            study=create_study(storage, "doctor", spec.objective),
-            storage=storage,
-            spec=spec,
-            machine=machine,
-            build=build,
-            python=python,
-            folder=folder,
-            runner=runner,
-            listener=display,
-        )
-        with Tuner(setting) as tuner:
-            tuner.run_defaults()
-            check_noise(tuner)
-            return tuner.facts.build, tuner.facts.evidence, find_bottleneck(tuner)
+        target = Target(spec=spec, machine=machine, build=build, python=python, folder=folder)
+        with open_passing_session("doctor", target, runner, display) as session:
+            facts = once(session, DEFAULTS)
+            session.on_event(FactsKnown(facts))
+            session.on_event(NoiseKnown(once(session, NOISE_CHECK)))
+            diagnosis = once(session, BOTTLENECK)
+            session.on_event(DiagnosisKnown(diagnosis))
+            return facts.build, facts.evidence, diagnosis
 
 
 def _show(findings: Findings, *, with_script: bool) -> None:

@@ -1,4 +1,4 @@
-"""``autotune exec``: start a command with a configuration applied. It imports what that takes."""
+"""``autotune exec``: start a command with a configuration applied, with few imports."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from autotuner.export.exported import Exported, machine_differences, read_export
 from autotuner.knobs.catalogue import as_environment
 from autotuner.machine.host import Machine, cpu_list, inspect_machine
 
-# options of python that make it skip sitecustomize, by which the settings come in
+# options of python that make it skip sitecustomize, which applies the settings
 _ISOLATED = re.compile(r"-[a-zA-Z]*[IES]")
 
 
 def execute(best: Path, command: Sequence[str], *, force: bool, verbose: bool) -> None:
-    """Replace this process by the command; returns only by raising.
+    """Replace this process by the command; it returns only by raising.
 
     Raises:
         UserError: if there is no such command, or the file was made on another machine.
@@ -60,7 +60,7 @@ def _check_python(command: Sequence[str]) -> None:
         if not option.startswith("-") or option in ("-c", "-m"):
             return
         if _ISOLATED.fullmatch(option):
-            hint = "settings come in by sitecustomize and PYTHONPATH, which it ignores"
+            hint = "settings are applied by sitecustomize and PYTHONPATH, which it ignores"
             raise UserError(f"{command[0]} {option}: can't be tuned from outside", hint=hint)
 
 

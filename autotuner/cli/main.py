@@ -1,6 +1,7 @@
 """The one place that turns errors into messages and exit codes.
 
-0 done; 1 the user's to mend; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C; 143 SIGTERM.
+0 done; 1 an error that the user can correct; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C;
+143 SIGTERM.
 """
 
 import errno
@@ -26,7 +27,7 @@ _USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 class Terminated(SystemExit):
     """SIGTERM has arrived; unwinds as KeyboardInterrupt does.
 
-    A SystemExit, as servers and other libraries let those BaseExceptions pass that Python has.
+    A SystemExit, because servers and other libraries pass on Python's own BaseExceptions only.
     """
 
 
@@ -67,8 +68,8 @@ def _report(error: UserError) -> int:
 
 
 def _of_the_surroundings(error: Exception) -> UserError | None:
-    """Return what the user can mend, where the disk or the database failed in mid-run."""
-    kept = "what was finished is kept; then go on: autotune run --study NAME"
+    """Return the error of the user's disk or database behind an exception; None if it is ours."""
+    kept = "finished trials are kept; then resume: autotune run --study NAME"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
         return UserError(f"the disk is full{where}", hint=f"free some space; {kept}")
@@ -77,7 +78,7 @@ def _of_the_surroundings(error: Exception) -> UserError | None:
     from autotuner.study.storage import database_problem
 
     problem = database_problem(error)
-    return None if problem is None else UserError(problem, hint=f"mend that; {kept}")
+    return None if problem is None else UserError(problem, hint=f"fix that; {kept}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
     command = typer.main.get_command(app)
     try:
-        # typer turns Exit and KeyboardInterrupt into a code that it returns; ours return None
+        # typer returns a code for Exit and KeyboardInterrupt; our commands return None
         code: object = command.main(
             own, prog_name="autotune", standalone_mode=False, obj=script_arguments
         )
@@ -100,10 +101,11 @@ def main(argv: Sequence[str]) -> int:
         hint = "see autotune --help, autotune run --help"
         if own[:1] == ["exec"]:
             hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
-        _say(f"error: {error.format_message()}\nhint: {hint}")
+        if error.format_message():  # empty where help was asked for, and printed, by no arguments
+            _say(f"error: {error.format_message()}\nhint: {hint}")
         return _USAGE
     except (KeyboardInterrupt, Abort):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not end the end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not interrupt the exit
         return _INTERRUPTED
     except Terminated:
         return _TERMINATED
@@ -120,5 +122,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run() -> None:
-    """Be the command ``autotune``."""
+    """Run the command ``autotune``."""
     sys.exit(main(sys.argv[1:]))

@@ -1,17 +1,18 @@
-"""``autotune report``: what a study has shown, as a page, as Markdown, or as JSON."""
+"""``autotune report``: the result of a study, as a page, as Markdown, or as JSON."""
 
 import enum
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from autotuner.cli.browse import open_contents
+from autotuner.cli.browse import open_result
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.writing import write_whole
-from autotuner.report.contents import Contents
 from autotuner.report.json_report import render_report_json
 from autotuner.report.markdown import render_markdown
 from autotuner.report.page import render_page
 from autotuner.report.sections import sections
+from autotuner.verdict.result import Result
 
 PAGE = "report.html"
 
@@ -24,21 +25,23 @@ class ReportFormat(enum.StrEnum):
     JSON = "json"
 
 
-def render(contents: Contents, kind: ReportFormat) -> str:
-    """Return the report."""
-    match kind:
-        case ReportFormat.HTML:
-            return render_page(contents)
-        case ReportFormat.MARKDOWN:
-            return render_markdown(contents.export.study, sections(contents))
-        case ReportFormat.JSON:
-            return render_report_json(contents)
+_RENDERERS: Mapping[ReportFormat, Callable[[Result], str]] = {
+    ReportFormat.HTML: render_page,
+    ReportFormat.MARKDOWN: lambda result: render_markdown(result.study, sections(result)),
+    ReportFormat.JSON: render_report_json,
+}
 
 
-def write_page(contents: Contents, folder: Path) -> Path:
-    """Write ``report.html`` into the study's folder; it appears whole or not at all."""
+def write_page(result: Result, folder: Path, *, anyway: bool = False) -> Path:
+    """Write ``report.html`` into the study's folder; it appears whole or not at all.
+
+    Args:
+        result: of the study.
+        folder: of the study.
+        anyway: the files beside it hold the best of the search even if it is not recommended.
+    """
     path = folder / PAGE
-    write_whole(path, render_page(contents))
+    write_whole(path, render_page(result, anyway=anyway))
     return path
 
 
@@ -48,12 +51,12 @@ def report_study(study: str, *, kind: str, output: Path | None, storage_url: str
     if kind not in known:
         hint = did_you_mean(kind, known)
         raise UserError(f'--format: unknown format "{kind}"', hint=hint)
-    contents = open_contents(study, storage_url)
-    text = render(contents, ReportFormat(kind))
+    result = open_result(study, storage_url)
+    text = _RENDERERS[ReportFormat(kind)](result)
     if output is None and kind != ReportFormat.HTML:
         sys.stdout.write(text)
         return
-    path = output or contents.facts.folder / PAGE
+    path = output or result.facts.folder / PAGE
     try:
         write_whole(path, text)
     except OSError as error:

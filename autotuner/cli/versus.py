@@ -2,15 +2,13 @@
 
 import dataclasses
 import os
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from autotuner.cli.browse import HOME
+from autotuner.cli.assembly import open_display, open_passing_session, run_folder
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
-from autotuner.cli.run_study import open_display
 from autotuner.errors import UserError
 from autotuner.export.exported import (
     Exported,
@@ -22,16 +20,17 @@ from autotuner.knobs.knob import Build
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.machine.lock import hold_machine
 from autotuner.options.study_spec import Objective, StudySpec
-from autotuner.report.progress import JsonProgress, Progress
+from autotuner.report.progress import Display, JsonProgress
+from autotuner.stages.loop import repeat
+from autotuner.stages.once import once
+from autotuner.stages.prepare import DEFAULTS, NOISE_CHECK
+from autotuner.stages.versus import Versus
 from autotuner.statistics.sequential import Finding, Verdict, rule_of
-from autotuner.study.preparation import check_noise
-from autotuner.study.storage import in_memory_storage
-from autotuner.study.studies import create_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.events import FactsKnown, NoiseKnown
+from autotuner.study.target import Target
 from autotuner.trial.probe import probe
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.sentences import evidence_text, finding_text, ratio_text, what_it_takes
-from autotuner.verdict.versus import run_versus
 
 
 def verify_file(
@@ -40,7 +39,7 @@ def verify_file(
     """Carry out ``autotune verify``; return whether the speed-up is not below ``fail_under``.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for whatever the user can correct.
     """
     if fail_under is not None and fail_under <= 0:
         raise UserError(f"--fail-under {fail_under:g}: must be above 0", hint="1.05 is 5 % faster")
@@ -59,7 +58,7 @@ def compare_files(first: Path, second: Path, flags: Flags, *, wait: bool, as_jso
     """Carry out ``autotune compare``.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for whatever the user can correct.
     """
     machine = inspect_machine()
     sides = [read_exported(path, machine) for path in (first, second)]
@@ -79,14 +78,19 @@ def _meet(
     wait: bool,
     as_json: bool,
 ) -> Finding:
-    """Let a configuration meet the second one, or the defaults, and say what came of it."""
+    """Compare a configuration with the second one, or with the defaults, and print the result."""
     spec = _spec(flags, sides)
     python = find_interpreter(spec.python)
     rule = rule_of(spec)
     machine = inspect_machine()
-    folder = HOME.absolute() / "versus" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder = run_folder("versus")
     runner = ProcessRunner(dict(os.environ))
-    storage = in_memory_storage()
+    stage = Versus(
+        configuration=sides[0].configuration,
+        against=sides[1].configuration if len(sides) > 1 else {},
+        rule=rule,
+        threshold=threshold,
+    )
     with (
         open_display(rule, as_json=as_json) as display,
         hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),
@@ -94,31 +98,17 @@ def _meet(
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         for line in _warnings(sides, machine, build):
             display.say(f"note: {line}")
-        setting = Setting(
-            study=create_study(storage, "versus", spec.objective),
-            storage=storage,
-            spec=spec,
-            machine=machine,
-            build=build,
-            python=python,
-            folder=folder,
-            runner=runner,
-            listener=display,
-        )
-        with Tuner(setting) as tuner:
-            tuner.run_defaults()
-            check_noise(tuner)
-            finding, problem = run_versus(
-                tuner,
-                sides[0].configuration,
-                sides[1].configuration if len(sides) > 1 else {},
-                rule,
-                threshold=threshold,
-                heard=lambda finding: _say_so_far(display, finding),
-            )
-            if problem and finding is not None:
-                display.say(f"note: {problem}")
-    if finding is None:
+        target = Target(spec=spec, machine=machine, build=build, python=python, folder=folder)
+        with open_passing_session("versus", target, runner, display) as session:
+            session.on_event(FactsKnown(once(session, DEFAULTS)))
+            session.on_event(NoiseKnown(once(session, NOISE_CHECK)))
+            repeat(session, stage, lambda known: _show_so_far(display, stage.finding(known)))
+            known = session.known()
+        failure, finding = stage.failure(known), stage.finding(known)
+        problem = stage.problem(known)
+        if problem:
+            display.say(f"note: {problem}")
+    if finding is None or failure:
         raise UserError(f"there is no comparison: {problem}", hint=f"logs are in {folder}")
     _say_result(finding, sides, spec, as_json=as_json)
     return finding
@@ -161,8 +151,9 @@ def _openmp(side: Exported) -> str | None:
     return None if side.build is None else side.build.openmp
 
 
-def _say_so_far(display: Progress, finding: Finding) -> None:
-    display.say(f"after {finding.pairs} pairs: {ratio_text(finding.ratio)}")
+def _show_so_far(display: Display, finding: Finding | None) -> None:
+    if finding is not None:
+        display.say(f"after {finding.pairs} pairs: {ratio_text(finding.ratio)}")
 
 
 def _say_result(

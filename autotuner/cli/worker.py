@@ -9,18 +9,27 @@ from collections.abc import Collection
 import optuna
 from optuna.storages import BaseStorage
 
+from autotuner.cli.assembly import (
+    artifacts_of,
+    measuring,
+    open_display,
+    suited_to,
+)
 from autotuner.cli.browse import HOME, storage_name
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
-from autotuner.cli.run_study import artifacts_of, measuring, open_display, suited_to
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.options.duration import parse_duration
 from autotuner.options.study_spec import StudySpec
 from autotuner.report.dashboard_pages import DashboardPages
-from autotuner.report.progress import JsonProgress, Progress
+from autotuner.report.progress import Display, JsonProgress
+from autotuner.stages.loop import tune
+from autotuner.stages.session import Clock, Store, open_session
 from autotuner.statistics.sequential import rule_of
-from autotuner.study.events import Listeners
+from autotuner.study.elapsed import spent_in_run_s
+from autotuner.study.events import to_all
+from autotuner.study.facts import Origin, StudyFacts
 from autotuner.study.identity import claim_folder, identify
 from autotuner.study.joining import (
     build_differences,
@@ -29,27 +38,19 @@ from autotuner.study.joining import (
     machine_differences,
     space_problems,
 )
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Origin, StudyFacts, read_origin, read_study_facts
-from autotuner.study.samplers import check_sampler
-from autotuner.study.search import run_search
-from autotuner.study.settings import read_spec
-from autotuner.study.sittings import spent_in_sitting_s
+from autotuner.study.memory import FACTS, ORIGIN, SPEC, Memory
 from autotuner.study.storage import is_shared, open_storage, shown_url
 from autotuner.study.studies import load_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.target import Target
 from autotuner.study.workers import Workers
 from autotuner.trial.confinement import UNCONFINED, Confinement, check_confinement
 from autotuner.trial.probe import probe
 from autotuner.trial.request import needed_by_trials
 from autotuner.trial.runner import ProcessRunner
-from autotuner.verdict.decision import Decision
-from autotuner.verdict.final import run_final
-from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
 
 _LOOK_AGAIN_S = 2.0
-_GIVEN_UP = "its script failed with the defaults, or somebody has removed it"
+_GIVEN_UP = "its script failed with the defaults, or it was removed"
 
 
 def work(
@@ -90,7 +91,6 @@ def work(
     ):
         study, stored, origin = _await_study(storage, flags.study, patience_s, display)
         spec = suited_to(confinement, _joined(stored, own))
-        check_sampler(spec.sampler)
         # its own, as others may use the same disk
         folder = claim_folder(HOME, flags.study, storage_name(storage_url))
         folder = folder / "workers" / f"{machine.host}-{os.getpid()}"
@@ -98,71 +98,60 @@ def work(
         confinement.check_place(folder, needed_by_trials(spec, python))
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         here = Origin(identity=identify(spec, machine, build), machine=machine, build=build)
-        _check_fit(study, origin, here, relaxed)
+        memory = Memory(study)
+        _check_fit(study.study_name, memory, origin, here, relaxed)
         display.say(f"joined study {flags.study}: {spec.model.name} on {machine.describe()}")
+        pages = DashboardPages(study, storage, whole=False)
         with (
             measuring(flags.study, display, shared=True, wait=True) as turn,
-            Workers(study, shared=True, machine=machine.host, heard=display.say) as workers,
-        ):
-            setting = Setting(
-                study=study,
-                storage=storage,
-                spec=spec,
-                machine=machine,
-                build=build,
-                python=python,
-                folder=folder,
-                runner=runner,
-                listener=Listeners([display, DashboardPages(study, storage, whole=False)]),
-                artifacts=artifacts_of(display),
-                spent_s=spent_in_sitting_s(study),
+            Workers(study, shared=True, machine=machine.host, remark=display.say) as workers,
+            open_session(
+                Target(spec=spec, machine=machine, build=build, python=python, folder=folder),
+                Store(study=study, storage=storage, artifacts=artifacts_of(display)),
+                runner,
+                to_all(display, pages),
                 workers=workers,
                 turn=turn,
-            )
-            with Tuner(setting) as tuner:
-                try:
-                    decision = _work(tuner, machine)
-                except KeyError as error:  # Optuna's, for a study that there is not
-                    if flags.study in optuna.get_all_study_names(storage):
-                        raise
-                    raise UserError(f'study "{flags.study}" is gone', hint=_GIVEN_UP) from error
+                clock=Clock(spent_s=spent_in_run_s(study, memory)),
+            ) as session,
+        ):
+            try:
+                decision = tune(session, lambda facts: _check_space(facts, machine))
+            except KeyError as error:  # Optuna's, for a study that there is not
+                if flags.study in optuna.get_all_study_names(storage):
+                    raise
+                raise UserError(f'study "{flags.study}" is gone', hint=_GIVEN_UP) from error
+            objective = spec.objective
     if decision is None:
         return
-    said = sentence(decision, tuner.facts.objective)
+    verdict = sentence(decision, objective)
     if as_json:
-        JsonProgress().say(said)
+        JsonProgress().say(verdict)
         return
     console = out_console(soft_wrap=True)
-    console.print(said, markup=False)
+    console.print(verdict, markup=False)
     where = f"--storage {shlex.quote(shown_url(storage_url))}"
     console.print(f"files:     autotune export {shlex.quote(flags.study)} {where}", markup=False)
 
 
-def _work(tuner: Tuner, machine: Machine) -> Decision | None:
-    run_first_trials(tuner)
-    _check_space(tuner.facts, machine)
-    run_search(tuner)
-    run_race(tuner)
-    return run_final(tuner, tuner.study)
-
-
 def _await_study(
-    storage: BaseStorage, name: str, patience_s: float, display: Progress
+    storage: BaseStorage, name: str, patience_s: float, display: Display
 ) -> tuple[optuna.Study, StudySpec, Origin]:
     """Return a study that ``autotune run`` has begun, waiting for that if asked to."""
-    until, said = time.monotonic() + patience_s, False
+    until, waiting = time.monotonic() + patience_s, False
     while True:
         if time.monotonic() >= until or name in optuna.get_all_study_names(storage):
             study = load_study(storage, name)
-            stored, origin = read_spec(study), read_origin(study)
+            memory = Memory(study)
+            stored, origin = memory.read(SPEC), memory.read(ORIGIN)
             if stored is not None and origin is not None:
                 return study, stored, origin
         if time.monotonic() >= until:
             hint = "begin it: autotune run --storage URL --study NAME --model SCRIPT"
             raise UserError(f'study "{name}": autotune run has not begun it', hint=hint)
-        if not said:
+        if not waiting:
             display.say(f"waiting for study {name} to be begun")
-            said = True
+            waiting = True
         time.sleep(_LOOK_AGAIN_S)
 
 
@@ -179,7 +168,9 @@ def _joined(stored: StudySpec, own: StudySpec) -> StudySpec:
     )
 
 
-def _check_fit(study: optuna.Study, origin: Origin, here: Origin, relaxed: Collection[str]) -> None:
+def _check_fit(
+    name: str, memory: Memory, origin: Origin, here: Origin, relaxed: Collection[str]
+) -> None:
     """Raise UserError if trials here could not be compared with those of the study."""
     problems = [
         *identity_differences(origin.identity, here.identity),
@@ -191,8 +182,8 @@ def _check_fit(study: optuna.Study, origin: Origin, here: Origin, relaxed: Colle
         hint = (
             "--machine-class PART,PART allows a machine to differ in cpu, cores, quota, memory, isa"
         )
-        raise UserError(f'this worker does not fit study "{study.study_name}":{lines}', hint=hint)
-    facts = read_study_facts(study)
+        raise UserError(f'this worker does not fit study "{name}":{lines}', hint=hint)
+    facts = memory.read(FACTS)
     if facts is not None:
         _check_space(facts, here.machine)
 

@@ -1,1 +1,1 @@
-"""Launching: a user's command with a configuration applied, and what then takes effect."""
+"""A user's command with a configuration applied, and which of its settings take effect."""

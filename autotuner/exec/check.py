@@ -1,4 +1,4 @@
-"""What takes effect of a configuration, read back in a fresh process that is started as by exec."""
+"""Which settings take effect, read back in a fresh process that is started like by ``exec``."""
 
 import dataclasses
 import enum
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autotuner.codec import from_json
 from autotuner.errors import UserError
 from autotuner.exec.command import prepare
 from autotuner.export.exported import Exported, build_differences, machine_differences
@@ -18,8 +19,9 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Build, KnobValue
 from autotuner.machine.host import Machine, cpu_list
 from autotuner.trial.folder import last_lines
-from autotuner.trial.inspect_script import OneDnnLines, read_onednn
-from autotuner.trial.prctl import die_with_parent
+from autotuner.trial.outcome import ScriptFacts
+from autotuner.trial.probe import OneDnnLines, read_onednn
+from autotuner.trial.supervised import die_with_parent
 
 _READ_BACK = Path(__file__).resolve().parents[1] / "child" / "drivers" / "read_back.py"
 _MARK = "AUTOTUNE_READ_BACK "
@@ -27,7 +29,7 @@ _LONGEST_S = 300.0
 
 
 class Effect(enum.StrEnum):
-    """What has become of a setting."""
+    """The effect of a setting."""
 
     TAKEN = "took effect"
     NONE = "NO EFFECT"
@@ -36,7 +38,7 @@ class Effect(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadBack:
-    """A knob, what it was set to, what was found, and how that was seen."""
+    """A knob, the value it was set to, the value found, and how it was found."""
 
     knob: str
     wanted: KnobValue
@@ -47,7 +49,7 @@ class ReadBack:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checked:
-    """In what machine and TensorFlow differ from the file's, and each setting's effect."""
+    """The differences of machine and TensorFlow from the file's, and the effect of each setting."""
 
     differences: tuple[str, ...]
     effects: tuple[ReadBack, ...]
@@ -55,7 +57,7 @@ class Checked:
 
 
 def check(exported: Exported, machine: Machine, python: Path, base: Mapping[str, str]) -> Checked:
-    """Start a fresh process with the configuration and read back what it comes to.
+    """Start a fresh process with the configuration and read its settings back.
 
     Raises:
         UserError: if the process fails, as when TensorFlow can't be imported.
@@ -67,19 +69,15 @@ def check(exported: Exported, machine: Machine, python: Path, base: Mapping[str,
     }
     text = _run(exported, wanted, python, base)
     document = json.loads(text.rpartition(_MARK)[2].splitlines()[0])
-    said, facts = read_onednn(text), document["facts"]
-    build = Build(
-        tensorflow=facts["tensorflow"],
-        keras="",
-        python=facts["python"],
-        onednn_default=bool(facts["onednn"]),
-        openmp=facts["openmp"],
-        package=facts["package"],
-    )
+    onednn = read_onednn(text)
+    facts: ScriptFacts = from_json(ScriptFacts, document["facts"])
     return Checked(
-        differences=(*machine_differences(exported, machine), *build_differences(exported, build)),
-        effects=tuple(_effect(name, v, document["read"], said) for name, v in wanted.items()),
-        build=build,
+        differences=(
+            *machine_differences(exported, machine),
+            *build_differences(exported, facts.build),
+        ),
+        effects=tuple(_effect(name, v, document["read"], onednn) for name, v in wanted.items()),
+        build=facts.build,
     )
 
 
@@ -123,8 +121,8 @@ def _run(
     return text
 
 
-def _effect(name: str, wanted: KnobValue, read: Mapping[str, Any], said: OneDnnLines) -> ReadBack:
-    found, how = _found(name, read, said)
+def _effect(name: str, wanted: KnobValue, read: Mapping[str, Any], onednn: OneDnnLines) -> ReadBack:
+    found, how = _found(name, read, onednn)
     if name == "kmp_affinity" and found is not None:
         same = (found == "pinned") == (wanted != "none")
     elif name == "malloc_arenas" and found is not None:
@@ -132,17 +130,19 @@ def _effect(name: str, wanted: KnobValue, read: Mapping[str, Any], said: OneDnnL
     else:
         same = str(wanted) == found
     effect = Effect.UNSEEN if how is None else Effect.TAKEN if same else Effect.NONE
-    unseen = f"no way is known; {KNOBS[name].variable} is set"
+    unseen = f"TensorFlow does not report it; {KNOBS[name].variable} is set"
     return ReadBack(knob=name, wanted=wanted, found=found, effect=effect, how=how or unseen)
 
 
-def _found(name: str, read: Mapping[str, Any], said: OneDnnLines) -> tuple[str | None, str | None]:
-    """Return what was found of a knob, and how; None and None where there is no way."""
+def _found(
+    name: str, read: Mapping[str, Any], onednn: OneDnnLines
+) -> tuple[str | None, str | None]:
+    """Return the value found and how it was found; None and None if it can't be read back."""
     if name == "onednn_isa":
-        wide = None if said.isa is None else "AVX512_CORE" if "512" in said.isa else "AVX2"
-        return wide, f"oneDNN says: {said.isa}"
+        wide = None if onednn.isa is None else "AVX512_CORE" if "512" in onednn.isa else "AVX2"
+        return wide, f"oneDNN's verbose lines: {onednn.isa}"
     if name == "fpmath":
-        return ("BF16" if said.bf16 else "STRICT"), "attributes in oneDNN's verbose lines"
+        return ("BF16" if onednn.bf16 else "STRICT"), "attributes in oneDNN's verbose lines"
     if name not in read:
         return None, None
     value, how = read[name]

@@ -1,4 +1,4 @@
-"""What ``autotune exec`` starts: a command, its environment, and the CPUs it is bound to."""
+"""How ``autotune exec`` starts a command: its environment, and the CPUs that it is bound to."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ SITE = Path(__file__).resolve().parents[1] / "child" / "site"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Launch:
-    """How to start a command. ``cpus``: to bind it to, None for all."""
+    """How to start a command. ``cpus``: those to bind it to; None for all."""
 
     environment: dict[str, str]
     cpus: frozenset[int] | None
@@ -24,13 +24,13 @@ class Launch:
 def prepare(
     exported: Exported, base: Mapping[str, str], *, force: bool, verbose: bool = False
 ) -> Launch:
-    """Return how a command is started with a configuration.
+    """Return how to start a command with a configuration.
 
     Args:
         exported: the configuration.
         base: the environment that the command would have.
-        force: do not insist on the TensorFlow that the configuration was found with.
-        verbose: let each Python say what it applies, on its standard error.
+        force: accept another TensorFlow than the one that the configuration was found with.
+        verbose: let each Python process list the settings it applies, on its standard error.
     """
     configuration = exported.configuration
     variables = as_environment(configuration)
@@ -43,7 +43,7 @@ def prepare(
             "file": str(exported.path),
             "data": _given(pipeline_settings(configuration)),
             "keras": _given(keras_settings(configuration)),
-            # what is preloaded has been by then, perhaps with more than we have put there
+            # libraries are preloaded by then, perhaps others beside ours
             "variables": {name: v for name, v in variables.items() if name != PRELOAD},
             "threads": [name for name in ("intra_op", "inter_op") if name in configuration],
             "tensorflow": None if build is None else [build.tensorflow, build.package],

@@ -1,104 +1,86 @@
-"""What every exported file says, whatever its format."""
+"""What every exported file states, whatever its format."""
 
 import dataclasses
-from collections.abc import Sequence
-from datetime import datetime
-
-import optuna
+from collections.abc import Iterator, Sequence
 
 from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
-from autotuner.study.bulk import AnyTrial
-from autotuner.study.record import StudyFacts, TrialRecord, configuration_key, read_records
-from autotuner.study.sittings import time_spent_s
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import TrialRecord, configuration_key
 from autotuner.trial.outcome import Notice
-from autotuner.verdict.decision import Decision
-from autotuner.verdict.payback import Payback, payback
-from autotuner.verdict.sentences import further_sentences, sentence
+from autotuner.verdict.result import Result
+from autotuner.verdict.sentences import further_sentences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """A recommended configuration and where it comes from."""
+    """The configuration that files hold, every value explicit, and the result behind it.
 
-    study: str
-    created: datetime
-    version: str
-    facts: StudyFacts
-    decision: Decision
+    ``holds_best``: it is the best of the search; otherwise TensorFlow's defaults, written out.
+    ``notices``: of the trials that ran it, and of those that ran the defaults.
+    """
+
+    result: Result
+    configuration: Configuration
+    holds_best: bool
     notices: tuple[Notice, ...]
-    tuning_s: float = 0.0
 
     @property
-    def sentence(self) -> str:
-        """Return the result in one sentence."""
-        return sentence(self.decision, self.facts.objective)
+    def is_unproven(self) -> bool:
+        """Whether it holds a configuration that is not recommended, at the request of the user."""
+        return self.holds_best and not self.result.decision.is_recommended
 
-    @property
-    def payback(self) -> Payback | None:
-        """Return when tuning has paid, where something was gained."""
-        finding = self.decision.finding
-        if finding is None or not self.decision.is_recommended:
-            return None
-        return payback(self.tuning_s, finding.ratio)
-
-    @property
-    def configuration(self) -> Configuration:
-        """Return the values to deploy, every one explicit."""
-        return self.decision.deployed.configuration
+    def statements(self) -> Iterator[str]:
+        """Yield the result in sentences; the first one is the verdict."""
+        yield self.result.sentence
+        yield from further_sentences(self.result.decision, self.result.payback)
+        if self.is_unproven:
+            yield "exported anyway: the files hold the best of the search, which is not proven."
 
     def provenance(self) -> list[str]:
-        """Return lines that say what was measured, on what, and with which result."""
-        identity, build = self.facts.identity, self.facts.build
+        """Return lines on what was measured, on what, and with which result."""
+        result, identity, build = self.result, self.result.facts.identity, self.result.facts.build
         # the arguments themselves may hold what does not belong into a deployed file
         count = len(identity.arguments)
         arguments = f" (with {count} arguments, see the study)" if count else ""
+        verdict, *more = self.statements()
+        held = "settings of the best configuration" if self.holds_best else "TensorFlow's defaults"
         return [
             f"model: {identity.model}{arguments}",
             f"model's SHA-256: {identity.model_sha256}",
             f"machine: {identity.machine}",
             f"versions: TensorFlow {build.tensorflow}, keras {build.keras or '-'}, "
-            f"Python {build.python}, autotune {self.version}",
-            f"study: {self.study}, exported {self.created:%Y-%m-%d %H:%M}",
-            f"result: {self.sentence}",
-            *further_sentences(self.decision, self.payback),
-            "these are " + self._content(),
+            f"Python {build.python}, autotune {__version__}",
+            f"study: {result.study}, exported {result.as_of:%Y-%m-%d %H:%M}",
+            f"result: {verdict}",
+            *more,
+            f"these are {held}",
         ]
 
-    def _content(self) -> str:
-        if not self.decision.deploys_best:
-            return "TensorFlow's defaults, written out"
-        return "the settings of the best configuration"
 
-    def lines_to_remove(self) -> list[Notice]:
-        """Return where the script sets knobs itself, which would beat the exported values."""
-        return [notice for notice in self.notices if notice.kind == "override"]
+def export_of(result: Result, *, anyway: bool) -> Export:
+    """Return what to write into files.
 
-    def changes_of_order(self) -> list[Notice]:
-        """Return where the configuration changes which random draw meets which element."""
-        return [notice for notice in self.notices if notice.kind == "map_randomness"]
-
-
-def export_of(
-    study: optuna.Study, facts: StudyFacts, decision: Decision, trials: Sequence[AnyTrial]
-) -> Export:
-    """Return what the files say of a study, as of now."""
+    Args:
+        result: of the study.
+        anyway: export the best of the search even if it is not recommended.
+    """
+    decision = result.decision
+    holds_best = decision.is_recommended or (anyway and not decision.is_default)
+    configuration = (decision.best if holds_best else decision.default).configuration
     return Export(
-        study=study.study_name,
-        created=datetime.now().astimezone(),
-        version=__version__,
-        facts=facts,
-        decision=decision,
-        notices=notices_for(decision.deployed.configuration, facts, read_records(trials)),
-        tuning_s=time_spent_s(trials),
+        result=result,
+        configuration=configuration,
+        holds_best=holds_best,
+        notices=notices_for(configuration, result.facts, result.records),
     )
 
 
 def notices_for(
     configuration: Configuration, facts: StudyFacts, records: Sequence[TrialRecord]
 ) -> tuple[Notice, ...]:
-    """Return what the default's trial and the trials of a configuration had to say, once each."""
+    """Return the notices of the defaults and of a configuration's trials, once each."""
     key = configuration_key(configuration)
     default = facts.space.default
     own = [notice for record in records if record.key(default) == key for notice in record.notices]
@@ -131,12 +113,17 @@ def header(export: Export) -> str:
     """Return the comment that each file begins with."""
     title = "Settings for TensorFlow on the CPU, found by autotune"
     values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
-    order = [f"note: {notice.where}: {notice.text}" for notice in export.changes_of_order()]
-    order += [f"note: {n.text}" for n in export.notices if n.kind == "short"]
-    removals = [
-        f"remove this line, or it wins over this file: {notice.where} ({notice.text})"
-        for notice in export.lines_to_remove()
-    ]
-    return comment(
-        "\n".join([title, *export.provenance(), f"settings: {values}", *order, *removals])
-    )
+    notes = [text for n in export.notices if (text := _note(n)) is not None]
+    return comment("\n".join([title, *export.provenance(), f"settings: {values}", *notes]))
+
+
+def _note(notice: Notice) -> str | None:
+    """Return what the user of a file has to know of a notice."""
+    match notice.kind:
+        case "override":  # the script sets a knob itself
+            return f"remove this line, or it wins over this file: {notice.where} ({notice.text})"
+        case "map_randomness":
+            return f"note: {notice.where}: {notice.text}"
+        case "short":
+            return f"note: {notice.text}"
+    return None

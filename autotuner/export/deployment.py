@@ -1,7 +1,7 @@
 """Formats for where a script is deployed: Dockerfile, Kubernetes, systemd, TensorFlow Serving.
 
-All carry the environment only: ``best.py`` and ``autotune exec`` apply tf.data's settings. Pure
-functions from an Export to a text.
+All of them hold environment variables only: settings of tf.data take ``best.py`` or ``autotune
+exec``. Pure functions from an Export to a text.
 """
 
 import json
@@ -23,9 +23,9 @@ def render_dockerfile(export: Export) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a value for a Dockerfile's ENV: without quotes a backslash takes any next character.
+    """Return a value for a Dockerfile's ENV, escaped by backslashes.
 
-    In quotes it does so before some of them only, and parsers differ in which.
+    Inside quotes a backslash escapes only some characters, and parsers differ in which.
     """
     return re.sub(r"([^\w./:,=@%+-])", r"\\\1", text)
 
@@ -33,14 +33,14 @@ def _escaped(text: str) -> str:
 def render_kubernetes(export: Export) -> str:
     """Return a strategic merge patch for a Deployment: variables, and the CPUs it was tuned for.
 
-    Requests equal limits: the pod then gets whole CPUs where the kubelet's CPU manager is static.
+    Requests equal limits, so the pod gets whole CPUs if the kubelet's CPU manager is static.
     """
-    cpus = export.facts.machine.usable_cpus
+    cpus = export.result.facts.machine.usable_cpus
     lines = [
         header(export),
         comment(
             "Apply it:  kubectl patch deployment NAME --patch-file best.k8s.yaml\n"
-            "Put your container's name in the place of CONTAINER. " + _DATA_NOTE
+            "Replace CONTAINER by the name of your container. " + _DATA_NOTE
         ),
         "spec:",
         "  template:",
@@ -76,11 +76,11 @@ def render_systemd(export: Export) -> str:
 def render_serving(export: Export) -> str:
     """Return flags of ``tensorflow_model_server``, one on a line, for thread pools and batching.
 
-    ``--tensorflow_session_parallelism`` is left out: the server refuses all three together
-    (server.cc), and the other two say more.
+    ``--tensorflow_session_parallelism`` is left out: the server refuses it beside the two flags for
+    each pool (server.cc).
 
     Raises:
-        UserError: if what was tuned is not a SavedModel.
+        UserError: if the model that was tuned is no SavedModel.
     """
     _check_saved_model(export)
     names = {
@@ -106,15 +106,16 @@ def render_serving(export: Export) -> str:
 def render_batching(export: Export) -> str:
     """Return TensorFlow Serving's batching file (a text protocol buffer).
 
-    ``max_batch_size``: the batch size that was tuned. ``num_batch_threads``: as many as CPUs, as
-    TensorFlow Serving's batching guide says for CPUs alone. ``batch_timeout_micros`` 0: nobody
-    waits. ``max_enqueued_batches``: room for a short burst, as more only adds to latency.
+    ``max_batch_size``: the batch size that was tuned. ``num_batch_threads``: the number of CPUs, as
+    TensorFlow Serving's batching guide recommends without GPUs. ``batch_timeout_micros`` 0: no
+    request waits for a batch to fill. ``max_enqueued_batches``: room for a short burst, as a longer
+    queue only adds latency.
 
     Raises:
-        UserError: if what was tuned is not a SavedModel.
+        UserError: if the model that was tuned is no SavedModel.
     """
     _check_saved_model(export)
-    cpus = export.facts.machine.usable_cpus
+    cpus = export.result.facts.machine.usable_cpus
     values = {
         "max_batch_size": _batch_size(export),
         "batch_timeout_micros": 0,
@@ -126,15 +127,15 @@ def render_batching(export: Export) -> str:
 
 
 def _check_saved_model(export: Export) -> None:
-    model = export.facts.identity.model
+    model = export.result.facts.identity.model
     if not (Path(model) / "saved_model.pb").is_file():
         hint = "tune a SavedModel (autotune run --model FOLDER), or take env, python or json"
         raise UserError(f"TensorFlow Serving takes a SavedModel, and {model} is none", hint=hint)
 
 
 def _batch_size(export: Export) -> int:
-    """Return the batch size that was found or asked for."""
+    """Return the batch size that was found, or else requested."""
     found = str(export.configuration.get("batch_size", ""))
-    given = list(export.facts.identity.arguments)
+    given = list(export.result.facts.identity.arguments)
     asked = given[given.index("--batch-size") + 1] if "--batch-size" in given else ""
     return next((int(text) for text in (found, asked) if text.isdecimal()), INFERENCE_BATCH_SIZE)

@@ -2,23 +2,29 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autotuner.codec import CodecError, from_json
 from autotuner.errors import UserError, did_you_mean
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build, Configuration, IntRange, KnobValue
-from autotuner.machine.host import Machine, machine_from
+from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective
+
+SCHEMA = 2
+BEST, DEFAULTS = "best", "default"
+"""What a file may hold: the best configuration of a study, or TensorFlow's defaults."""
+
+_Facts = TypeVar("_Facts")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
     """A configuration from a file. ``holds_default``: it is TensorFlow's defaults written out.
 
-    ``objective`` and ``phase``: what was measured; ``machine`` and ``build``: where it comes from.
-    None where the file does not say.
+    ``objective`` and ``phase``: what was measured; ``machine`` and ``build``: on what it was
+    measured. None where the file lacks them.
     """
 
     path: Path
@@ -31,11 +37,28 @@ class Exported:
 
 
 def read_exported(path: Path, machine: Machine) -> Exported:
-    """Read a file; only its ``configuration`` is needed.
+    """Read a file; only its ``configuration`` is required.
 
     Raises:
         UserError: if it can't be read, or holds an unknown knob or a value that can't be set.
     """
+    document = _read(path)
+    settings = document.get("configuration")
+    if not isinstance(settings, dict) or not settings:
+        hint = 'it needs {"configuration": {"intra_op": 2}}'
+        raise UserError(f"{path}: holds no configuration", hint=hint)
+    return Exported(
+        path=path,
+        configuration={name: _checked(path, name, v, machine) for name, v in settings.items()},
+        holds_default=document.get("holds") == DEFAULTS,
+        objective=_objective(path, document),
+        phase=_part(document, "model").get("phase"),
+        machine=_facts(document, "machine", Machine),
+        build=_facts(document, "build", Build),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -44,40 +67,29 @@ def read_exported(path: Path, machine: Machine) -> Exported:
     except ValueError as error:
         hint = "it takes a best.json, not a best.env or best.py"
         raise UserError(f"{path}: not valid JSON: {error}", hint=hint) from error
-    settings = document.get("configuration") if isinstance(document, dict) else None
-    if not isinstance(settings, dict) or not settings:
-        hint = 'it needs {"configuration": {"intra_op": 2}}'
-        raise UserError(f"{path}: holds no configuration", hint=hint)
-    configuration = {
-        str(name): _checked(path, str(name), value, machine) for name, value in settings.items()
-    }
-    model = document.get("model")
-    return Exported(
-        path=path,
-        configuration=configuration,
-        objective=_objective(path, document),
-        holds_default=document.get("holds") == "default",
-        phase=model.get("phase") if isinstance(model, dict) else None,
-        machine=_facts(document, "machine", machine_from),
-        build=_facts(document, "build", lambda stored: Build(**stored)),
-    )
+    if not isinstance(document, dict):
+        return {}
+    schema = document.get("schema", SCHEMA)  # files that were written by hand have none
+    if schema != SCHEMA:
+        hint = "export it again with this version of autotune"
+        raise UserError(f"{path}: schema {schema!r}, but this autotune reads {SCHEMA}", hint=hint)
+    return document
 
 
-_Facts = TypeVar("_Facts")
+def _part(document: dict[str, Any], key: str) -> dict[str, Any]:
+    part = document.get(key)
+    return part if isinstance(part, dict) else {}
 
 
-def _facts(
-    document: dict[str, Any], key: str, read: Callable[[dict[str, Any]], _Facts]
-) -> _Facts | None:
-    """Return facts that an export holds; None if a file was written by hand or by other means."""
-    stored = document.get(key)
+def _facts(document: dict[str, Any], key: str, kind: type[_Facts]) -> _Facts | None:
+    """Return facts in a file; None in one that was written by hand or by another program."""
     try:
-        return read(stored) if isinstance(stored, dict) else None
-    except TypeError:
+        return from_json(kind, document[key])
+    except (CodecError, KeyError):
         return None
 
 
-# field: what it is called; what a configuration depends on
+# what a configuration depends on: fields and their names
 _OF_MACHINE = {
     "cpu_model": "CPU",
     "usable_cpus": "CPUs to use",
@@ -88,12 +100,12 @@ _OF_BUILD = {"tensorflow": "TensorFlow", "package": "installed from", "openmp": 
 
 
 def machine_differences(exported: Exported, machine: Machine) -> list[str]:
-    """Return in what a machine differs from the one that a file was made on."""
+    """Return the differences of a machine from the one that a file was made on."""
     return _differences(_OF_MACHINE, exported.machine, machine)
 
 
 def build_differences(exported: Exported, build: Build) -> list[str]:
-    """Return in what a TensorFlow differs from the one that a file was made with."""
+    """Return the differences of a TensorFlow from the one that a file was made with."""
     return _differences(_OF_BUILD, exported.build, build)
 
 
@@ -109,16 +121,16 @@ def _differences(fields: dict[str, str], there: object | None, here: object) -> 
 
 
 def _objective(path: Path, document: dict[str, Any]) -> str:
-    result = document.get("result")
-    found = result.get("objective") if isinstance(result, dict) else None
+    found = _part(document, "result").get("objective") or Objective.THROUGHPUT.value
     known = [objective.value for objective in Objective]
-    if found is not None and found not in known:
-        raise UserError(f'{path}: unknown objective "{found}"', hint=did_you_mean(found, known))
-    return found or Objective.THROUGHPUT.value
+    if found not in known:
+        hint = did_you_mean(str(found), known)
+        raise UserError(f'{path}: unknown objective "{found}"', hint=hint)
+    return str(found)
 
 
 def _checked(path: Path, name: str, value: object, machine: Machine) -> KnobValue:
-    """Return a value of a knob: in another machine's file it may lie outside this one's domain."""
+    """Return a knob's value, which may lie outside of its domain on this machine."""
     knob = KNOBS.get(name)
     if knob is None:
         raise UserError(f'{path}: unknown knob "{name}"', hint=did_you_mean(name, list(KNOBS)))

@@ -1,14 +1,18 @@
-"""The formats: shell environment, Python module, JSON. Pure functions from an Export to a text."""
+"""The formats of exported files, each a pure function from an Export to a text.
+
+A new format is a member of ``Format``, its function in ``RENDERERS``, and a test.
+"""
 
 import ast
-import dataclasses
 import enum
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from autotuner import __version__
+from autotuner.codec import to_json
 from autotuner.export.content import Export, code_settings, comment, header, variables
 from autotuner.export.deployment import (
     render_batching,
@@ -17,6 +21,7 @@ from autotuner.export.deployment import (
     render_serving,
     render_systemd,
 )
+from autotuner.export.exported import BEST, DEFAULTS, SCHEMA
 from autotuner.export.writing import write_whole
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Means, ReadAt
@@ -25,11 +30,6 @@ from autotuner.statistics.sequential import CONFIDENCE
 from autotuner.study.identity import Identity
 from autotuner.trial.environment import PRELOAD
 from autotuner.trial.request import CHILD_MAIN, cpus_of, keras_settings, pipeline_settings
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-SCHEMA = 2
 
 
 class Format(enum.StrEnum):
@@ -45,11 +45,12 @@ class Format(enum.StrEnum):
     SERVING_BATCHING = "serving-batching"
 
 
+# what each study's folder holds; the other formats are written on request
 FILE_NAMES = {Format.ENV: "best.env", Format.PYTHON: "best.py", Format.JSON: "best.json"}
 
 
 def render_env(export: Export) -> str:
-    """Return ``export`` lines for a shell; ``source best.env`` before starting the script."""
+    """Return ``export`` lines for a shell, to ``source`` before the script starts."""
     parts = [header(export)]
     for name, value in variables(export).items():
         parts.append(f"export {name}={_shell_value(name, value)}")
@@ -73,7 +74,7 @@ def _shell_value(name: str, value: str) -> str:
 
 
 def _embedded(file: Path) -> str:
-    """Return a file of the code that trials use, its docstring as a comment."""
+    """Return the source of a module that trials use, with its docstring as a comment."""
     source = file.read_text(encoding="utf-8")
     module = ast.parse(source)
     first = next(n for n in module.body if isinstance(n, ast.Assign | ast.FunctionDef))
@@ -91,7 +92,7 @@ def _call(function: str, settings: Mapping[str, object], *first: str) -> str:
 
 
 def render_python(export: Export) -> str:
-    """Return a module that applies everything, tf.data included; it needs only TensorFlow."""
+    """Return a module that applies all settings, those of tf.data too; it needs only TensorFlow."""
     configuration = export.configuration
     early = {n: KNOBS[n].variable for n in configuration if KNOBS[n].read_at is ReadAt.EXEC}
     environment = "\n".join(
@@ -141,50 +142,46 @@ def render_python(export: Export) -> str:
 
 
 def render_json(export: Export) -> str:
-    """Return everything as JSON, schema 2."""
-    decision, facts = export.decision, export.facts
+    """Return everything as JSON; ``exported.py`` reads it back."""
+    result, decision, facts = export.result, export.result.decision, export.result.facts
     document = {
         "schema": SCHEMA,
-        "study": export.study,
-        "exported": export.created.isoformat(timespec="seconds"),
-        "autotune": export.version,
+        "study": result.study,
+        "exported": result.as_of.isoformat(timespec="seconds"),
+        "autotune": __version__,
         "configuration": dict(export.configuration),
         "environment": as_environment(export.configuration),
-        "holds": "best" if decision.deploys_best else "default",
+        "holds": BEST if export.holds_best else DEFAULTS,
         "result": {
-            "sentence": export.sentence,
+            "sentence": result.sentence,
             "verdict": decision.verdict.value,
-            "speed_up": _as_dict(decision.finding),
+            "speed_up": to_json(decision.finding),
             "confidence": CONFIDENCE,
             "objective": facts.objective.value,
             "unit": facts.score_unit,
-            "numerics": _as_dict(decision.numerics),
-            "payback": _as_dict(export.payback),
-            "exported_anyway": decision.exported_anyway and not decision.is_recommended,
-            "best": dataclasses.asdict(decision.best),
-            "default": dataclasses.asdict(decision.default),
+            "numerics": to_json(decision.numerics),
+            "payback": to_json(result.payback),
+            "exported_anyway": export.is_unproven,
+            "best": to_json(decision.best),
+            "default": to_json(decision.default),
         },
         "model": _public(facts.identity),
-        "machine": dataclasses.asdict(facts.machine),
-        "build": dataclasses.asdict(facts.build),
-        "notices": [dataclasses.asdict(notice) for notice in export.notices],
+        "machine": to_json(facts.machine),
+        "build": to_json(facts.build),
+        "notices": to_json(export.notices),
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def _as_dict(value: "DataclassInstance | None") -> dict[str, object] | None:
-    return None if value is None else dataclasses.asdict(value)
-
-
-def _public(identity: Identity) -> dict[str, object]:
+def _public(identity: Identity) -> dict[str, Any]:
     """Return an identity without what may be secret: values of arguments and of variables."""
-    fields = dataclasses.asdict(identity)
+    fields: dict[str, Any] = to_json(identity)
     fields["arguments"] = len(identity.arguments)
     fields["environment"] = [name for name, _ in identity.environment]
     return fields
 
 
-RENDERERS = {
+RENDERERS: Mapping[Format, Callable[[Export], str]] = {
     Format.ENV: render_env,
     Format.PYTHON: render_python,
     Format.JSON: render_json,

@@ -1,10 +1,10 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Writing files atomically."""
 
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text beside its place, then put it there; a failure leaves what was there before.
+    """Write a draft beside the file, then rename it; a failure leaves the old file as it was.
 
     Raises:
         OSError: if it can't be written.

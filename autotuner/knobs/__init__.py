@@ -1,1 +1,1 @@
-"""The knobs: what can be set, in which domain on this machine, and how each setting is applied."""
+"""The knobs: their names, their values on this machine, and how each value is applied."""

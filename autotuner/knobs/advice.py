@@ -1,4 +1,4 @@
-"""What in an environment and on a machine will bite a TensorFlow process, and what to do."""
+"""Problems that an environment or a machine will cause a TensorFlow process, and what to do."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,13 +20,13 @@ _INERT_ON_STOCK = ("KMP_BLOCKTIME", "KMP_AFFINITY", "KMP_SETTINGS", "MKL_NUM_THR
 def find_advice(
     environment: Mapping[str, str], machine: Machine, build: Build, *, dev: Path = Path("/dev")
 ) -> list[Cause]:
-    """Return what will bite, the worst first.
+    """Return the problems, the worst first.
 
     Args:
-        environment: the variables that a script would be started with.
-        machine: the machine.
-        build: the TensorFlow.
-        dev: where /dev is.
+        environment: the variables that a script would start with.
+        machine: this machine.
+        build: the TensorFlow build.
+        dev: the path of /dev.
     """
     return [
         *_from_quota(environment, machine),
@@ -43,10 +43,10 @@ def _from_quota(environment: Mapping[str, str], machine: Machine) -> Iterator[Ca
         if unset:
             yield Cause(
                 kind="quota_ignored",
-                text=f"the CPU quota is {machine.quota_cpus:g}, but TensorFlow looks at the "
-                f"{machine.affinity_cpus} CPUs of the affinity and starts as many threads",
+                text=f"the CPU quota is {machine.quota_cpus:g}, but TensorFlow starts one thread "
+                f"for each of the {machine.affinity_cpus} CPUs in the affinity",
                 advice=" ".join(["export", *(f"{name}={machine.usable_cpus}" for name in unset)])
-                + " (autotune finds what is best)",
+                + " (autotune finds the best values)",
             )
 
 
@@ -66,7 +66,7 @@ def _from_threads(
         elif text.isdecimal() and int(text) > machine.usable_cpus:
             yield Cause(
                 kind="oversubscribed",
-                text=f"{name}={text}, but there are {machine.usable_cpus} CPUs to use",
+                text=f"{name}={text}, but there are {machine.usable_cpus} usable CPUs",
                 advice=f"export {name}={machine.usable_cpus}, or unset it",
             )
         elif name == "OMP_NUM_THREADS" and build.openmp is None:
@@ -80,7 +80,7 @@ def _from_threads(
             yield Cause(
                 kind="set",
                 text=f"{name}={text} is in the environment",
-                advice="autotune's trials do not see it; what it exports sets it anew",
+                advice="autotune's trials do not see it; the exported files set it themselves",
             )
 
 
@@ -91,14 +91,14 @@ def _from_inert(environment: Mapping[str, str], build: Build) -> Iterator[Cause]
         if name in environment and name not in _THREAD_VARIABLES:
             yield Cause(
                 kind="inert",
-                text=f"{name}={environment[name]} is set, but this TensorFlow never looks it up",
-                advice=f"unset {name}: it only looks as if it did something",
+                text=f"{name}={environment[name]} is set, but this TensorFlow never reads it",
+                advice=f"unset {name}: it has no effect",
             )
 
 
 def _from_onednn(environment: Mapping[str, str], build: Build) -> Iterator[Cause]:
     if build.package.startswith("intel"):
-        return  # always on there, and told by another variable
+        return  # always on there, unless another variable switches it off
     if "TF_ENABLE_ONEDNN_OPTS" not in environment:
         state = "on" if build.onednn_default else "off"
         yield Cause(
@@ -114,7 +114,7 @@ def _from_devices(dev: Path) -> Iterator[Cause]:
     if gpus:
         yield Cause(
             kind="gpu",
-            text=f"there is a GPU ({gpus[0]}): ops on it are not tuned",
+            text=f"there is a GPU ({gpus[0]}): autotune does not tune ops on it",
             advice="CPU knobs still matter for its input: map_parallelism, prefetch_depth, "
             "data_threads, inter_op; hide it (CUDA_VISIBLE_DEVICES=) to tune the CPU alone",
         )

@@ -1,8 +1,8 @@
 """The catalogue of knobs, and the vendor's recipe.
 
 Sources: TensorFlow 2.21's ``process_util.cc`` (thread pools take their size from the variables
-below, else from the affinity), ``tf.data``'s options, Intel's guide "Maximize TensorFlow
-Performance on CPU" (the recipe). What was tested is in docs/knobs.md.
+below, or from the affinity), ``tf.data``'s options, Intel's guide "Maximize TensorFlow Performance
+on CPU" (the recipe). docs/knobs.md lists what was tested.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def _powers_up_to(limit: int) -> tuple[str, ...]:
 
 
 def _map_parallelism(machine: Machine) -> Domain:
-    # beyond the CPUs it pays only where a map waits (files, sockets): four per CPU is ample
+    # more calls than CPUs help only where a map waits (files, sockets): four per CPU suffice
     numbers = _powers_up_to(max(4, 4 * machine.usable_cpus))[1:]
     return Choice((AS_WRITTEN, "sequential", *numbers, "AUTOTUNE"))
 
@@ -51,7 +51,7 @@ def _data_threads(machine: Machine) -> Domain:
 
 
 def _batch_parallelism(machine: Machine) -> Domain:
-    # a batch's elements are copied: beyond the CPUs nothing waits that more calls could fill
+    # a batch copies its elements and never waits: more calls than CPUs can't help
     return Choice((AS_WRITTEN, *_powers_up_to(max(2, machine.usable_cpus))[1:], "AUTOTUNE"))
 
 
@@ -93,7 +93,7 @@ KNOBS: dict[str, Knob] = {
             read_at=ReadAt.FIRST_OP,
             domain=_threads,
             default=_affinity,
-            changes_numerics=True,  # parallel sums are split elsewhere
+            changes_numerics=True,  # parallel sums are split at other places
         ),
         Knob(
             name="inter_op",
@@ -113,12 +113,12 @@ KNOBS: dict[str, Knob] = {
             domain=_map_parallelism,
             default=_as_written,
             means=Means.CODE,
-            changes_order=True,  # only of random draws, see the child's pipeline.py
+            changes_order=True,  # of random draws only, see the child's pipeline.py
         ),
         Knob(
             name="prefetch_depth",
             group=Group.DATA,
-            summary="elements held ready by the last prefetch of a dataset",
+            summary="elements that the last prefetch of a dataset keeps ready",
             variable="AUTOTUNE_PREFETCH_DEPTH",
             read_at=ReadAt.DATASET,
             domain=_prefetch_depth,
@@ -140,7 +140,7 @@ KNOBS: dict[str, Knob] = {
             group=Group.KERNELS,
             summary="oneDNN kernels on (1) or Eigen only (0)",
             variable="TF_ENABLE_ONEDNN_OPTS",
-            # Intel's builds are compiled with ENABLE_MKL, and then read this one instead: util.cc
+            # Intel's builds are compiled with ENABLE_MKL and read this one instead: util.cc
             also=("TF_DISABLE_MKL", lambda value: "1" if value == "0" else "0"),
             read_at=ReadAt.TF_IMPORT,
             domain=_onoff,
@@ -232,7 +232,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="steps_per_execution",
             group=Group.KERAS,
-            summary="batches that keras runs per call of its step function",
+            summary="batches that keras runs in one call of its step function",
             variable="AUTOTUNE_STEPS_PER_EXECUTION",
             read_at=ReadAt.COMPILE,
             domain=_options(AS_WRITTEN, "2", "4", "8", "16", "32"),
@@ -243,7 +243,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="jit_compile",
             group=Group.XLA,
-            summary="XLA for the whole keras step: compiled on (1)",
+            summary="XLA compiles the whole keras step (1)",
             variable="AUTOTUNE_JIT_COMPILE",
             read_at=ReadAt.COMPILE,
             domain=_options(AS_WRITTEN, "1"),
@@ -268,7 +268,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="cpus",
             group=Group.PLACE,
-            summary="CPUs to which the process is bound; pools are as large as they are",
+            summary="CPUs to which the process is bound; they size the thread pools",
             variable="AUTOTUNE_CPUS",
             read_at=ReadAt.EXEC,
             domain=lambda machine: Choice(("all", *machine.cpu_sets)),
@@ -280,7 +280,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="allocator",
             group=Group.MEMORY,
-            summary="memory allocator that is loaded before all other libraries",
+            summary="memory allocator, loaded before all other libraries",
             variable="LD_PRELOAD",
             read_at=ReadAt.EXEC,
             domain=lambda machine: Choice(("system", *machine.allocators)),
@@ -292,7 +292,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="malloc_arenas",
             group=Group.MEMORY,
-            summary="glibc's arenas: fewer need less memory, more get in each other's way less",
+            summary="glibc's arenas: fewer need less memory, more have less contention",
             variable="MALLOC_ARENA_MAX",
             read_at=ReadAt.EXEC,
             domain=_options("default", "1", "2", "4"),
@@ -304,7 +304,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="onednn_isa",
             group=Group.KERNELS,
-            summary="widest instructions that oneDNN uses: wide ones may lower the clock",
+            summary="widest instructions in oneDNN: wide ones may lower the clock",
             variable="ONEDNN_MAX_CPU_ISA",
             read_at=ReadAt.FIRST_KERNEL,
             domain=_options("DEFAULT", "AVX2", "AVX512_CORE"),
@@ -323,7 +323,7 @@ KNOBS: dict[str, Knob] = {
             domain=_onoff,
             default=_fixed("0"),
             tier=Tier.EXTENDED,
-            # the variable says the opposite: whether to save memory
+            # the variable has the opposite meaning: 1 saves memory
             text=lambda value: "0" if value == "1" else "1",
             needs=("onednn", "1"),
         ),
@@ -342,7 +342,7 @@ KNOBS: dict[str, Knob] = {
         Knob(
             name="fpmath",
             group=Group.KERNELS,
-            summary="precision inside oneDNN: BF16 is faster where the CPU has it, and less exact",
+            summary="precision in oneDNN: BF16 is less exact, and faster on CPUs that have it",
             variable="ONEDNN_DEFAULT_FPMATH_MODE",
             read_at=ReadAt.FIRST_KERNEL,
             domain=_options("STRICT", "BF16"),
@@ -366,12 +366,12 @@ MANAGED_VARIABLES: tuple[str, ...] = tuple(
 )
 """Variables that a trial's environment holds only if the trial's configuration sets them.
 
-What the user preloads stays: it may be there for reasons of its own.
+LD_PRELOAD is not among them: the user's own preloads may be needed for other reasons.
 """
 
 
 def default_configuration(names: Sequence[str], *, machine: Machine, build: Build) -> Configuration:
-    """Return what TensorFlow and the script do by themselves, written out."""
+    """Return the values that TensorFlow and the script use by themselves."""
     return {name: KNOBS[name].default(machine, build) for name in names}
 
 
@@ -381,7 +381,7 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
     Source: Intel's "Maximize TensorFlow Performance on CPU: Considerations and Recommendations":
     intra_op and OMP_NUM_THREADS = physical cores, inter_op = sockets, KMP_BLOCKTIME = 1 (0 or 1
     for convolutional networks), KMP_AFFINITY = granularity=fine,compact,1,0, tf.data on AUTOTUNE.
-    Under a CPU quota tf.data's pool and budget are set as well, which the guide does not speak of.
+    Under a CPU quota tf.data's pool and budget are set as well, which the guide does not mention.
     """
     recipe: dict[str, KnobValue] = {
         "intra_op": machine.usable_cores,
@@ -396,7 +396,7 @@ def recipe_configuration(names: Sequence[str], *, machine: Machine, build: Build
         "kmp_affinity": "granularity=fine,compact,1,0",
     }
     if machine.usable_cpus < machine.affinity_cpus:
-        # a quota, which tf.data ignores as well: its pool and its plans go by the affinity
+        # a quota: tf.data ignores it as well, and sizes its pool and its plans by the affinity
         powers = _powers_up_to(machine.usable_cpus)
         recipe.update(data_threads=powers[-1], data_cpu_budget=powers[-1])
     default = default_configuration(names, machine=machine, build=build)

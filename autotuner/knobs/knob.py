@@ -1,4 +1,4 @@
-"""What a knob is: data, no behaviour of its own."""
+"""A knob as data, without behaviour."""
 
 import dataclasses
 import enum
@@ -16,7 +16,7 @@ AS_WRITTEN = "as_written"
 
 
 class Group(enum.StrEnum):
-    """Knobs that are asked for and searched together."""
+    """Knobs that a user selects together."""
 
     THREADS = "threads"
     DATA = "data"
@@ -31,9 +31,8 @@ class Group(enum.StrEnum):
 class Tier(enum.StrEnum):
     """What a knob may change besides speed.
 
-    SAFE: neither results beyond rounding, nor the order of elements, nor what the script does that
-    one can see. EXTENDED: how often callbacks hear of batches, compile time, memory. NUMERICS:
-    precision; searched only if named, and guarded.
+    SAFE: nothing visible; results may differ by rounding. EXTENDED: how often batch callbacks run,
+    compile time, memory. NUMERICS: precision; searched only if named, and guarded.
     """
 
     SAFE = "safe"
@@ -51,7 +50,7 @@ class Means(enum.StrEnum):
 
 
 class ReadAt(enum.StrEnum):
-    """When TensorFlow or a library under it reads the setting for the only time."""
+    """When TensorFlow or a library under it reads the value, which it does once."""
 
     EXEC = "when the process starts"
     LIBRARY_LOAD = "when the OpenMP or BLAS library is loaded"
@@ -64,7 +63,7 @@ class ReadAt(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class IntRange:
-    """Whole numbers from low to high, both included."""
+    """Integers from low to high, both included."""
 
     low: int
     high: int
@@ -79,7 +78,7 @@ class IntRange:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of a few values without an order; all are texts, as Optuna confuses 0 and False."""
+    """One of a few unordered values; all are strings, because Optuna confuses 0 and False."""
 
     options: tuple[str, ...]
 
@@ -96,7 +95,7 @@ Domain: TypeAlias = IntRange | Choice
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Build:
-    """What the interpreter's TensorFlow says of itself; the probe fills it in."""
+    """An interpreter's TensorFlow build, as the probe found it."""
 
     tensorflow: str
     keras: str
@@ -110,17 +109,17 @@ class Build:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knob:
-    """One setting.
+    """One knob.
 
-    ``variable``: the environment variable that carries the value. Where ``means`` is CODE nothing
-    in TensorFlow reads it: the child and the exported Python file apply the value by code, and the
-    variable only hands it to scripts that ask. ``unset``: the value for which the variable is left
-    away; ``text``: what the variable holds for any other. ``also``: a variable
-    by which other builds are told the same, and what it holds. ``default``: the value TensorFlow
-    uses by itself on this machine and build, which may lie outside the domain (a quota is below the
-    affinity). ``needs``: the name of another knob, and its values with which alone this one acts.
-    ``changes_numerics``: rounding may differ from the default's; ``changes_order``: which random
-    draw meets which element may differ (the order of elements never does).
+    ``variable``: the environment variable that carries the value. Where ``means`` is CODE,
+    TensorFlow does not read it: the child and the exported Python file apply the value by code, and
+    the variable only offers it to scripts. ``unset``: the value for which the variable is not set;
+    ``text``: the variable's content for any other value. ``also``: a variable that other builds
+    read instead, and its content. ``default``: the value that TensorFlow uses by itself on this
+    machine and build; it may lie outside the domain (a quota may be below the affinity). ``needs``:
+    the name of another knob, and the values of it with which this knob acts. ``changes_numerics``:
+    rounding may differ from the default's. ``changes_order``: the assignment of random draws to
+    elements may differ (the order of elements never does).
     """
 
     name: str

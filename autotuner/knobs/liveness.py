@@ -1,13 +1,12 @@
-"""Which knobs can act on this script, with this TensorFlow, on this machine, and how that is known.
+"""Which knobs can act on a script, a TensorFlow build and a machine, with the evidence.
 
-Pure rules over the evidence of one short run (trial/inspection.py). A knob is searched by default
-if it is live or if nothing is known; one that is inert is frozen and its reason shown.
+Pure rules over the evidence of one short run (trial/probe.py). A knob is searched by default if it
+is live or unknown; an inert knob stays at its default, and the reason is shown.
 """
 
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import IntRange, Knob, Means
@@ -23,7 +22,7 @@ class KnobState(enum.StrEnum):
 
 
 class EvidenceScope(enum.StrEnum):
-    """What has been run to get evidence: nothing, a few ops of our own, or the user's script."""
+    """What was run for the evidence: nothing, drivers/two_ops.py, or the user's script."""
 
     NOTHING = "nothing"
     BUILD = "build"
@@ -34,8 +33,8 @@ class EvidenceScope(enum.StrEnum):
 class Site:
     """A line of the user's code that builds or iterates a dataset.
 
-    ``parallel``: ``num_parallel_calls`` as written, None without. ``stateful``: the stateful ops of
-    its function; ``why_sequential``: why it must not become parallel.
+    ``parallel``: ``num_parallel_calls`` as written, or None. ``stateful``: the stateful ops of its
+    function; ``why_sequential``: why it must stay sequential.
     """
 
     op: str
@@ -47,7 +46,7 @@ class Site:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
-    """A call of fit, evaluate or predict. ``batch_callbacks``: those that hear of each batch."""
+    """A call of fit, evaluate or predict. ``batch_callbacks``: those with hooks for each batch."""
 
     loop: str
     where: str
@@ -58,12 +57,12 @@ class Loop:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What one short run of the script has shown.
+    """The findings of one short run of the script.
 
-    ``libraries``: names of mapped files by kind (openmp, mkl, allocator). ``threads``: counts by
-    name at the end. ``onednn_runtime``: "threadpool" or "OpenMP" as oneDNN says, None if it said
-    nothing; ``onednn_isa``: its instruction set; ``onednn_primitives``: how often each kind ran.
-    ``seconds``: what the run took. ``scope``: what was run.
+    ``libraries``: names of mapped files by kind (openmp, mkl, allocator). ``threads``: counts of
+    threads by name at the end. ``onednn_runtime``: "threadpool" or "OpenMP" as oneDNN prints it,
+    None if it printed nothing; ``onednn_isa``: its instruction set; ``onednn_primitives``: how
+    often each kind ran. ``seconds``: length of the run. ``scope``: what was run.
     """
 
     sites: tuple[Site, ...] = ()
@@ -83,7 +82,7 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Liveness:
-    """A knob's state, why, and what was seen."""
+    """A knob's state, the reason, and the evidence."""
 
     knob: str
     state: KnobState
@@ -91,28 +90,7 @@ class Liveness:
     evidence: str = ""
 
 
-def evidence_from(stored: Mapping[str, Any]) -> Evidence:
-    """Return the evidence that a study or an inspection has written down."""
-    return Evidence(
-        **{
-            **stored,
-            "scope": EvidenceScope(stored.get("scope", EvidenceScope.SCRIPT)),
-            "sites": tuple(Site(**_with_tuples(site)) for site in stored.get("sites", ())),
-            "loops": tuple(Loop(**_with_tuples(loop)) for loop in stored.get("loops", ())),
-        }
-    )
-
-
-def liveness_from(stored: Mapping[str, Any]) -> Liveness:
-    """Return a knob's state that a study has written down."""
-    return Liveness(**{**stored, "state": KnobState(stored["state"])})
-
-
-def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-
-
-_Rule = Callable[[Evidence], tuple[KnobState, str, str]]
+_LivenessRule = Callable[[Evidence], tuple[KnobState, str, str]]
 
 
 def find_liveness(
@@ -123,7 +101,9 @@ def find_liveness(
     for name in names:
         knob = KNOBS[name]
         state, reason, seen = (
-            _single_value(knob, machine) or _not_looked(name, evidence) or _RULES[name](evidence)
+            _single_value(knob, machine)
+            or _without_evidence(name, evidence)
+            or _RULES[name](evidence)
         )
         found.append(Liveness(knob=name, state=state, reason=reason, evidence=seen))
     return tuple(found)
@@ -135,14 +115,14 @@ def _single_value(knob: Knob, machine: Machine) -> tuple[KnobState, str, str] | 
         return None
     if isinstance(knob.domain(machine), IntRange):
         if machine.affinity_cpus > 1:
-            return None  # a quota: TensorFlow's default is another one
-        return KnobState.INERT, "there is one CPU to use", "affinity: 1 CPU"
-    return KnobState.INERT, "there is nothing to choose from here", f"the only value is {values[0]}"
+            return None  # a quota: TensorFlow's default is another value
+        return KnobState.INERT, "there is only one CPU", "affinity: 1 CPU"
+    return KnobState.INERT, "only one value is possible here", f"the value is {values[0]}"
 
 
-def _not_looked(name: str, evidence: Evidence) -> tuple[KnobState, str, str] | None:
+def _without_evidence(name: str, evidence: Evidence) -> tuple[KnobState, str, str] | None:
     if evidence.scope is EvidenceScope.NOTHING:
-        return KnobState.UNKNOWN, "no short run of the script has been made", ""
+        return KnobState.UNKNOWN, "the script was not inspected", ""
     if evidence.scope is EvidenceScope.BUILD and KNOBS[name].means is Means.CODE:
         return KnobState.UNKNOWN, "depends on the script: give --model", ""
     return None
@@ -162,12 +142,12 @@ def _threads(evidence: Evidence) -> str:
 
 
 def _own_pipeline(evidence: Evidence) -> tuple[KnobState, str, str] | None:
-    """Return why a knob of tf.data can't act at all, or None if the script has a pipeline."""
+    """Return why no knob of tf.data can act, or None if the script has a pipeline."""
     if evidence.at("iterate"):
         return None
     inside = evidence.at("iterate in graph")
     if inside:
-        reason = "the dataset is looped over inside a tf.function, where it can't be reached"
+        reason = "the dataset is iterated inside a tf.function, where autotune can't change it"
         return KnobState.INERT, reason, _lines(inside)
     return (
         KnobState.INERT,
@@ -226,14 +206,14 @@ def _data_threads(evidence: Evidence) -> tuple[KnobState, str, str]:
         if site.parallel is not None or (site.op == "map" and site.why_sequential is None)
     ]
     if not parallel:
-        reason = "no stage of the pipeline runs in parallel, and only those use the pool"
+        reason = "no stage of the pipeline runs in parallel, and only parallel stages use the pool"
         return KnobState.INERT, reason, _lines(evidence.at("iterate"))
-    return KnobState.LIVE, "stages that run in parallel use the pool", _lines(parallel)
+    return KnobState.LIVE, "parallel stages use the pool", _lines(parallel)
 
 
 def _onednn(evidence: Evidence) -> tuple[KnobState, str, str]:
     if evidence.onednn_runtime is None:
-        return KnobState.UNKNOWN, "oneDNN has printed nothing in the short run", ""
+        return KnobState.UNKNOWN, "oneDNN printed nothing in the short run", ""
     if not evidence.onednn_primitives:
         return KnobState.INERT, "no op of the first steps uses oneDNN", _onednn_line(evidence)
     return KnobState.LIVE, "ops of the first steps run in oneDNN", _onednn_line(evidence)
@@ -242,15 +222,19 @@ def _onednn(evidence: Evidence) -> tuple[KnobState, str, str]:
 def _onednn_line(evidence: Evidence) -> str:
     kinds = sorted(evidence.onednn_primitives.items(), key=lambda item: -item[1])
     counts = ", ".join(f"{kind} {n}" for kind, n in kinds[:4])
-    return f"oneDNN says: runtime {evidence.onednn_runtime}; ran {counts or 'no primitive'}"
+    return f"oneDNN's log: runtime {evidence.onednn_runtime}; ran {counts or 'no primitive'}"
 
 
-def _openmp(library: str) -> _Rule:
-    """Return the rule of a variable that an OpenMP runtime reads, if its file begins like this."""
+def _openmp(library: str) -> _LivenessRule:
+    """Return the rule of a variable that an OpenMP runtime reads.
+
+    Args:
+        library: the beginning of that runtime's file name.
+    """
 
     def rule(evidence: Evidence) -> tuple[KnobState, str, str]:
         found = [f for f in evidence.libraries.get("openmp", ()) if f.startswith(library)]
-        runtime = f"oneDNN says: runtime {evidence.onednn_runtime or '-'}"
+        runtime = f"oneDNN's log: runtime {evidence.onednn_runtime or '-'}"
         if not found:
             what = "Intel's OpenMP runtime" if library else "an OpenMP runtime"
             seen = "; ".join(evidence.libraries.get("openmp", ())) or "no OpenMP library mapped"
@@ -271,13 +255,13 @@ def _data_options(evidence: Evidence) -> tuple[KnobState, str, str]:
     sites = evidence.at("iterate", "iterate by keras")
     if not sites:
         nothing = _own_pipeline(evidence)
-        assert nothing is not None  # there is no site that it would count
+        assert nothing is not None  # there is no site "iterate"
         return nothing
     return KnobState.LIVE, "tf.data tunes its pipelines while they run", _lines(sites)
 
 
 def _keras_loop(evidence: Evidence) -> tuple[KnobState, str, str] | None:
-    """Return why a knob of keras' loops can't act, or None if there is a loop that it acts on."""
+    """Return why no knob of keras' loops can act, or None if there is a loop to act on."""
     if not evidence.loops:
         return KnobState.INERT, "the script runs no keras fit, evaluate or predict", ""
     if all(loop.run_eagerly for loop in evidence.loops):
@@ -292,8 +276,8 @@ def _steps_per_execution(evidence: Evidence) -> tuple[KnobState, str, str]:
     free = [loop for loop in evidence.loops if not loop.batch_callbacks]
     if not free:
         names = ", ".join(evidence.loops[0].batch_callbacks)
-        return KnobState.INERT, f"{names} wants to hear of each batch", _places(evidence.loops)
-    return KnobState.LIVE, "no callback hears of each batch", _places(free)
+        return KnobState.INERT, f"{names} has hooks for each batch", _places(evidence.loops)
+    return KnobState.LIVE, "no callback has hooks for each batch", _places(free)
 
 
 def _jit_compile(evidence: Evidence) -> tuple[KnobState, str, str]:
@@ -303,10 +287,10 @@ def _jit_compile(evidence: Evidence) -> tuple[KnobState, str, str]:
     if all(loop.jit_compile for loop in evidence.loops):
         return (
             KnobState.INERT,
-            "the script compiles its model by XLA already",
+            "the script already compiles its model by XLA",
             _places(evidence.loops),
         )
-    return KnobState.LIVE, "the model is not compiled by XLA", _places(evidence.loops)
+    return KnobState.LIVE, "XLA does not compile the model yet", _places(evidence.loops)
 
 
 def _predicts_arrays(evidence: Evidence) -> tuple[KnobState, str, str]:
@@ -320,12 +304,12 @@ def _places(loops: Sequence[Loop]) -> str:
     return ", ".join(f"{loop.loop} at {loop.where.rsplit('/', 1)[-1]}" for loop in loops[:3])
 
 
-def _always(reason: str) -> _Rule:
+def _always(reason: str) -> _LivenessRule:
     return lambda evidence: (KnobState.LIVE, reason, "")
 
 
-def _uses_onednn(primitive: str | None, reason: str) -> _Rule:
-    """Return the rule of a variable that oneDNN's primitives, or those of one kind, read."""
+def _uses_onednn(primitive: str | None, reason: str) -> _LivenessRule:
+    """Return the rule of a variable that oneDNN reads, for all primitives or for one kind."""
 
     def rule(evidence: Evidence) -> tuple[KnobState, str, str]:
         state, why, seen = _onednn(evidence)
@@ -343,7 +327,7 @@ def _lines(sites: Sequence[Site]) -> str:
     return ", ".join(dict.fromkeys(places[:5])) + (", ..." if len(places) > 5 else "")
 
 
-_RULES: dict[str, _Rule] = {
+_RULES: dict[str, _LivenessRule] = {
     "intra_op": _intra_op,
     "inter_op": _inter_op,
     "map_parallelism": _map_parallelism,
@@ -360,12 +344,14 @@ _RULES: dict[str, _Rule] = {
     "data_cpu_budget": _data_options,
     "steps_per_execution": _steps_per_execution,
     "jit_compile": _jit_compile,
-    "auto_jit": _always("TensorFlow looks for clusters in every graph that it runs"),
-    "cpus": _always("the process can be bound to part of the CPUs"),
-    "allocator": _always("a library can be loaded before all others"),
+    "auto_jit": _always("TensorFlow looks for clusters in every graph"),
+    "cpus": _always("the process can be bound to some of the CPUs"),
+    "allocator": _always("an allocator can be loaded before all other libraries"),
     "malloc_arenas": _always("glibc's allocator reads it when the process starts"),
-    "onednn_isa": _uses_onednn(None, "oneDNN chooses its kernels by it"),
-    "onednn_keep_primitives": _uses_onednn("convolution", "convolutions are prepared each time"),
+    "onednn_isa": _uses_onednn(None, "oneDNN selects its kernels by it"),
+    "onednn_keep_primitives": _uses_onednn(
+        "convolution", "otherwise oneDNN prepares convolutions anew each time"
+    ),
     "batch_size": _predicts_arrays,
     "fpmath": _uses_onednn(None, "oneDNN may compute in less precision"),
 }

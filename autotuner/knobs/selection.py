@@ -1,4 +1,4 @@
-"""Which knobs a study searches, and what a configuration comes to."""
+"""The knobs that a study searches, and the effective values of a configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,11 +16,11 @@ def select_knobs(
     """Return the names of the knobs to search, in the catalogue's order.
 
     Args:
-        names: knobs, groups and tiers; none means the tier "safe". A knob that is named is searched
-            even where it can't act, as is any with "all", which stands for all but those that
-            change numerics. Of a group or a tier those are left out that can't act; of a group
-            also those that change numerics.
-        liveness: what is known of the knobs; None if nothing is, so that none is left out.
+        names: knobs, groups and tiers; empty means the tier "safe". A named knob is searched even
+            if it is inert. "all" selects every knob, inert ones included, except the tier
+            "numerics". A group or a tier selects its knobs that are not inert; a group leaves out
+            the tier "numerics" as well.
+        liveness: the state of each knob; None: not known, no knob counts as inert.
 
     Raises:
         UserError: for an unknown name.
@@ -37,18 +37,23 @@ def select_knobs(
     return tuple(name for name in KNOBS if name in wanted)
 
 
-def check_knob_names(names: Iterable[str]) -> None:
+def known_names() -> list[str]:
+    """Return every name that selects knobs: knobs, groups and tiers."""
+    return [*KNOBS, *(g.value for g in Group), *(t.value for t in Tier), EVERYTHING]
+
+
+def check_knob_names(names: Iterable[str], where: str = "--knobs") -> None:
     """Raise UserError for the first name that is no knob, group or tier."""
-    known = [*KNOBS, *(g.value for g in Group), *(t.value for t in Tier), EVERYTHING]
+    known = known_names()
     for name in names:
         if name not in known:
-            raise UserError(f'--knobs: unknown knob "{name}"', hint=did_you_mean(name, known))
+            raise UserError(f'{where}: unknown knob "{name}"', hint=did_you_mean(name, known))
 
 
 def effective(configuration: Configuration, default: Configuration) -> Configuration:
-    """Return what a configuration comes to: a knob whose condition is not met is at its default.
+    """Return the effective values: a knob whose condition is not met is at its default.
 
-    ``OMP_NUM_THREADS`` sizes oneDNN's pool on OpenMP builds, and does nothing with oneDNN off.
+    For example, OMP_NUM_THREADS sizes oneDNN's pool on OpenMP builds: with oneDNN off it is inert.
     """
     found = dict(configuration)
     for name in configuration:

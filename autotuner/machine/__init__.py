@@ -1,1 +1,1 @@
-"""This host: its facts, its lock, what makes it noisy."""
+"""This host: its facts, its lock, and the causes of its noise."""

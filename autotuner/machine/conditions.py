@@ -1,6 +1,6 @@
-"""What about a machine makes measurements noisy, as far as it can be seen, and what to do about it.
+"""The visible causes of noise on a machine, and what to do about them.
 
-Counters are read before and after a stretch of time; everything else is read once.
+Counters are read at the start and the end of an interval; everything else is read once.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ _STOLEN_PART = 0.02
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why numbers may be noisy or low here. ``kind`` is a name for programs."""
+    """A reason for noisy or low numbers here. ``kind`` is a name for programs."""
 
     kind: str
     text: str
@@ -27,7 +27,7 @@ class Cause:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counters:
-    """Counts that only grow: throttled periods of the CPU quota, and seconds stolen by the host."""
+    """Monotonic counters: throttled periods of the CPU quota, seconds stolen by the host."""
 
     throttled: int
     stolen_s: float
@@ -35,7 +35,7 @@ class Counters:
 
 
 def read_counters() -> Counters:
-    """Return the counters as of now."""
+    """Return the counters' current values."""
     times = psutil.cpu_times()
     return Counters(
         throttled=read_cpu_throttling(),
@@ -53,15 +53,15 @@ def find_causes(
     proc: Path = _PROC,
     sys: Path = _SYS,
 ) -> list[Cause]:
-    """Return what can be seen of a machine's noise.
+    """Return the visible causes of a machine's noise.
 
     Args:
-        machine: the machine.
-        before: counters at the beginning of the stretch that is looked at.
+        machine: this machine.
+        before: counters at the start of the interval.
         after: counters at its end.
         others_cores: CPUs that processes other than the trials used meanwhile.
-        proc: where /proc is.
-        sys: where /sys is.
+        proc: the path of /proc.
+        sys: the path of /sys.
     """
     return [
         *_from_load(before, after, others_cores),
@@ -95,14 +95,14 @@ def _from_quota(machine: Machine, before: Counters, after: Counters) -> Iterator
         yield Cause(
             kind="quota",
             text=f"the CPU quota stopped the processes in {periods} periods (cpu.stat)",
-            advice="fewer threads than the quota has CPUs avoid that: they are part of the search; "
+            advice="fewer threads avoid that, and the search tries them; "
             "for steadier numbers raise the limit to whole CPUs",
         )
-    if machine.affinity_cpus <= 1:  # under a quota of one threads do matter
+    if machine.affinity_cpus <= 1:  # under a quota of one CPU, threads do matter
         yield Cause(
             kind="few_cores",
-            text="there is one CPU to run on, so thread settings can hardly matter",
-            advice="tune where as many CPUs are as in deployment",
+            text="there is only one CPU, so thread counts hardly matter",
+            advice="tune on a machine with as many CPUs as in deployment",
         )
 
 
@@ -129,7 +129,7 @@ def _from_power(sys: Path) -> Iterator[Cause]:
         if status == "Discharging":
             yield Cause(
                 kind="battery",
-                text="the machine runs on battery, which slows the CPU down",
+                text="the machine runs on battery, which slows the CPU",
                 advice="plug it in",
             )
             return
@@ -144,6 +144,6 @@ def _from_cpu(machine: Machine, proc: Path) -> Iterator[Cause]:
     if flags and "avx2" not in flags.split():
         yield Cause(
             kind="no_avx",
-            text="this CPU shows no AVX2, for which TensorFlow and oneDNN have their fast code",
+            text="this CPU has no AVX2, which the fast code of TensorFlow and oneDNN needs",
             advice="check the virtual machine's CPU type; results hold for CPUs like this one only",
         )

@@ -10,9 +10,8 @@ import math
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -23,13 +22,13 @@ _SYS = Path("/sys")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What can limit a TensorFlow process here.
+    """The limits of a TensorFlow process here.
 
     ``affinity_cpus``: CPUs this process may run on. ``quota_cpus``: CPU time per wall time that
     the cgroup allows, None without a quota. ``physical_cores``: cores behind ``affinity_cpus``,
     SMT siblings counted once. ``memory_bytes``: RAM or the cgroup's limit, whichever is smaller;
-    ``memory_limited``: it is the latter. ``isa``: the widest vector instructions. ``governor``: of
-    the clock frequency, None where it can't be seen. ``cpu_sets``: parts of the CPUs to which a
+    ``memory_limited``: the limit is smaller. ``isa``: the widest vector instructions. ``governor``:
+    of the clock frequency, None if not visible. ``cpu_sets``: subsets of the CPUs to which a
     process may be bound, as lists like "0-3,8". ``allocators``: files of tcmalloc, jemalloc and
     mimalloc that can be preloaded.
     """
@@ -55,18 +54,18 @@ class Machine:
 
     @property
     def usable_cpus(self) -> int:
-        """Upper bound for every thread knob: ``min(affinity, ceil(quota))``, at least 1."""
+        """The upper bound of every thread knob: ``min(affinity, ceil(quota))``, at least 1."""
         if self.quota_cpus is None:
             return self.affinity_cpus
         return max(1, min(self.affinity_cpus, math.ceil(self.quota_cpus)))
 
     @property
     def usable_cores(self) -> int:
-        """Physical cores within the quota, at least 1."""
+        """The physical cores within the quota, at least 1."""
         return max(1, min(self.physical_cores, self.usable_cpus))
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return a one-line description for people."""
         quota = f", CPU quota {self.quota_cpus:g}" if self.quota_cpus is not None else ""
         return (
             f"{self.cpu_model}, {self.affinity_cpus} CPUs on {self.physical_cores} cores{quota}, "
@@ -95,7 +94,7 @@ def _cgroup_folders(proc: Path, cgroup: Path, controller: str) -> tuple[list[Pat
         return [], False
     inner = root / path.lstrip("/")
     folders = [inner, *inner.parents]
-    # in a container the path is the host's and does not exist here: the root is then our own
+    # in a container the path is the host's and does not exist here: the root is the container's
     within = [f for f in folders if f == root or root in f.parents]
     return [f for f in within if f.is_dir()], root == cgroup
 
@@ -120,7 +119,7 @@ def read_cpu_quota(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> float | Non
 
 
 def read_cpu_throttling(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
-    """Return in how many periods so far a CPU quota has stopped this process's cgroups."""
+    """Return the number of periods in which a CPU quota has stopped this process's cgroups."""
     folders, _ = _cgroup_folders(proc, cgroup, "cpu")
     total = 0
     for folder in folders:
@@ -141,7 +140,7 @@ def read_memory_limit(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | No
 
 
 def count_oom_kills(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
-    """Return how often the kernel has killed for want of memory, here and machine-wide."""
+    """Return the number of kills for lack of memory, in this cgroup and machine-wide."""
     folders, is_v2 = _cgroup_folders(proc, cgroup, "memory")
     files = [f / ("memory.events" if is_v2 else "memory.oom_control") for f in folders]
     total = 0
@@ -154,7 +153,7 @@ def count_oom_kills(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Cpu:
-    """A logical CPU: its number, and the socket, NUMA node and core that it belongs to."""
+    """A logical CPU: its number, socket, NUMA node and core."""
 
     number: int
     socket: str = "0"
@@ -163,7 +162,7 @@ class Cpu:
 
 
 def read_cpus(allowed: set[int], *, proc: Path = _PROC, sys: Path = _SYS) -> tuple[list[Cpu], str]:
-    """Return the allowed CPUs with their places, and the text of /proc/cpuinfo for the first."""
+    """Return the allowed CPUs, and the text of /proc/cpuinfo for the first."""
     cpus, first = [], ""
     for block in (_read(proc / "cpuinfo") or "").split("\n\n"):
         fields = _fields(block)
@@ -176,7 +175,7 @@ def read_cpus(allowed: set[int], *, proc: Path = _PROC, sys: Path = _SYS) -> tup
         cpus.append(
             Cpu(int(number), fields.get("physical id", "0"), node, fields.get("core id", number))
         )
-    if not cpus:  # no /proc, or one that says nothing of processors
+    if not cpus:  # no /proc, or one without processors
         cpus = [Cpu(number, core=str(number)) for number in sorted(allowed)]
     return cpus, first
 
@@ -187,10 +186,10 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def cpu_sets(cpus: Sequence[Cpu]) -> tuple[str, ...]:
-    """Return parts of the CPUs worth binding a process to, as lists; all of them is none of these.
+    """Return proper subsets of the CPUs that are worth binding a process to, as lists.
 
-    The first 1, 2, 4, ... cores without their SMT siblings, cores of one NUMA node before those of
-    the next; each NUMA node by itself, where there are several.
+    These are the first 1, 2, 4, ... cores without their SMT siblings, one NUMA node after the
+    other; and each NUMA node alone, if there are several.
     """
     by_core: dict[tuple[str, str], Cpu] = {}
     for cpu in sorted(cpus, key=lambda cpu: (cpu.node, cpu.socket, cpu.number)):
@@ -220,7 +219,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     """Return the CPUs of a list like "0-3,8".
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if the text is not a list of CPUs.
     """
     numbers: set[int] = set()
     for part in text.split(","):
@@ -229,15 +228,7 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def machine_from(stored: Mapping[str, Any]) -> Machine:
-    """Return a machine that a study or a file has written down."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-    }
-    return Machine(**fields)
-
-
-_ISA = (  # flag in /proc/cpuinfo, what oneDNN and people call it; the widest first
+_ISA = (  # flag in /proc/cpuinfo, its common name; the widest first
     ("amx_tile", "AMX"),
     ("avx512_bf16", "AVX-512 with BF16"),
     ("avx512_vnni", "AVX-512 with VNNI"),
@@ -253,11 +244,11 @@ _LIBRARY_FOLDERS = ("usr/lib", "usr/lib64", "usr/local/lib", "usr/lib/*-linux-gn
 
 
 def find_allocators(root: Path = Path("/")) -> tuple[str, ...]:
-    """Return a file of each allocator that is installed where the linker looks."""
+    """Return one file of each allocator that is installed in the linker's folders."""
     found = []
     for pattern in _ALLOCATORS:
         files = [file for folder in _LIBRARY_FOLDERS for file in root.glob(f"{folder}/{pattern}")]
-        # the shortest name is the link that stays when the library is updated
+        # the shortest name is a link, which stays when the library is updated
         found += sorted((str(file) for file in files), key=lambda name: (len(name), name))[:1]
     return tuple(found)
 

@@ -1,8 +1,8 @@
-"""One tuning run at a time per machine: two at once would measure each other.
+"""The machine lock: one tuning run at a time, because two would disturb each other's measurements.
 
-An flock on one file for all users, so that a killed process never leaves it taken. Written here and
-not taken from a library, because another user's file in a sticky folder must be opened without
-O_CREAT (fs.protected_regular), which lock libraries do not do.
+The lock is an flock on one file for all users, so a killed process never keeps it. Lock libraries
+don't fit: another user's file in a sticky folder must be opened without O_CREAT
+(fs.protected_regular).
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from pathlib import Path
 from autotuner.errors import UserError
 
 _VARIABLE = "AUTOTUNE_LOCK"
-# flock wakes who waits, but hands nothing over: who asks again at once has it before they are up
-_ASIDE_S = 0.02
+# flock wakes a waiter without passing the lock on: without a pause the last holder gets it again
+_PAUSE_S = 0.02
 
 
 def lock_path() -> Path:
-    """Return the lock's file; AUTOTUNE_LOCK names another, for containers that share no /tmp."""
+    """Return the lock's file. AUTOTUNE_LOCK overrides it, for containers that share no /tmp."""
     return Path(os.environ.get(_VARIABLE) or Path(tempfile.gettempdir()) / "autotune.lock")
 
 
@@ -38,22 +38,22 @@ def _open(path: Path) -> int:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who holds the lock, as the holder has written it."""
+    """Return the holder of the lock, as it has written itself into the file."""
     try:
         fields = json.loads(os.pread(descriptor, 4096, 0))
         return f"study {fields['study']}, process {fields['pid']}, since {fields['since']}"
     except (ValueError, KeyError, TypeError):
-        return "it has not said which"
+        return "its name is not known"
 
 
 @contextlib.contextmanager
 def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Be the only tuning run on this machine.
+    """Hold the machine lock while the context lasts.
 
     Args:
-        study: the study's name, told to those who find the lock taken.
+        study: the study's name, shown to runs that find the lock taken.
         wait: wait for another run to end, instead of raising.
-        say: hears for whom we wait.
+        say: called with a sentence that names the other run.
 
     Raises:
         UserError: if another run holds the lock, or the lock's file can't be opened.
@@ -70,7 +70,7 @@ def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Itera
         except BlockingIOError as error:
             holder = _holder(descriptor)
             if not wait:
-                hint = "--wait waits for its end; two at once would measure each other"
+                hint = "--wait waits for its end; two runs would disturb each other's measurements"
                 message = f"another tuning run holds this machine: {holder}"
                 raise UserError(message, hint=hint) from error
             say(f"waiting for another tuning run: {holder}")
@@ -80,5 +80,5 @@ def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Itera
         os.pwrite(descriptor, json.dumps(fields).encode(), 0)
         yield
     finally:
-        os.close(descriptor)  # and so unlocks
-        time.sleep(_ASIDE_S)
+        os.close(descriptor)  # releases the lock
+        time.sleep(_PAUSE_S)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from autotuner.errors import UserError, did_you_mean
-from autotuner.options.study_spec import StudySpec, load_study_file
+from autotuner.options.study_file import load_study_file
+from autotuner.options.study_spec import StudySpec
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -14,10 +15,14 @@ def studies_folder() -> Path:
     return shipped if shipped.is_dir() else _PACKAGE.parent / "studies"
 
 
+def workload_names() -> list[str]:
+    """Return the names of the reference workloads."""
+    return sorted(file.parent.name for file in studies_folder().glob("*/study.toml"))
+
+
 def list_workloads() -> dict[str, StudySpec]:
     """Return all reference workloads by name."""
-    files = sorted(studies_folder().glob("*/study.toml"))
-    return {file.parent.name: load_study_file(file) for file in files}
+    return {name: load_workload(name) for name in workload_names()}
 
 
 def load_workload(name: str) -> StudySpec:
@@ -26,8 +31,7 @@ def load_workload(name: str) -> StudySpec:
     Raises:
         UserError: if there is none of that name.
     """
-    file = studies_folder() / name / "study.toml"
-    known = sorted(path.parent.name for path in studies_folder().glob("*/study.toml"))
+    known = workload_names()
     if name not in known:
         raise UserError(f'--workload: unknown workload "{name}"', hint=did_you_mean(name, known))
-    return load_study_file(file)
+    return load_study_file(studies_folder() / name / "study.toml")

@@ -1,1 +1,1 @@
-"""What the user sees: progress while a study runs, tables when it has run."""
+"""What the user sees: progress while a study runs, and its result in every form."""

@@ -9,14 +9,13 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from autotuner.knobs.knob import Configuration
-from autotuner.report.contents import gather
 from autotuner.report.notes import study_note, trial_note
 from autotuner.report.pictures import pictures
-from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.noise import Noise
-from autotuner.study.record import Role, StudyFacts, TrialRecord, write_summary
-from autotuner.trial.outcome import Phase
+from autotuner.study.events import DiagnosisKnown, Event, FactsKnown, NoiseKnown, TrialEnded
+from autotuner.study.facts import StudyFacts
+from autotuner.study.memory import SUMMARY, Memory, Summary
+from autotuner.study.record import TrialRecord
+from autotuner.verdict.result import load_result
 from autotuner.verdict.sentences import brief
 
 _CHUNK = 2045
@@ -25,7 +24,7 @@ _VERSION = "dashboard:note_ver"
 
 
 class DashboardPages:
-    """Hears how a study gets on, and keeps its notes and plots in it.
+    """Keeps notes and plots in a study while it runs; receives its events.
 
     The study's own note and plots are made anew when a tenth more trials have ended, and at least
     five more, so that a study of any size spends the same part of its time on them.
@@ -46,14 +45,21 @@ class DashboardPages:
         self._refresh_at = 1.0
         self._known: dict[str, Any] = {}
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Nothing is to be written about what has only begun."""
+    def __call__(self, event: Event) -> None:
+        """Write what an event changes."""
+        match event:
+            case TrialEnded(record):
+                self._write_trial(record)
+            case FactsKnown(facts):
+                self._facts = facts
+                self.refresh()
+            case DiagnosisKnown() | NoiseKnown():
+                self.refresh()
+            case _:
+                pass  # the rest is for the user who watches the run
 
-    def phase_entered(self, phase: Phase) -> None:
-        """Nothing is to be written about a phase."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Write the trial's note; now and then all of the study's."""
+    def _write_trial(self, record: TrialRecord) -> None:
+        """Write the trial's note; from time to time all of the study's."""
         self._waiting.append(record)
         if self._facts is None:
             return
@@ -63,41 +69,23 @@ class DashboardPages:
         if record.number + 1 >= self._refresh_at:
             self.refresh()
 
-    def facts_known(self, facts: StudyFacts) -> None:
-        """Remember what trials' notes need, and write the study's."""
-        self._facts = facts
-        self.refresh()
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        """Write the study's note with what holds a step up."""
-        self.refresh()
-
-    def noise_known(self, noise: Noise) -> None:
-        """Write the study's note with the noise floor."""
-        self.refresh()
-
-    def remark(self, text: str) -> None:
-        """A remark is for whoever watches the run."""
-
-    def progress(self, done: float) -> None:
-        """The bar is for whoever watches the run."""
-
     def refresh(self) -> None:
         """Write the study's note and its plots as of now."""
         if not self._whole:
             return
-        contents = gather(self._study)
-        if contents is None:
+        result = load_result(self._study)
+        if result is None:
             return
-        self._refresh_at = max(REFRESHED_AT * len(contents.records), len(contents.records) + _LEAST)
+        self._refresh_at = max(REFRESHED_AT * len(result.records), len(result.records) + _LEAST)
         trials = len(self._study.get_trials(deepcopy=False))
-        write_summary(self._study, brief(contents.decision), trials)
+        summary = Summary(text=brief(result.decision), trials=trials)
+        Memory(self._study).write(SUMMARY, summary)
         if not self._known:  # once: there may be very many
             self._known = dict(self._storage.get_study_system_attrs(self._study_id))
-        self._write("dashboard:note_str", study_note(contents), self._known)
+        self._write("dashboard:note_str", study_note(result), self._known)
         version = int(self._known.get(_VERSION, 0)) + 1
         self._set(_VERSION, version, self._known)
-        for picture in pictures(contents):
+        for picture in pictures(result):
             key = f"dashboard:plot_data:{picture.name}"
             self._write(key, picture.figure.to_json(), self._known)
 

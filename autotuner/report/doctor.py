@@ -1,4 +1,4 @@
-"""What ``autotune doctor`` shows: the machine, the interpreter, the knobs, what to do."""
+"""The output of ``autotune doctor``: the machine, the interpreter, the knobs, and advice."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +14,7 @@ from autotuner.report.lists import plain_table
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
-    """Yield what bounds a TensorFlow process here."""
+    """Yield the limits of a TensorFlow process here, a line each."""
     smt = "two per core (SMT)" if machine.has_smt else "one per core"
     yield f"CPU: {machine.cpu_model}" + (f", {machine.isa}" if machine.isa else "")
     yield (
@@ -30,7 +30,7 @@ def machine_lines(machine: Machine) -> Iterator[str]:
 
 
 def build_line(build: Build, python: str) -> str:
-    """Return what the interpreter's TensorFlow says of itself."""
+    """Return a line on the interpreter's TensorFlow."""
     state = "on" if build.onednn_default else "off"
     package = build.package or "installed as something else"
     return (
@@ -40,7 +40,7 @@ def build_line(build: Build, python: str) -> str:
 
 
 def liveness_table(found: Iterable[Liveness]) -> Table:
-    """Return each knob's tier, its state, why, and the evidence."""
+    """Return a table of knobs with tier, state, reason and evidence."""
     table = plain_table("knob", "tier", "state", "why", "evidence")
     for one in found:
         table.add_row(
@@ -54,13 +54,13 @@ def liveness_table(found: Iterable[Liveness]) -> Table:
 
 
 def next_step(*, with_script: bool) -> str:
-    """Return how to go on."""
+    """Return the next step."""
     if with_script:
         return "* tune it: autotune run with the same arguments"
     return "* look at a script: autotune doctor --model SCRIPT"
 
 
 def advice_lines(causes: Iterable[Cause]) -> Iterator[str]:
-    """Yield what was found and what to do, a line each."""
+    """Yield each cause with what to do about it."""
     for cause in causes:
         yield f"* {cause.text}\n  -> {cause.advice}"

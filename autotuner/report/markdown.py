@@ -6,23 +6,23 @@ from collections.abc import Iterable, Sequence
 from autotuner.report.sections import Grid, Section
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$]|\b_|_\b)")
-_LEADING = re.compile(r"^(\s*)([#+-]|\d+[.)])(?=\s)")
+_LEADING = re.compile(r"^(\d*)([#+.)-])(?=\s)")
 
 
 def escape(text: str) -> str:
-    """Return a text of which nothing is taken for Markdown or HTML, on one line."""
+    """Return a text on one line in which nothing is Markdown or HTML."""
     return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(text.split())))
 
 
 def block(text: str, language: str = "") -> str:
-    """Return a text as a code block, whatever backticks are in it."""
+    """Return a text as a code block; the fence is longer than any backticks in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def table(grid: Grid) -> str:
-    """Return a table; numbers to the right."""
+    """Return a table with numbers aligned to the right."""
     rules = ["---:" if column in grid.numeric else "---" for column in grid.columns]
     rows = [[escape(cell.text) for cell in row] for row in grid.rows]
     lines = [[escape(column) for column in grid.columns], rules, *rows]
@@ -35,7 +35,7 @@ def render_markdown(title: str, sections: Iterable[Section], *, brief: bool = Fa
     Args:
         title: its heading.
         sections: its parts.
-        brief: without what is bulky.
+        brief: without the bulky ones.
     """
     chosen = [section for section in sections if not (brief and section.bulky)]
     return "\n\n".join([f"# {escape(title)}", *map(_render, chosen)]) + "\n"

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from autotuner.report.contents import Contents
 from autotuner.report.markdown import block, escape, render_markdown, table
 from autotuner.report.sections import Cell, Grid, sections
 from autotuner.report.wording import gain_text, result_text, trial_text
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import Role, TrialRecord
+from autotuner.verdict.result import Result
 
 _COLUMNS = {
     "role": "why it was run: default, recipe, script, control, search, race or final",
@@ -23,13 +24,13 @@ _COLUMNS = {
 }
 
 
-def study_note(contents: Contents) -> str:
-    """Return a study's note: what was tuned, where, how noisy it was, and what to deploy."""
-    text = render_markdown(contents.export.study, sections(contents), brief=True)
+def study_note(result: Result) -> str:
+    """Return a study's note: its sections, and what the dashboard's columns are."""
+    text = render_markdown(result.study, sections(result), brief=True)
     rows = tuple((Cell(text=name), Cell(text=what)) for name, what in _COLUMNS.items())
     columns = table(Grid(columns=("attribute", "what it is"), rows=rows))
     value = (
-        f"A trial's value is in {escape(contents.facts.score_unit)}: the default's score times the "
+        f"A trial's value is in {escape(result.facts.score_unit)}: the default's score times the "
         f"trial's gain, so that drift is out of it. Its intermediate values are the throughputs of "
         f"its windows, and its files the log and the windows' raw counts."
     )
@@ -37,7 +38,7 @@ def study_note(contents: Contents) -> str:
 
 
 def trial_note(record: TrialRecord, facts: StudyFacts) -> str:
-    """Return a trial's note: what it was for, what it set, how it ended, how to repeat it."""
+    """Return a trial's note: its role, its settings, its outcome, and how to repeat it."""
     return "\n\n".join(_trial_parts(record, facts)) + "\n"
 
 

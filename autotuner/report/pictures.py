@@ -1,7 +1,7 @@
 """The pictures of a study, made once for the dashboard and for the report.
 
 Colours are those of Okabe and Ito, which colour-blind readers tell apart; shapes differ as well.
-Every picture has a text alternative that says what there is to see.
+Every picture has a text alternative that describes it.
 """
 
 import dataclasses
@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 
 from plotly import graph_objects as go
 
-from autotuner.report.contents import Contents
 from autotuner.report.wording import describe, number, role_text, trial_text
-from autotuner.statistics.knob_effects import KnobEffect
+from autotuner.statistics.knob_model import KnobEffect
 from autotuner.statistics.sequential import CONFIDENCE
 from autotuner.study.record import Role, TrialRecord
-from autotuner.verdict.decision import counted_pairs
+from autotuner.verdict.result import Result
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY = (
     "#0072B2",
@@ -41,7 +40,7 @@ MOST_POINTS = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, and what it shows in words. ``name``: its id in pages."""
+    """A figure and its text alternative. ``name``: its id in pages."""
 
     name: str
     title: str
@@ -49,9 +48,9 @@ class Picture:
     figure: go.Figure
 
 
-def pictures(contents: Contents) -> list[Picture]:
-    """Return the pictures for which there is something to show."""
-    made = (make(contents) for make in _MAKERS)
+def pictures(result: Result) -> list[Picture]:
+    """Return the pictures for which there are data."""
+    made = (make(result) for make in _MAKERS)
     return [picture for picture in made if picture is not None]
 
 
@@ -71,12 +70,12 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
 
 
 def _one(figure: go.Figure) -> None:
-    """Mark where the defaults are."""
+    """Draw the line of the defaults."""
     figure.add_hline(y=1, line={"dash": "dash", "color": GREY, "width": 1})
 
 
 def _thinned(records: Sequence[TrialRecord]) -> tuple[list[TrialRecord], int]:
-    """Return at most so many records, and of the search every how manieth; the others all."""
+    """Return the records to draw, and n if only every nth trial of the search is among them."""
     search = [r for r in records if r.role is Role.SEARCH]
     every = max(1, math.ceil(len(search) / MOST_POINTS))
     kept = {r.number for r in search[::every]}
@@ -102,13 +101,13 @@ def _by_role(records: Sequence[TrialRecord]) -> dict[Role, list[TrialRecord]]:
     return {role: [r for r in records if r.role is role] for role in Role}
 
 
-def ratios(contents: Contents) -> Picture | None:
+def ratios(result: Result) -> Picture | None:
     """Return each trial's gain over the defaults beside it, with its interval."""
-    measured = [r for r in contents.records if r.gain is not None]
+    measured = [r for r in result.records if r.gain is not None]
     shown, every = _thinned([r for r in measured if r.configuration or r.role is not Role.FINAL])
     figure = _figure("Search: speed over the default's, by trial", "trial", "times the default")
     _one(figure)
-    default = contents.facts.space.default
+    default = result.facts.space.default
     for role, records in _by_role(shown).items():
         if not records:
             continue
@@ -123,7 +122,7 @@ def ratios(contents: Contents) -> Picture | None:
             text=[describe(r.configuration, default) for r in records],
             hovertemplate="trial %{x}: %{y:.2f}x<br>%{text}<extra>%{fullData.name}</extra>",
         )
-    failed = [r for r in contents.records if r.status is not None and r.gain is None][:MOST_POINTS]
+    failed = [r for r in result.records if r.status is not None and r.gain is None][:MOST_POINTS]
     if failed:
         figure.add_scatter(
             x=[r.number for r in failed],
@@ -135,29 +134,29 @@ def ratios(contents: Contents) -> Picture | None:
             hovertemplate="trial %{x}: %{text}<extra></extra>",
         )
     best = max((r.gain or 0.0 for r in measured if r.role is Role.SEARCH), default=None)
-    said = f"{len(measured)} trials were measured"
+    words = f"{len(measured)} trials were measured"
     if best is not None:
-        said += f"; the best single one of the search ran at {best:.2f} times the default's speed"
+        words += f"; the best single one of the search ran at {best:.2f} times the default's speed"
     if every > 1:
-        said += f"; of the search every {every}th is drawn"
+        words += f"; of the search every {every}th is drawn"
     return Picture(
         name="ratios",
         title="Search",
-        alternative=f"{said}. Bars are 95 % intervals inside one process.",
+        alternative=f"{words}. Bars are 95 % intervals inside one process.",
         figure=figure,
     )
 
 
-def drift(contents: Contents) -> Picture | None:
-    """Return what trials and the defaults beside them did over time."""
-    timed = [r for r in contents.records if r.started is not None and r.score is not None]
+def drift(result: Result) -> Picture | None:
+    """Return the scores of trials and of the defaults beside them over time."""
+    timed = [r for r in result.records if r.started is not None and r.score is not None]
     if len(timed) < 2:
         return None
     shown, _ = _thinned(timed)
     begin = shown[0].started
     assert begin is not None
     minutes = [round((r.started - begin).total_seconds() / 60, 3) for r in shown if r.started]
-    unit = contents.facts.score_unit
+    unit = result.facts.score_unit
     figure = _figure("Drift: the defaults themselves over time", "minutes", unit)
     figure.update_yaxes(rangemode="tozero")
     figure.add_scatter(
@@ -179,20 +178,20 @@ def drift(contents: Contents) -> Picture | None:
         name="the defaults beside them",
         hovertemplate="defaults: %{y:.4g}<extra></extra>",
     )
-    said = "What trials reached over time, and the defaults beside them."
+    words = "The scores of trials over time, and of the defaults beside them."
     if references:
         low, high = (f(value for _, value in references) for f in (min, max))
-        said += f" The defaults ran at {number(low)} to {number(high)} {unit}."
-    return Picture(name="drift", title="Drift", alternative=said, figure=figure)
+        words += f" The defaults ran at {number(low)} to {number(high)} {unit}."
+    return Picture(name="drift", title="Drift", alternative=words, figure=figure)
 
 
 def _effect_name(effect: KnobEffect) -> str:
     return f"{effect.knob} = {effect.value}"
 
 
-def effects(contents: Contents) -> Picture | None:
-    """Return what each value of each knob seems to do by itself."""
-    found = list(reversed(contents.effects))
+def effects(result: Result) -> Picture | None:
+    """Return the effect of each value of each knob by itself."""
+    found = list(reversed(result.effects))
     if not found:
         return None
     figure = _figure("Effects of single settings (indicative)", "times the default", "")
@@ -215,22 +214,21 @@ def effects(contents: Contents) -> Picture | None:
         showlegend=False,
     )
     figure.update_layout(height=max(220, 90 + 24 * len(found)))
-    clear = [e for e in contents.effects if e.low > 1 or e.high < 1]
+    clear = [e for e in result.effects if e.low > 1 or e.high < 1]
     named = ", ".join(f"{_effect_name(e)} {e.ratio:.2f}x" for e in clear[:8])
-    said = f"By themselves these seem to matter: {named}." if clear else "No setting stands out."
+    words = f"By themselves these seem to matter: {named}." if clear else "No setting stands out."
     return Picture(
         name="effects",
         title="Effects of single settings",
-        alternative=f"{said} Indicative: 95 % intervals of an additive model.",
+        alternative=f"{words} Indicative: 95 % intervals of the model that chose the trials.",
         figure=figure,
     )
 
 
-def final(contents: Contents) -> Picture | None:
+def final(result: Result) -> Picture | None:
     """Return the pairs of the final, and the verdict's interval."""
-    finding = contents.decision.finding
-    default = contents.facts.space.default
-    pairs = counted_pairs(contents.records, contents.decision, default, contents.noise)
+    finding = result.decision.finding
+    pairs = result.final_pairs
     if finding is None or not pairs:
         return None
     values = [round(math.exp(pair.log), 4) for pair in pairs]
@@ -254,17 +252,17 @@ def final(contents: Contents) -> Picture | None:
             hovertemplate="pair %{x}: %{y:.3f}x<extra></extra>",
         )
     figure.add_hline(y=finding.ratio, line={"color": VERMILION, "width": 2})
-    said = f"{len(pairs)} pairs, from {min(values):.2f} to {max(values):.2f} times the default"
+    words = f"{len(pairs)} pairs, from {min(values):.2f} to {max(values):.2f} times the default"
     if finding.low is not None and finding.high is not None:
         figure.add_hrect(
             y0=finding.low, y1=finding.high, fillcolor=VERMILION, opacity=0.15, line_width=0
         )
-        said += (
+        words += (
             f"; mean {finding.ratio:.2f}, {CONFIDENCE:.0%} interval {finding.low:.2f} to "
             f"{finding.high:.2f} (the line and the band)"
         )
     figure.update_xaxes(dtick=max(1, len(pairs) // 16))
-    return Picture(name="final", title="Final", alternative=f"{said}.", figure=figure)
+    return Picture(name="final", title="Final", alternative=f"{words}.", figure=figure)
 
 
-_MAKERS: tuple[Callable[[Contents], Picture | None], ...] = (final, ratios, effects, drift)
+_MAKERS: tuple[Callable[[Result], Picture | None], ...] = (final, ratios, effects, drift)

@@ -1,10 +1,9 @@
 """Progress while a study runs: live on a terminal, plain lines elsewhere, JSON for machines.
 
-All three hear the same things (:class:`autotuner.study.events.Listener`). The live display
-redraws at most twice a second, so as not to disturb what is being measured.
+All three receive the same events. The live display redraws at most twice a second, so as not to
+disturb what is being measured.
 """
 
-import dataclasses
 import json
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from autotuner.codec import to_json
 from autotuner.knobs.knob import Configuration
 from autotuner.options.duration import format_duration
 from autotuner.report.wording import (
@@ -29,17 +29,29 @@ from autotuner.report.wording import (
     trial_text,
 )
 from autotuner.statistics.sequential import Finding, StoppingRule
-from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.events import Listener
-from autotuner.study.noise import Noise
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.events import (
+    DiagnosisKnown,
+    Event,
+    FactsKnown,
+    NoiseKnown,
+    PhaseEntered,
+    ProgressMade,
+    Remark,
+    TrialEnded,
+    TrialStarted,
+)
+from autotuner.study.facts import StudyFacts
+from autotuner.study.record import Role, TrialRecord
 from autotuner.trial.outcome import Phase
 
 _REDRAWS_PER_SECOND = 2
 
 
-class Progress(Listener, Protocol):
-    """A listener that owns the screen while a study runs."""
+class Display(Protocol):
+    """What owns the screen while a study runs: receives each event, and sentences."""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
 
     def say(self, text: str) -> None:
         """Show a sentence."""
@@ -56,15 +68,24 @@ class _Lines:
         self._rule = rule
         self.best: float | None = None
         self.space_default: Configuration = {}
-        self._current: Configuration = {}
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        self._current = configuration
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TrialEnded(record):
+                self._show_trial(record)
+            case FactsKnown(facts):
+                self._show_facts(facts)
+            case DiagnosisKnown(diagnosis):
+                self._write(f"bottleneck: {diagnosis.sentence}")
+            case NoiseKnown(noise):
+                for line in noise_lines(noise, self._rule):
+                    self._write(line)
+            case Remark(text):
+                self._write(f"note: {text}")
+            case _:
+                pass  # what is going on now changes too often for a line of its own
 
-    def phase_entered(self, phase: Phase) -> None:
-        """Plain lines say nothing about phases."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
+    def _show_trial(self, record: TrialRecord) -> None:
         is_search = record.role not in (Role.FINAL, Role.CONTROL)
         if is_search and record.gain is not None and record.gain > (self.best or 0.0):
             self.best = record.gain
@@ -77,7 +98,7 @@ class _Lines:
             + (f"  [{what}]" if what else "")
         )
 
-    def facts_known(self, facts: StudyFacts) -> None:
+    def _show_facts(self, facts: StudyFacts) -> None:
         self.space_default = facts.space.default
         step = f"{facts.source} {facts.phase}".strip()
         self._write(f"a step is: {step}; measured in {facts.unit.value}")
@@ -86,19 +107,6 @@ class _Lines:
             self._write(line)
         for notice in facts.notices:
             self._write(f"note: {notice_text(notice)}")
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        self._write(f"bottleneck: {diagnosis.sentence}")
-
-    def noise_known(self, noise: Noise) -> None:
-        for line in noise_lines(noise, self._rule):
-            self._write(line)
-
-    def remark(self, text: str) -> None:
-        self._write(f"note: {text}")
-
-    def progress(self, done: float) -> None:
-        """Plain lines say nothing about the part that is done."""
 
 
 class PlainProgress(_Lines):
@@ -123,61 +131,28 @@ class JsonProgress:
         sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
         sys.stdout.flush()
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Write ``trial_started``."""
-        self._emit("trial_started", number=number, role=role, configuration=dict(configuration))
-
-    def phase_entered(self, phase: Phase) -> None:
-        """Write ``phase``."""
-        self._emit("phase", phase=phase)
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Write ``trial_ended``."""
-        self._emit(
-            "trial_ended",
-            number=record.number,
-            role=record.role,
-            status=record.status,
-            reason=record.reason,
-            throughput=None if record.throughput is None else record.throughput.value,
-            unit=None if record.throughput is None else record.throughput.unit,
-            gain=record.gain,
-            gain_interval=[record.gain_low, record.gain_high],
-            others_cores=record.others_cores,
-            configuration=dict(record.configuration),
-            folder=record.folder,
-        )
-
-    def facts_known(self, facts: StudyFacts) -> None:
-        """Write ``study``."""
-        self._emit(
-            "study",
-            source=facts.source,
-            phase=facts.phase,
-            unit=facts.unit,
-            knobs=list(facts.space.domains),
-            liveness=[dataclasses.asdict(one) for one in facts.liveness],
-            notices=[notice_text(notice) for notice in facts.notices],
-        )
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        """Write ``diagnosis``."""
-        self._emit("diagnosis", **dataclasses.asdict(diagnosis))
-
-    def noise_known(self, noise: Noise) -> None:
-        """Write ``noise``."""
-        self._emit("noise", **dataclasses.asdict(noise))
-
-    def remark(self, text: str) -> None:
-        """Write ``message``."""
-        self.say(text)
-
-    def progress(self, done: float) -> None:
-        """Write ``progress``."""
-        self._emit("progress", done=round(done, 4))
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        match event:
+            case TrialStarted():
+                self._emit("trial_started", **to_json(event))
+            case PhaseEntered(phase):
+                self._emit("phase", phase=phase)
+            case TrialEnded(record):
+                self._emit("trial_ended", **_trial_fields(record))
+            case FactsKnown(facts):
+                self._emit("study", **_study_fields(facts))
+            case DiagnosisKnown(diagnosis):
+                self._emit("diagnosis", **to_json(diagnosis))
+            case NoiseKnown(noise):
+                self._emit("noise", **to_json(noise))
+            case Remark(text):
+                self.say(text)
+            case ProgressMade(done):
+                self._emit("progress", done=round(done, 4))
 
     def error(self, message: str, hint: str | None) -> None:
-        """Write ``error``; standard error says the same in words."""
+        """Write ``error``; standard error has the same in words."""
         self._emit("error", message=message, hint=hint)
 
     def result(self, document: str, files: list[str]) -> None:
@@ -186,7 +161,7 @@ class JsonProgress:
 
     def finding(self, finding: Finding, files: list[str]) -> None:
         """Write ``finding``: what pairs of two configurations have shown."""
-        self._emit("finding", **dataclasses.asdict(finding), files=files)
+        self._emit("finding", **to_json(finding), files=files)
 
     def say(self, text: str) -> None:
         """Write ``message``."""
@@ -194,6 +169,33 @@ class JsonProgress:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _trial_fields(record: TrialRecord) -> dict[str, object]:
+    return {
+        "number": record.number,
+        "role": record.role,
+        "status": record.status,
+        "reason": record.reason,
+        "throughput": None if record.throughput is None else record.throughput.value,
+        "unit": None if record.throughput is None else record.throughput.unit,
+        "gain": record.gain,
+        "gain_interval": [record.gain_low, record.gain_high],
+        "others_cores": record.others_cores,
+        "configuration": dict(record.configuration),
+        "folder": record.folder,
+    }
+
+
+def _study_fields(facts: StudyFacts) -> dict[str, object]:
+    return {
+        "source": facts.source,
+        "phase": facts.phase,
+        "unit": facts.unit,
+        "knobs": list(facts.space.domains),
+        "liveness": to_json(facts.liveness),
+        "notices": [notice_text(notice) for notice in facts.notices],
+    }
 
 
 class LiveProgress(_Lines):
@@ -205,7 +207,7 @@ class LiveProgress(_Lines):
         self._started = time.monotonic()
         self._done = 0.0
         self._end: float | None = None
-        self._trial: tuple[int, Role] | None = None
+        self._trial: TrialStarted | None = None
         self._phase = Phase.START
         self._live = Live(
             console=console,
@@ -223,20 +225,18 @@ class LiveProgress(_Lines):
         """Take the foot away."""
         self._live.stop()
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Show the trial."""
-        super().trial_started(number, role, configuration)
-        self._trial = (number, role)
-
-    def phase_entered(self, phase: Phase) -> None:
-        """Show the phase."""
-        self._phase = phase
-
-    def progress(self, done: float) -> None:
-        """Move the bar, and estimate the end anew; between two trials the time just runs down."""
-        self._done = done
-        now = time.monotonic()
-        self._end = now + (now - self._started) * (1 - done) / done if done > 0 else None
+    def __call__(self, event: Event) -> None:
+        """Show an event; between two trials the estimated time just runs down."""
+        super().__call__(event)
+        match event:
+            case TrialStarted():
+                self._trial = event
+            case PhaseEntered(phase):
+                self._phase = phase
+            case ProgressMade(done):
+                self._done, now = done, time.monotonic()
+                left_s = (now - self._started) * (1 - done) / done if done > 0 else None
+                self._end = None if left_s is None else now + left_s
 
     def _foot(self) -> Group:
         line = Table.grid(padding=(0, 1))
@@ -259,12 +259,13 @@ class LiveProgress(_Lines):
     def _trial_text(self) -> str:
         if self._trial is None:
             return "starting"
-        number, role = self._trial
-        what = describe(self._current, self.space_default) if self._current else "nothing set"
-        return f"trial {number} ({role_text(role)}), {self._phase.value}: {what}"
+        configuration = self._trial.configuration
+        what = describe(configuration, self.space_default) if configuration else "nothing set"
+        role = role_text(self._trial.role)
+        return f"trial {self._trial.number} ({role}), {self._phase.value}: {what}"
 
 
-def make_progress(*, as_json: bool, console: Console, rule: StoppingRule) -> Progress:
+def make_progress(*, as_json: bool, console: Console, rule: StoppingRule) -> Display:
     """Return the display that fits: JSON if asked for, live on a terminal, else plain lines."""
     if as_json:
         return JsonProgress()

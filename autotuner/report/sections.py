@@ -1,20 +1,20 @@
-"""The sections of a report, as data: the page, the Markdown and the study's note are made of them.
+"""The sections of a result, as data, which every rendering shows: the terminal, the page, Markdown,
+JSON and the study's note in the dashboard.
 
-Texts here are plain; whoever renders them escapes what his format needs.
+Texts here are plain; each renderer escapes them for its format.
 """
 
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator
 
-from autotuner.export.content import variables
+from autotuner import __version__
+from autotuner.export.content import Export, export_of, variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
-from autotuner.options.study_spec import StudySpec
-from autotuner.report.contents import Contents
 from autotuner.report.pictures import Picture, pictures
+from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
     describe,
     disturbance_text,
@@ -22,6 +22,7 @@ from autotuner.report.wording import (
     noise_lines,
     notice_text,
     number,
+    outcome_text,
     own_text,
     percent,
     role_text,
@@ -32,13 +33,16 @@ from autotuner.statistics.sequential import rule_of
 from autotuner.study.record import REFERENCE, Role, TrialRecord
 from autotuner.trial.outcome import STAGES
 from autotuner.verdict.decision import Candidate
-from autotuner.verdict.sentences import further_sentences, ratio_text
+from autotuner.verdict.result import Result
+from autotuner.verdict.sentences import ratio_text
 
 INDICATIVE = (
-    "Indicative only: an additive model over all trials of the search, which did not try values "
-    "evenly. What is proven is proven by the final."
+    "Indicative only: what the model that chose the trials predicts for the defaults with this one "
+    "setting changed. It counts failed trials as clearly slower. Only the final proves a gain."
 )
 
+_INTERVAL = "95 % interval"
+_OTHERS = "others' CPUs"
 _HOW_TO_APPLY = (
     "These variables go into the environment. Settings of tf.data and keras need best.py, or: "
     "autotune exec best.json -- python ..."
@@ -47,7 +51,7 @@ _HOW_TO_APPLY = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell of a table. ``value``: by which it sorts, where that is not its text."""
+    """One cell of a table. ``value``: the number to sort by, if it is not its text."""
 
     text: str
     value: float | None = None
@@ -55,11 +59,12 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table. ``numeric``: the columns that hold numbers."""
+    """A table. ``numeric``: the columns of numbers. ``details``: those that a brief view omits."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,26 +80,32 @@ class Section:
     bulky: bool = False
 
 
-def sections(contents: Contents) -> list[Section]:
-    """Return the sections for which there is something to say, the verdict first."""
-    drawn = {picture.name: picture for picture in pictures(contents)}
+def sections(result: Result, *, anyway: bool = False, draw: bool = True) -> list[Section]:
+    """Return the sections that have a content, the verdict first.
+
+    Args:
+        result: of the study.
+        anyway: the files hold the best of the search even if it is not recommended.
+        draw: with pictures, which take a second to draw.
+    """
+    export = export_of(result, anyway=anyway)
+    drawn = {picture.name: picture for picture in pictures(result)} if draw else {}
 
     def shown(*names: str) -> tuple[Picture, ...]:
         return tuple(drawn[name] for name in names if name in drawn)
 
     found = [
-        _verdict(contents),
-        _configuration(contents),
-        _final(contents, shown("final")),
-        _search(contents, shown("ratios")),
-        _effects(contents, shown("effects")),
-        _knobs(contents),
-        _bottleneck(contents),
-        _noise(contents, shown("drift")),
-        _time(contents),
-        _trials(contents),
-        _machine(contents),
-        _repeat(contents),
+        _verdict(export, shown("final")),
+        _configuration(export),
+        _search(result, shown("ratios")),
+        _effects(result, shown("effects")),
+        _knobs(result),
+        _bottleneck(result),
+        _noise(result, shown("drift")),
+        _time(result),
+        _trials(result),
+        _machine(result),
+        _repeat(result),
     ]
     return [section for section in found if section is not None]
 
@@ -109,20 +120,23 @@ def _number(value: float | None, shown: str = "") -> Cell:
     return Cell(text=shown or number(value), value=value)
 
 
-def _verdict(contents: Contents) -> Section:
-    export = contents.export
-    lines = [export.sentence, *further_sentences(export.decision, export.payback)]
-    own = export.decision.own
-    if own is not None:
-        lines.append(own_text(own))
-    lines += [notice_text(notice) for notice in export.notices]
-    return Section(name="verdict", title="Verdict", lines=tuple(lines))
+def _verdict(export: Export, drawn: tuple[Picture, ...]) -> Section:
+    result, default = export.result, export.result.facts.space.default
+    own = result.decision.own
+    deployed = "TensorFlow's defaults, written out"
+    if export.holds_best:
+        deployed = describe(export.configuration, default)
+    lines = (
+        *export.statements(),
+        f"To deploy: {deployed}.",
+        *([] if own is None else [own_text(own)]),
+        *(f"note: {notice_text(notice)}" for notice in export.notices),
+    )
+    return Section(name="verdict", title="Verdict", lines=lines, pictures=drawn)
 
 
-def _configuration(contents: Contents) -> Section:
-    export, default = contents.export, contents.facts.space.default
-    deployed = contents.decision.deployed.configuration
-    exported = variables(export).items()
+def _configuration(export: Export) -> Section:
+    default = export.result.facts.space.default
     rows = [
         (
             _text(name),
@@ -130,33 +144,24 @@ def _configuration(contents: Contents) -> Section:
             _text(default.get(name, "-")),
             _text(f"{KNOBS[name].means.value}: {KNOBS[name].variable}"),
         )
-        for name, value in deployed.items()
+        for name, value in export.configuration.items()
     ]
-    line = "To deploy: TensorFlow's defaults, written out."
-    if contents.decision.deploys_best:
-        line = f"To deploy: {describe(deployed, default)}."
+    exports = [f"export {name}={shlex.quote(v)}" for name, v in variables(export).items()]
     return Section(
         name="configuration",
         title="Configuration",
-        lines=(line, _HOW_TO_APPLY),
-        code="\n".join(f"export {name}={shlex.quote(value)}" for name, value in exported),
+        lines=(_HOW_TO_APPLY,),
+        code="\n".join(exports),
         grid=Grid(columns=("setting", "value", "default", "how"), rows=tuple(rows)),
     )
 
 
-def _final(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
-    finding = contents.decision.finding
-    if finding is None:
-        return None
-    return Section(name="final", title="Final", lines=(contents.export.sentence,), pictures=drawn)
-
-
-def _search(contents: Contents, drawn: tuple[Picture, ...]) -> Section:
-    decision, facts = contents.decision, contents.facts
-    finding = decision.finding
+def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:
+    decision, facts = result.decision, result.facts
+    finding, space = decision.finding, facts.space
     named: list[tuple[str, Candidate | None]] = [
         (role_text(Role.DEFAULT), decision.default),
-        (role_text(Role.RECIPE), decision.recipe),
+        (role_text(Role.RECIPE), None if space.recipe == space.default else decision.recipe),
         (role_text(Role.SCRIPT), decision.own),
         ("best", None if decision.is_default else decision.best),
     ]
@@ -172,26 +177,26 @@ def _search(contents: Contents, drawn: tuple[Picture, ...]) -> Section:
                 _number(score),
                 _number(candidate.gain, ratio_text(candidate.gain)),
                 _number(final, "" if final is None else ratio_text(final)),
-                _text(describe(candidate.configuration, facts.space.default)),
+                _text(describe(candidate.configuration, space.default)),
             )
         )
     columns = ("configuration", facts.score_unit, "search", "final", "settings that differ")
-    tried = sum(record.role is Role.SEARCH for record in contents.records)
-    space = f"{facts.space.size:,} points of {', '.join(facts.space.domains)}"
+    tried = sum(record.role is Role.SEARCH for record in result.records)
+    points = f"{space.size:,} points of {', '.join(space.domains)}"
     return Section(
         name="search",
         title="Search",
         lines=(
-            f"{len(contents.records)} trials, {tried} of them of the search, in {space}.",
-            "Gains are over the defaults beside them, pooled; the final is made of new processes.",
+            f"{len(result.records)} trials, {tried} of them of the search, in {points}.",
+            "Gains are over the defaults beside them, pooled; the final measured new processes.",
         ),
         grid=Grid(columns=columns, rows=tuple(rows), numeric=columns[1:4]),
         pictures=drawn,
     )
 
 
-def _effects(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
-    if not contents.effects:
+def _effects(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
+    if not result.effects:
         return None
     rows = [
         (
@@ -201,9 +206,9 @@ def _effects(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
             _text(f"{effect.low:.2f}x to {effect.high:.2f}x"),
             _number(effect.trials, str(effect.trials)),
         )
-        for effect in contents.effects
+        for effect in result.effects
     ]
-    columns = ("setting", "value", "effect", "95 % interval", "trials")
+    columns = ("setting", "value", "effect", _INTERVAL, "trials")
     return Section(
         name="effects",
         title="Effects of single settings (indicative)",
@@ -214,8 +219,8 @@ def _effects(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
     )
 
 
-def _knobs(contents: Contents) -> Section | None:
-    liveness = contents.facts.liveness
+def _knobs(result: Result) -> Section | None:
+    liveness = result.facts.liveness
     if not liveness:
         return None
     rows = [
@@ -232,43 +237,43 @@ def _knobs(contents: Contents) -> Section | None:
     )
 
 
-def _bottleneck(contents: Contents) -> Section | None:
-    if contents.diagnosis is None:
+def _bottleneck(result: Result) -> Section | None:
+    if result.diagnosis is None:
         return None
-    return Section(name="bottleneck", title="Bottleneck", lines=(contents.diagnosis.sentence,))
+    return Section(name="bottleneck", title="Bottleneck", lines=(result.diagnosis.sentence,))
 
 
-def _noise(contents: Contents, drawn: tuple[Picture, ...]) -> Section | None:
-    noise = contents.noise
+def _noise(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
+    noise = result.noise
     if noise is None:
         return None
-    lines = noise_lines(noise, rule_of(contents.spec))
-    said = (drift_text(contents.records), disturbance_text(contents.records, noise))
-    lines += [line for line in said if line is not None]
+    lines = noise_lines(noise, rule_of(result.spec))
+    during = (drift_text(result.records), disturbance_text(result.records, noise))
+    lines += [line for line in during if line is not None]
     return Section(name="noise", title="Noise and drift", lines=tuple(lines), pictures=drawn)
 
 
-def _time(contents: Contents) -> Section | None:
-    """Return what the run's wall time went into."""
-    if not any(record.stages_s for record in contents.records) or not contents.wall_s:
+def _time(result: Result) -> Section | None:
+    """Return the shares of the run's wall time."""
+    if not any(record.stages_s for record in result.records) or not result.tuning_s:
         return None
     shares = {
-        name: sum(record.stages_s.get(name, 0.0) for record in contents.records)
+        name: sum(record.stages_s.get(name, 0.0) for record in result.records)
         for name in (*STAGES, REFERENCE)
     }
-    rest_s = max(0.0, contents.wall_s - sum(shares.values()))
+    rest_s = max(0.0, result.tuning_s - sum(shares.values()))
     spent = [
         *((text, shares[name]) for name, text in STAGES.items()),
-        ("starting the defaults' processes that trials meet", shares[REFERENCE]),
-        ("failed trials, proposing, storing, and all else", rest_s),
+        ("starting the reference processes", shares[REFERENCE]),
+        ("failed trials, proposing, storing and everything else", rest_s),
     ]
-    counted = (shares["warmup"] + shares["measure"]) / contents.wall_s
-    lines = [f"Warm-up and measuring: {percent(counted)} of {format_duration(contents.wall_s)}."]
-    check = contents.warm_check
+    counted = (shares["warmup"] + shares["measure"]) / result.tuning_s
+    lines = [f"Warm-up and measuring: {percent(counted)} of {format_duration(result.tuning_s)}."]
+    check = result.warm_check
     if check is not None and check.why:
         lines.append(f"Warm start {'on' if check.used else 'off'}: {check.why}.")
     rows = tuple(
-        (_text(text), _number(seconds), _number(seconds, percent(seconds / contents.wall_s)))
+        (_text(text), _number(seconds), _number(seconds, percent(seconds / result.tuning_s)))
         for text, seconds in spent
     )
     grid = Grid(columns=("what", "seconds", "share"), rows=rows, numeric=("seconds", "share"))
@@ -283,92 +288,59 @@ def _interval(record: TrialRecord) -> str:
     return f"{record.gain_low:.2f}x to {record.gain_high:.2f}x"
 
 
-def _trials(contents: Contents) -> Section:
-    facts = contents.facts
-    columns = ("trial", "role", "outcome", "gain", "95 % interval", "settings that differ")
-    figures = (facts.score_unit, "p50 ms", "p95 ms", "p99 ms", "CPU s", "peak MiB")
+def _trials(result: Result) -> Section:
+    facts = result.facts
+    numbers = (facts.score_unit, "p50 ms", "p95 ms", "p99 ms", "CPU s", "peak MiB")
     rows = []
-    for record in contents.records:
-        took = record.figures
+    for record in result.records:
+        took, others = record.figures, record.others_cores
         what = describe(record.configuration, facts.space.default) if record.configuration else ""
-        outcome = "not finished" if record.status is None else record.status.value
+        figures = (took.step_ms_p50, took.step_ms_p95, took.step_ms_p99)
         rows.append(
             (
                 _number(record.number, str(record.number)),
                 _text(trial_text(record)),
-                _text(f"{outcome}: {record.reason}" if record.reason else outcome),
+                _text(outcome_text(record)),
                 _number(record.gain, "" if record.gain is None else ratio_text(record.gain)),
                 _text(_interval(record)),
+                _number(others, "" if others is None else f"{others:.1f}"),
                 _text(what),
-                _number(record.score),
-                *(
-                    _number(value)
-                    for value in (
-                        took.step_ms_p50,
-                        took.step_ms_p95,
-                        took.step_ms_p99,
-                        took.cpu_s,
-                        took.peak_rss_mib,
-                    )
-                ),
+                *map(_number, (record.score, *figures, took.cpu_s, took.peak_rss_mib)),
             )
         )
+    columns = ("trial", "role", "outcome", "gain", _INTERVAL, _OTHERS, "settings that differ")
     grid = Grid(
-        columns=(*columns, *figures),
+        columns=(*columns, *numbers),
         rows=tuple(rows),
-        numeric=("trial", "gain", *figures),
+        numeric=("trial", "gain", _OTHERS, *numbers),
+        details=(_INTERVAL, *numbers),
     )
     return Section(name="trials", title="Every trial", grid=grid, bulky=True)
 
 
-def _machine(contents: Contents) -> Section:
-    facts = contents.facts
+def _machine(result: Result) -> Section:
+    facts = result.facts
     identity, machine, build = facts.identity, facts.machine, facts.build
     lines = [
         f"machine: {identity.machine}",
         f"versions: TensorFlow {build.tensorflow}, keras {build.keras or '-'}, "
-        f"Python {build.python}, autotune {contents.export.version}",
+        f"Python {build.python}, autotune {__version__}",
         f"model: {identity.model}, SHA-256 {identity.model_sha256}",
         f"a step is: {facts.source} {facts.phase}".rstrip(),
         f"measured by: {facts.objective.value}, in {facts.score_unit}",
     ]
     if machine.isa:
         lines.append(f"vector instructions: {machine.isa}")
-    if contents.noise is not None:
-        lines.append(f"other processes used {percent(contents.noise.others_cores)} of a CPU")
+    if result.noise is not None:
+        lines.append(f"other processes used {percent(result.noise.others_cores)} of a CPU")
     return Section(name="machine", title="Machine and versions", lines=tuple(lines))
 
 
-def _repeat(contents: Contents) -> Section:
-    name = shlex.quote(contents.export.study)
-    best = shlex.quote(os.path.relpath(contents.facts.folder / "best.json"))
-    count = len(contents.spec.arguments)
-    arguments = f" -- ...({count} arguments)" if count else ""
-    model = shlex.quote(str(contents.spec.model))
-    commands = [
-        f"autotune run --study {name}    # go on with it",
-        f"autotune verify {best} --model {model}{arguments}    # once more, here and today",
-        f"{shlex.join(['autotune', 'run', *_options(contents.spec)])}{arguments}    # from anew",
-    ]
+def _repeat(result: Result) -> Section:
+    best = os.path.relpath(result.facts.folder / "best.json")
     return Section(
         name="repeat",
         title="Repeat it",
         lines=("Each trial's folder holds repro.sh, which runs it by hand.",),
-        code="\n".join(commands),
+        code="\n".join(repeat_commands(result.study, best, result.spec)),
     )
-
-
-def _options(spec: StudySpec) -> Iterator[str]:
-    """Yield the options that matter for a new study like this one."""
-    yield from ("--model", str(spec.model))
-    if spec.python is not None:
-        yield from ("--python", str(spec.python))
-    if spec.knobs:
-        yield from ("--knobs", ",".join(spec.knobs))
-    if spec.effort is not None:
-        yield from ("--effort", spec.effort.value)
-    if spec.trials is not None:
-        yield from ("--trials", str(spec.trials))
-    if spec.budget_s is not None:
-        yield from ("--budget", f"{spec.budget_s:g}s")
-    yield from ("--objective", spec.objective.value, "--seed", str(spec.seed))

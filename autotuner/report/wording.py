@@ -1,4 +1,4 @@
-"""Short texts about trials and configurations, shared by all ways of showing them."""
+"""Short texts about trials and configurations, shared by the live progress and the sections."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -35,7 +35,7 @@ def throughput_text(throughput: Throughput) -> str:
 
 
 def role_text(role: Role) -> str:
-    """Return what a role is called in tables."""
+    """Return the name of a role in tables."""
     return {
         Role.DEFAULT: "TensorFlow's defaults",
         Role.RECIPE: "vendor's recipe",
@@ -44,19 +44,19 @@ def role_text(role: Role) -> str:
         Role.SEARCH: "search",
         Role.RACE: "race",
         Role.FINAL: "final pair",
-        Role.IMPORTED: "taken over",
+        Role.IMPORTED: "imported",
     }[role]
 
 
 def trial_text(record: TrialRecord) -> str:
-    """Return what a trial was for: its role, and in final pairs which side."""
+    """Return a trial's role; in final pairs also which side it was."""
     if record.role is not Role.FINAL:
         return role_text(record.role)
     return "final pair, best" if record.configuration else "final pair, defaults"
 
 
 def result_text(record: TrialRecord) -> str:
-    """Return how a trial ended, in one line: the gain is over the defaults beside it."""
+    """Return a trial's outcome in one line: its throughput, and its gain over the defaults."""
     if record.gain is None or record.throughput is None:
         return f"{record.status.value if record.status else 'not finished'}: {record.reason}"
     parts = [throughput_text(record.throughput)]
@@ -67,6 +67,14 @@ def result_text(record: TrialRecord) -> str:
     if record.others_cores is not None and record.others_cores >= DISTURBING_CORES:
         parts.append(f"(other processes used {record.others_cores:.1f} CPUs meanwhile)")
     return "  ".join(parts)
+
+
+def outcome_text(record: TrialRecord) -> str:
+    """Return how a trial ended, without its numbers."""
+    status = "not finished" if record.status is None else record.status.value
+    if record.gain is None:
+        return f"{status}: {record.reason}" if record.reason else status
+    return f"{status}, ended early" if record.abandoned else status
 
 
 def _is_reference(record: TrialRecord) -> bool:
@@ -89,10 +97,10 @@ def notice_text(notice: Notice) -> str:
 
 
 def own_text(own: Candidate) -> str:
-    """Return how the script does with its own settings."""
+    """Return the result of the script's own settings."""
     return (
         f"the script with its own settings, as it is today, ran at {ratio_text(own.gain)} "
-        f"TensorFlow's defaults in the search."
+        f"the speed of TensorFlow's defaults in the search."
     )
 
 
@@ -102,9 +110,9 @@ def percent(deviation: float) -> str:
 
 
 def noise_lines(noise: Noise, rule: StoppingRule) -> list[str]:
-    """Return what the noise check has shown, in sentences."""
+    """Return the result of the noise check, in sentences."""
     if noise.method is Method.DUEL:
-        how = "in turns with one that stays alive, stopped in between (duels)"
+        how = "in turns with a reference process (duels)"
     else:
         how = f"one after the other, not in duels: {noise.why}"
     lines = [f"noise check: {noise.processes} processes of the defaults, {how}"]
@@ -121,7 +129,7 @@ def noise_lines(noise: Noise, rule: StoppingRule) -> list[str]:
 
 
 def inert_lines(liveness: Iterable[Liveness], searched: Collection[str]) -> list[str]:
-    """Return which safe knobs are not searched as they can't act here, a line for each reason."""
+    """Return the safe knobs that can't act here and are not searched, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for one in liveness:
         safe = KNOBS[one.knob].tier is Tier.SAFE
@@ -131,7 +139,7 @@ def inert_lines(liveness: Iterable[Liveness], searched: Collection[str]) -> list
 
 
 def drift_text(records: Sequence[TrialRecord]) -> str | None:
-    """Return how far the reference itself has drifted over the study, if that is notable."""
+    """Return how far the reference drifted over the study; None if that was little."""
     references = [r.reference for r in records if r.reference is not None]
     if len(references) < 3:
         return None
@@ -140,12 +148,12 @@ def drift_text(records: Sequence[TrialRecord]) -> str | None:
         return None
     return (
         f"drift: the defaults themselves ran at up to {high / low:.2f} times their slowest speed "
-        f"during this study; gains are held against the defaults beside them, so it is out of them"
+        f"during this study; gains are over the defaults beside them, so drift does not affect them"
     )
 
 
 def disturbance_text(records: Sequence[TrialRecord], noise: Noise) -> str | None:
-    """Return during which trials other processes used the CPU, or None."""
+    """Return the trials during which other processes used the CPU; None if there were none."""
     disturbed = [r for r in records if noise.is_disturbed(r.others_cores)]
     if not disturbed:
         return None

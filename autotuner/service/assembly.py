@@ -103,7 +103,7 @@ def assemble(setup: Setup, front: Front | None, report: Callable[[str], None]) -
     if front is not None:
         http, dashboard = _open_http(setup, front, queue)
     workers = Workers(
-        queue.store.study, shared=is_shared(storage), machine=setup.machine, heard=report
+        queue.store.study, shared=is_shared(storage), machine=setup.machine, remark=report
     )
     executor = Executor(
         queue,

@@ -22,8 +22,7 @@ from autotuner.service.queue import Job, JobState, Queue, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
 from autotuner.study.storage import STORAGE_ERRORS, database_problem
 from autotuner.study.workers import Workers
-from autotuner.trial.prctl import die_with_parent
-from autotuner.trial.supervised import Lines
+from autotuner.trial.supervised import Lines, die_with_parent
 
 _LOGGER = logging.getLogger("autotune.service")
 _LOOK_S = 1.0

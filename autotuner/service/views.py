@@ -4,17 +4,17 @@ import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import datetime
 
+from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
-from autotuner.report.contents import Contents, gather
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
 from autotuner.study.bulk import count_trials, read_trials
+from autotuner.study.memory import SUMMARY, read_all
 from autotuner.study.queue_store import visible
-from autotuner.study.record import read_summaries
 from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
+from autotuner.verdict.result import Result, load_result
 
 IDLE = "idle"
 """The state of a study that was not submitted here."""
@@ -85,7 +85,7 @@ class Views:
     def all(self) -> list[StudyView]:
         """Return all studies, the latest submissions first."""
         latest, counts = latest_jobs(self._queue.jobs()), count_trials(self._storage)
-        results = read_summaries(self._storage)
+        results = {n: one.text for n, one in read_all(self._storage, SUMMARY).items()}
         submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
         shown = {*latest, *(job.tuned for job in submitted)}
         return [
@@ -116,10 +116,12 @@ class Views:
         key = (tuned, file, len(trials), ended)
         found = self._documents.get(key)
         if found is None:
-            contents = gather(study, trials)
-            if contents is None:
+            result = load_result(study, trials)
+            if result is None:
                 raise NotMeasuredError(f"study {tuned}: the defaults were not measured yet")
-            found = self._documents[key] = _render(_as_of(contents, ended), file)
+            if ended is not None:  # so that the document changes only with the trials
+                result = dataclasses.replace(result, as_of=ended.astimezone())
+            found = self._documents[key] = _render(result, file)
             if len(self._documents) > _MOST_KEPT:
                 self._documents.popitem(last=False)
         return found
@@ -159,21 +161,13 @@ def _view(name: str, counts: Mapping[str, int], results: Mapping[str, str]) -> S
     )
 
 
-def _render(contents: Contents, file: str) -> Document:
-    body = _text(contents, file).encode()
+def _render(result: Result, file: str) -> Document:
+    body = _text(result, file).encode()
     digest = hashlib.sha256(body).hexdigest()[:32]
     return Document(body, f'"{digest}"', MEDIA_TYPES[file])
 
 
-def _as_of(contents: Contents, ended: datetime | None) -> Contents:
-    """Return contents dated by the last trial, so that they change only with the trials."""
-    if ended is None:
-        return contents
-    export = dataclasses.replace(contents.export, created=ended.astimezone())
-    return dataclasses.replace(contents, export=export)
-
-
-def _text(contents: Contents, file: str) -> str:
+def _text(result: Result, file: str) -> str:
     if file == REPORT:
-        return render_page(contents)
-    return RENDERERS[_FORMATS[file]](contents.export)
+        return render_page(result)
+    return RENDERERS[_FORMATS[file]](export_of(result, anyway=False))

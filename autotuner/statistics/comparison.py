@@ -1,4 +1,4 @@
-"""How a trial compares with the reference of its duel, or with a control before it."""
+"""The comparison of a trial with the reference of its duel, or with a control before it."""
 
 import dataclasses
 import math
@@ -19,9 +19,9 @@ from autotuner.trial.outcome import Outcome, Round, Status, Turn
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A trial against a reference. ``gain``: more than 1 is better, whatever the objective.
+    """A trial compared with a reference. ``gain``: above 1 is better, for every objective.
 
-    ``low`` and ``high``: 95 % interval of the gain inside these two processes, None with too few
+    ``low`` and ``high``: 95 % interval of the gain of these two processes, None with too few
     rounds; other processes differ by more. ``reference``: the reference's score meanwhile.
     """
 
@@ -33,24 +33,24 @@ class Comparison:
 
 
 def gain_of(candidate: float, reference: float, objective: Objective) -> float:
-    """Return how many times better one score is than another."""
+    """Return how many times better the candidate's score is than the reference's."""
     return reference / candidate if less_is_better(objective) else candidate / reference
 
 
 def corrected(base: float, gain: float, objective: Objective) -> float:
-    """Return the score that stands for a gain over the study's base: the unit stays readable."""
+    """Return a gain as a score in the study's unit, relative to the study's base score."""
     return base / gain if less_is_better(objective) else base * gain
 
 
 def compare_rounds(
     rounds: Sequence[Round], closing: Turn | None, objective: Objective, unit: Unit
 ) -> Comparison | None:
-    """Return what a duel shows, or None if it shows nothing.
+    """Return the comparison in a duel, or None without a usable round.
 
-    Each turn of the candidate is held against the reference's turns before and after it, whose mean
-    a steady drift leaves unbiased. Single turns may be far off, and one of the reference would
-    spoil two comparisons, so its turns are first smoothed by running medians of three. The centre
-    of the log ratios is Hodges and Lehmann's.
+    Each turn of the candidate is compared with the mean of the reference's turns before and after
+    it, which a steady drift leaves unbiased. Single turns may be far off, and one of the reference
+    would spoil two comparisons, so the reference's turns are first smoothed by running medians of
+    three. The centre of the log ratios is the Hodges-Lehmann estimate.
     """
     if objective is Objective.LATENCY_P99:
         return _compare_tails(rounds)
@@ -78,10 +78,10 @@ def compare_rounds(
 
 
 def running_medians(values: Sequence[float]) -> list[float]:
-    """Return a series smoothed by running medians of three, which leaves a steady drift as it is.
+    """Return a series smoothed by running medians of three, which keep a steady drift.
 
-    The ends follow Tukey's rule (Exploratory Data Analysis, 1977): the median of the end itself,
-    its smoothed neighbour, and where the two next smoothed values point to.
+    The ends follow Tukey's rule (Exploratory Data Analysis, 1977): the median of the end value, its
+    smoothed neighbour, and the extrapolation of the two nearest smoothed values.
     """
     if len(values) < 3:
         return list(values)
@@ -96,7 +96,7 @@ def running_medians(values: Sequence[float]) -> list[float]:
 
 
 def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:
-    """Compare the p99 of all steps of each side: a turn alone has too few steps for one."""
+    """Compare the p99 of all steps of each side: one turn has too few steps for a p99."""
     candidate = [step for one in rounds for step in one.candidate.step_s]
     reference = [step for one in rounds for step in one.reference.step_s]
     if not candidate or not reference:
@@ -109,13 +109,13 @@ def _compare_tails(rounds: Sequence[Round]) -> Comparison | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a study measures trials by."""
+    """A study's objective in its unit: scores and compares trials."""
 
     objective: Objective
     unit: Unit
 
     def score(self, outcome: Outcome) -> float | None:
-        """Return a process's score by itself; None if it was not measured."""
+        """Return the score of one process; None if it was not measured."""
         if outcome.status is not Status.MEASURED:
             return None
         throughput = summarize(outcome, count_samples=self.unit is Unit.SAMPLES)
@@ -124,13 +124,13 @@ class Metric:
         return score_outcome(outcome, throughput, self.objective)
 
     def compare_duel(self, outcome: Outcome) -> Comparison | None:
-        """Return what a trial's duel shows; None if it was not measured, or too briefly."""
+        """Return the comparison in a trial's duel; None if not measured, or too briefly."""
         if outcome.status is not Status.MEASURED:
             return None
         return compare_rounds(outcome.rounds, outcome.closing, self.objective, self.unit)
 
     def compare_scores(self, score: float | None, reference: float | None) -> Comparison | None:
-        """Return how two processes compare that ran one after the other."""
+        """Return the comparison of two processes that ran one after the other."""
         if score is None or reference is None:
             return None
         gain = gain_of(score, reference, self.objective)

@@ -1,8 +1,8 @@
-"""Intervals that assume no distribution and do not ignore autocorrelation.
+"""Distribution-free intervals that account for autocorrelation.
 
-Windows and rounds of one process differ by a few per cent, have outliers, and resemble their
-neighbours. So centres are medians or Hodges-Lehmann estimates, intervals come from ranks, and n
-values count for as many independent ones as their autocorrelation leaves.
+Windows and rounds of one process differ by a few per cent, have outliers, and are autocorrelated.
+So centres are medians or Hodges-Lehmann estimates, intervals come from ranks, and the number of
+values is replaced by their effective sample size.
 """
 
 import functools
@@ -17,11 +17,11 @@ _Z95 = 1.96
 
 
 def effective_size(values: Sequence[float]) -> float:
-    """Return how many independent values would say as much about the centre.
+    """Return the effective sample size: as many independent values would be as informative.
 
     n (1 - r) / (1 + r) with the lag-1 autocorrelation r of an AR(1) process, which is first
     corrected for its bias in short series, (1 + 3 r) / n (Kendall 1954; Marriott & Pope 1954).
-    Values beyond 4 median deviations are brought in first: an outlier would hide the correlation.
+    Values beyond 4 median deviations are clipped first: an outlier would hide the correlation.
     """
     n = len(values)
     if n < 4:
@@ -42,11 +42,11 @@ def effective_size(values: Sequence[float]) -> float:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return a 95 % confidence interval of the median, or None where there is too little.
+    """Return a 95 % confidence interval of the median, or None with too few values.
 
     Order statistics with binomial(n, 1/2) ranks (David & Nagaraja, Order Statistics, 7.1): the
-    widest pair (x[k], x[n-1-k]) whose tails hold at most 2.5 % each, with the effective size for n
-    and the ranks stretched to all values. At least six independent values are needed.
+    narrowest pair (x[k], x[n-1-k]) whose tails hold at most 2.5 % each, with the effective size for
+    n and the ranks stretched to all values. At least six independent values are needed.
     """
     ordered = sorted(values)
     n = math.floor(effective_size(values))
@@ -60,7 +60,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _pairwise_means(values: Sequence[float]) -> Any:
-    """Return the means of all pairs, each value with itself included, in ascending order."""
+    """Return the sorted means of all pairs, each value with itself included."""
     x = np.asarray(values, dtype=float)
     i, j = _pairs(len(values))
     return np.sort((x[i] + x[j]) / 2)
@@ -77,16 +77,17 @@ def _middle(ordered: Any) -> float:
 
 
 def pseudomedian(values: Sequence[float]) -> float:
-    """Return Hodges and Lehmann's centre of values alone."""
+    """Return the Hodges-Lehmann centre of values without an interval."""
     return _middle(_pairwise_means(values))
 
 
 def hodges_lehmann(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the centre of values and its 95 % interval, which needs at least six of them.
+    """Return the centre of values and its 95 % interval, which needs at least six values.
 
     The median of all pairwise means, with Wilcoxon's signed-rank interval (Hollander & Wolfe,
-    Nonparametric Statistical Methods, 3.2 and 3.3; normal approximation), widened by the
-    autocorrelation. Nearly as precise as a mean without outliers, and bears a quarter of them.
+    Nonparametric Statistical Methods, 3.2 and 3.3; normal approximation), widened for the
+    autocorrelation. Without outliers it is nearly as precise as a mean, and it tolerates about a
+    quarter of outliers.
     """
     n = len(values)
     walsh = _pairwise_means(values)
@@ -106,7 +107,7 @@ def percentile(values: Sequence[float], part: int) -> float:
 
 
 def is_tight(values: Sequence[float], *, relative: float) -> bool:
-    """Tell whether the median's interval is within such a part of the median on either side."""
+    """Tell whether the median's interval lies within a relative distance of the median."""
     interval = median_interval(values)
     if interval is None:
         return False

@@ -7,7 +7,8 @@ learn a knob's effect from all trials that share its value, whatever else was se
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from autotuner.knobs.knob import Configuration, Domain, KnobValue
+from autotuner.knobs.selection import effective
 
 _Matrix = Any
 _OCTAVES = 2.0
@@ -23,6 +25,7 @@ _EXACT = 1e-8
 _KNOB = (np.log(0.2), 1.2)
 _PAIRED = (np.log(0.3), 0.7)
 _OWN = (np.log(0.015), 0.7)
+_NORMAL_QUANTILE = 1.96
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,60 @@ class KnobModel:
         top = float(_prior(self._parameters, ones, np.ones(1))[0])
         learnt = np.einsum("ij,ji->i", cross, cho_solve(self._factor, cross.T))
         return mean, np.sqrt(np.maximum(top - learnt, 0.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KnobEffect:
+    """The gain of the defaults with one knob at another value, as the model predicts it.
+
+    ``ratio``: more than 1 is better; ``low`` and ``high``: 95 % credible interval. ``trials``: the
+    number of trials with that value.
+    """
+
+    knob: str
+    value: KnobValue
+    ratio: float
+    low: float
+    high: float
+    trials: int
+
+
+def knob_effects(
+    model: KnobModel, tried: Sequence[Configuration], default: Configuration
+) -> list[KnobEffect]:
+    """Return the effects of all values that were tried, by knob and then by value.
+
+    Values that do nothing unless another knob is changed as well are left out.
+
+    Args:
+        model: fitted to the trials.
+        tried: the configurations of the trials, as often as they were run.
+        default: the configuration to which effects are relative.
+    """
+    counts = Counter(pair for one in tried for pair in one.items() if default[pair[0]] != pair[1])
+    alone = {pair: {**default, pair[0]: pair[1]} for pair in sorted(counts, key=_order(default))}
+    alone = {pair: point for pair, point in alone.items() if effective(point, default) == point}
+    if not alone:
+        return []
+    means, deviations = model.predict(list(alone.values()))
+    half = _NORMAL_QUANTILE * deviations
+    return [
+        KnobEffect(
+            knob=name,
+            value=value,
+            ratio=float(np.exp(means[k])),
+            low=float(np.exp(means[k] - half[k])),
+            high=float(np.exp(means[k] + half[k])),
+            trials=counts[name, value],
+        )
+        for k, (name, value) in enumerate(alone)
+    ]
+
+
+def _order(default: Configuration) -> Callable[[tuple[str, KnobValue]], tuple[int, bool, Any]]:
+    """Return the key of the order of effects: knobs as in ``default``, numbers before texts."""
+    positions = {name: k for k, name in enumerate(default)}
+    return lambda pair: (positions[pair[0]], isinstance(pair[1], str), pair[1])
 
 
 def _likeness(values: Sequence[KnobValue]) -> _Matrix:

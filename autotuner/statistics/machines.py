@@ -1,8 +1,8 @@
-"""One configuration on several machines: what each of them shows, and whether they agree.
+"""One configuration on several machines: each machine's result, and whether they agree.
 
-All pairs together are tested as on one machine (:mod:`autotuner.statistics.sequential`). That mean
-may hide a machine on which the configuration loses, so each machine's own mean is looked at as
-well, with the spread that all machines have in common, as a few pairs on each say little of it.
+The sequential test takes all pairs together (:mod:`autotuner.statistics.sequential`). Their mean
+may hide a machine on which the configuration loses, so each machine's own mean is checked as well.
+The spread is pooled over all machines, because a few pairs on each give a poor estimate of it.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from scipy.special import stdtrit
 from autotuner.statistics.sequential import Pair
 
 WANTED = 3
-"""On how many machines final pairs are run, where there are so many."""
+"""The number of machines on which final pairs run, if there are as many."""
 
 ENOUGH = 2
-"""How many pairs a machine needs: one of each order."""
+"""The number of pairs that a machine needs: one of each order."""
 
 _CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnMachine:
-    """What the pairs on one machine show: their mean ratio, with its 95 % interval if known."""
+    """The mean ratio of the pairs on one machine, with its 95 % interval if known."""
 
     machine: str
     ratio: float
@@ -39,12 +39,12 @@ class OnMachine:
         return self.low is not None and self.low > 1
 
     def loses(self, margin: float) -> bool:
-        """Whether it is slower there, or seems to be so by more than the margin."""
+        """Whether it is slower there, or appears slower by more than the margin."""
         return (self.high is not None and self.high < 1) or self.ratio < 1 / (1 + margin)
 
 
 def on_machines(pairs: Sequence[Pair]) -> tuple[OnMachine, ...]:
-    """Return what each machine shows, in the order of their names."""
+    """Return each machine's result, in the order of their names."""
     cells: dict[tuple[str, bool], list[float]] = {}
     for pair in pairs:
         cells.setdefault((pair.machine, pair.first), []).append(pair.log)
@@ -62,7 +62,7 @@ def on_machines(pairs: Sequence[Pair]) -> tuple[OnMachine, ...]:
 def _on_machine(
     machine: str, orders: Sequence[Sequence[float]], spread: float | None, freedom: int
 ) -> OnMachine:
-    """Return the mean over both orders, as much of each, so that who starts first is out of it."""
+    """Return the mean of both orders with equal weights, which cancels the effect of the order."""
     centre = fmean(fmean(logs) for logs in orders)
     low = high = None
     if spread is not None and len(orders) == 2:

@@ -1,14 +1,14 @@
-"""The sequential test behind a verdict: look again and again, and yet err at the stated rate.
+"""The sequential test behind a verdict: repeated looks at the data with a known error rate.
 
 The data are natural logarithms of the ratios of pairs, each of two fresh processes. In a duel the
 process that was started first may be a few per cent slower, whatever its configuration (3 % with
-mlp_train here), so the candidate starts first in every second pair, and the test takes pairs in
-twos: the mean of both orders is free of that effect, and so is the variance within each order.
+mlp_train here). So the candidate starts first in every second pair, and the test takes pairs in
+twos: the effect cancels in the mean of both orders and in the variance within each order.
 
-After every two pairs, from the fourth on, the t-interval of the mean is looked at. A t-statistic
-does not depend on the unknown variance, so one level for all looks can be found beforehand, by
-simulation, at which the chance that *any* of them errs on one side is 1 % (the idea is Pocock's,
-1977, for known variances). Within that stands whatever rule ends the run: budget or decision.
+After every two pairs, from the fourth on, the test looks at the t-interval of the mean. The
+t-statistic does not depend on the unknown variance, so simulation gives one level for all looks
+with which the chance that *any* look errs on one side is 1 % (the idea is Pocock's, 1977, for known
+variances). This bound holds whatever ends the run, budget or decision.
 
 Levels: ``python -m benchmarks.calibration --levels``.
 """
@@ -25,11 +25,11 @@ from autotuner.options.study_spec import StudySpec
 
 FIRST_LOOK = 4
 ERROR = 0.01
-"""Chance on each side that an interval at any look misses the truth."""
+"""The chance on each side that the interval of any look misses the truth."""
 
 CONFIDENCE = 1 - 2 * ERROR
 
-# level of each look, by the greatest number of pairs; 400,000 simulated series
+# level of each look, by the greatest number of pairs; from 400,000 simulated series
 _LEVELS = {
     4: 0.01000,
     6: 0.00541,
@@ -46,7 +46,7 @@ _POWER = 0.9
 
 
 class Verdict(enum.StrEnum):
-    """What can be said about a candidate against a reference."""
+    """The test's answer about a candidate and a reference."""
 
     FASTER = "FASTER"
     SLOWER = "SLOWER"
@@ -56,7 +56,7 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The log ratio of a candidate and a reference, and whether the candidate started first."""
+    """The log ratio of a candidate and a reference; ``first``: the candidate started first."""
 
     log: float
     first: bool
@@ -65,9 +65,9 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoppingRule:
-    """How far a final may go: its greatest number of pairs, and what counts as no difference.
+    """The greatest number of pairs of a final, and the margin that counts as no difference.
 
-    ``finals``: how many finals the study has had, this one included. Each further one is another
+    ``finals``: the number of the study's finals, this one included. Each further final is another
     chance to err, so the error is divided by their number (Bonferroni).
     """
 
@@ -77,13 +77,13 @@ class StoppingRule:
 
     @property
     def level(self) -> float:
-        """The error of each look, on each side."""
+        """The error level of each look, on each side."""
         known = [pairs for pairs in _LEVELS if pairs >= self.most_pairs]
         return _LEVELS[min(known, default=max(_LEVELS))] / self.finals
 
 
 def rule_of(spec: StudySpec) -> StoppingRule:
-    """Return how far the final of a study may go."""
+    """Return the stopping rule of a study's final."""
     return StoppingRule(most_pairs=spec.plan.most_pairs, margin=spec.margin)
 
 
@@ -91,10 +91,9 @@ def rule_of(spec: StudySpec) -> StoppingRule:
 class Finding:
     """A verdict and its numbers.
 
-    ``ratio``: geometric mean over ``pairs``, as many of each order; ``low`` and ``high``: its
-    interval at this look, which together with those of all other looks holds the truth in 98 % of
-    runs; None before the first look. ``needed``: about how many pairs would decide, where it is
-    inconclusive.
+    ``ratio``: geometric mean over ``pairs``, equally many of each order. ``low`` and ``high``: its
+    interval at this look; the intervals of all looks together hold the truth in 98 % of runs. None
+    before the first look. ``needed``: about how many pairs would decide an inconclusive final.
     """
 
     verdict: Verdict
@@ -106,17 +105,17 @@ class Finding:
 
     @property
     def decided(self) -> bool:
-        """Whether more pairs are needless."""
+        """Whether no more pairs are needed."""
         return self.verdict is not Verdict.INCONCLUSIVE
 
 
 def starts_first(orders: Sequence[bool]) -> bool:
-    """Return whether the candidate is to start first in the next pair, by whether it has before."""
+    """Return whether the candidate starts first in the next pair, given the earlier pairs."""
     return sum(orders) < len(orders) / 2
 
 
 def in_twos(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    """Return the log ratios of both orders, as many of each; the latest of the longer one waits."""
+    """Return the log ratios of both orders, equally many of each; a surplus one is left out."""
     firsts = [pair.log for pair in pairs if pair.first]
     seconds = [pair.log for pair in pairs if not pair.first]
     count = min(len(firsts), len(seconds))
@@ -124,7 +123,7 @@ def in_twos(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
 
 
 def find(pairs: Sequence[Pair], rule: StoppingRule) -> Finding | None:
-    """Return what pairs so far show; None without any.
+    """Return the finding from the pairs so far; None without pairs.
 
     NO DIFFERENCE: the interval lies within the margin. FASTER: it lies above 1. SLOWER: below.
     """
@@ -170,8 +169,8 @@ def find(pairs: Sequence[Pair], rule: StoppingRule) -> Finding | None:
 
 
 def pairs_needed(distance: float, spread: float, margin: float, level: float) -> int:
-    """Return with about how many pairs a mean so far from 0 would be decided, if it stays there."""
-    goal = max(distance, margin - distance)  # to leave 0 behind, or to stay within the margin
+    """Return about how many pairs would decide, if the mean stays at this distance from 0."""
+    goal = max(distance, margin - distance)  # exclude 0, or stay within the margin
     n = FIRST_LOOK
     while n < 10_000 and -float(stdtrit(n - 2, level)) * spread / math.sqrt(n) >= goal:
         n += 2 * max(1, n // 40)
@@ -179,11 +178,11 @@ def pairs_needed(distance: float, spread: float, margin: float, level: float) ->
 
 
 def detectable(spread: float, rule: StoppingRule) -> float:
-    """Return which speed-up the rule finds in nine of ten runs: 0.05 is 5 %.
+    """Return the speed-up that the rule detects in nine of ten runs; 0.05 is 5 %.
 
     Args:
         spread: standard deviation of the log ratio of a pair.
-        rule: how far the final may go.
+        rule: the stopping rule of the final.
     """
     n = rule.most_pairs // 2 * 2
     quantiles = -float(stdtrit(n - 2, rule.level)) + float(stdtrit(n - 2, _POWER))

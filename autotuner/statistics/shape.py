@@ -1,4 +1,4 @@
-"""What the course of a measurement tells about the script: two kinds of steps, drift, too few."""
+"""The shape of a measurement over time: two kinds of steps, trend, pauses, too few steps."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ _TREND_Z = 3.0
 
 
 def shape_notices(outcome: Outcome) -> Iterator[Notice]:
-    """Yield what the user should know about how a trial of the defaults went."""
+    """Yield notices about the shape of a trial of the defaults."""
     if outcome.source == "process":
         yield _notice(
             "whole_process",
-            "no loop of at least five steps was seen, so each run is timed as a whole, start-up "
-            "included; mark steps by autotuner.step(), or let the script do more of them",
+            "the script has no loop of at least five steps, so each run is timed as a whole, "
+            "start-up included; mark steps by autotuner.step(), or let the script run more steps",
         )
         return
     yield from _too_short(outcome)
@@ -36,14 +36,14 @@ def shape_notices(outcome: Outcome) -> Iterator[Notice]:
         yield _notice(
             "two_modes",
             f"steps come in two kinds: {part:.0%} of them take about {ratio:.1f} times as long as "
-            f"the others. Rates are taken over many steps of both; p99 shows the slow kind",
+            f"the others. Rates average over many steps of both; p99 shows the slow kind",
         )
     change = trend([w.steps / w.duration_s for w in measured_windows(outcome) if w.duration_s])
     if change is not None and change < 0:
         yield _notice(
             "slows_down",
             f"the script gets slower while it runs, by {-change:.0%} during one measurement. "
-            f"Configurations are compared at the same age; a long run may go differently",
+            f"Configurations are compared at the same age; a long run may behave differently",
         )
     elif change is not None:
         yield _notice(
@@ -63,8 +63,8 @@ def _too_short(outcome: Outcome) -> Iterator[Notice]:
         if not outcome.warm:
             text += ", and even before its speed was steady"
         text += (
-            "; let it run longer for better numbers. Each trial runs it to its end, "
-            "and so does whatever it writes there"
+            "; let it run longer for better numbers. Each trial runs the whole script, "
+            "including whatever it writes at its end"
         )
         yield _notice("short", text)
 
@@ -77,19 +77,20 @@ def _pauses(step_s: Sequence[float]) -> Iterator[Notice]:
         yield _notice(
             "pauses",
             f"{len(pauses)} pauses of over ten times a step's length (ends of epochs, checkpoints) "
-            f"took {part:.0%} of the measurement. They come too rarely to be compared: speeds are "
-            f"those of the steps between them",
+            f"took {part:.0%} of the measurement. They are too rare to be compared: speeds are "
+            f"those of the other steps",
         )
 
 
 def two_modes(step_s: Sequence[float]) -> tuple[float, float] | None:
-    """Tell whether step times are of two kinds.
+    """Return the two kinds of step times, if there are two.
 
     Returns:
-        (part of the slow ones, how many times as long), or None if there is one kind. The split is
-        Otsu's (1979) on logarithms: the one that leaves the least variance within the two groups.
-        Two kinds are such groups of at least a tenth each, half as long again apart, with four
-        fifths of the variance between them and hardly a step in the middle.
+        (fraction of slow steps, their length as a multiple of the fast ones'), or None if there is
+        one kind. Otsu's method (1979) on logarithms splits the steps so that the variance within
+        both groups is least. There are two kinds if each group holds at least a tenth of the steps,
+        the slow steps take 1.5 times as long or more, four fifths of the variance lie between the
+        groups, and hardly a step lies in the middle.
     """
     if len(step_s) < _LEAST_STEPS:
         return None
@@ -116,10 +117,10 @@ def two_modes(step_s: Sequence[float]) -> tuple[float, float] | None:
 
 
 def trend(rates: Sequence[float]) -> float | None:
-    """Return by which part a rate changes over a series, if it clearly does by more than 5 %.
+    """Return the relative change of a rate over a series, if it clearly exceeds 5 %, or None.
 
     Mann-Kendall's test for a trend and Theil-Sen's slope (Hollander & Wolfe, 8.1 and 9.2), the
-    threshold high (z = 3) because neighbouring windows resemble each other.
+    threshold high (z = 3) because neighbouring windows are correlated.
     """
     n = len(rates)
     if n < _LEAST_WINDOWS:

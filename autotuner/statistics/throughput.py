@@ -1,4 +1,4 @@
-"""What one process did: its throughput, and its score by whatever the study optimises."""
+"""The throughput of one process, and its score by the study's objective."""
 
 import dataclasses
 import enum
@@ -14,7 +14,7 @@ _LEAST_WINDOWS = 10
 
 
 class Unit(enum.StrEnum):
-    """What a throughput counts per second."""
+    """The unit of a throughput."""
 
     SAMPLES = "samples/s"
     STEPS = "steps/s"
@@ -33,16 +33,16 @@ def score_unit(objective: Objective, unit: Unit) -> str:
 
 
 def less_is_better(objective: Objective) -> bool:
-    """Tell whether a smaller score is the better one."""
+    """Tell whether a smaller score is better."""
     return objective in (Objective.LATENCY_P50, Objective.LATENCY_P99)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Median rate of a trial's windows with a 95 % interval of that median.
+    """The median rate of a trial's windows with a 95 % interval of that median.
 
-    ``low`` and ``high`` are None where there is too little for an interval. They say how steady
-    this one process was; another process may differ by more.
+    ``low`` and ``high`` are None with too few windows. They show how steady this one process was;
+    another process may differ by more.
     """
 
     value: float
@@ -53,9 +53,9 @@ class Throughput:
 
 
 def measured_windows(outcome: Outcome) -> tuple[Window, ...]:
-    """Return the windows that count: those after the warm-up.
+    """Return the windows after the warm-up.
 
-    Where the script ended before its warm-up did, the later half of all windows.
+    If the script ended during its warm-up, return the later half of all windows.
     """
     after = tuple(window for window in outcome.windows if not window.warmup)
     return after or outcome.windows[len(outcome.windows) // 2 :]
@@ -66,7 +66,7 @@ def _count(of: Window | Turn, unit: Unit) -> float:
 
 
 def window_rates(outcome: Outcome, unit: Unit) -> list[float]:
-    """Return the rate of each window that counts, in their order."""
+    """Return the rate of each measured window, in order."""
     windows = [w for w in measured_windows(outcome) if w.duration_s > 0 and w.steps > 0]
     return [_count(window, unit) / window.duration_s for window in windows]
 
@@ -76,8 +76,8 @@ def summarize(outcome: Outcome, *, count_samples: bool) -> Throughput | None:
 
     Args:
         outcome: a trial with status MEASURED.
-        count_samples: count samples where the batch size is known, else steps. All trials of a
-            study must count the same.
+        count_samples: count samples if the batch size is known, otherwise steps. All trials of a
+            study must use the same unit.
     """
     if outcome.source == "process":
         unit = Unit.RUNS
@@ -96,20 +96,20 @@ def summarize(outcome: Outcome, *, count_samples: bool) -> Throughput | None:
 
 
 def knows_samples(outcome: Outcome) -> bool:
-    """Tell whether every window that counts knows its samples."""
+    """Tell whether the number of samples is known for every measured window."""
     windows = measured_windows(outcome)
     return bool(windows) and all(window.samples for window in windows)
 
 
 def step_percentiles_ms(outcome: Outcome) -> dict[str, float]:
-    """Return "p50", "p95" and "p99" of the lengths of the measured steps, if there are any."""
+    """Return "p50", "p95" and "p99" of the lengths of the measured steps; empty without steps."""
     if not outcome.step_s:
         return {}
     return {f"p{part}": 1000 * percentile(outcome.step_s, part) for part in _PERCENTILES}
 
 
 def score_outcome(outcome: Outcome, throughput: Throughput, objective: Objective) -> float | None:
-    """Return a process's score by the objective; None where that can't be known."""
+    """Return a process's score by the objective; None if it can't be known."""
     match objective:
         case Objective.THROUGHPUT:
             return throughput.value
@@ -123,7 +123,7 @@ def score_outcome(outcome: Outcome, throughput: Throughput, objective: Objective
 
 
 def score_turn(turn: Turn, objective: Objective, unit: Unit) -> float | None:
-    """Return a turn's score by the objective; None where it has none, as a p99 of few steps."""
+    """Return a turn's score by the objective; None without one, such as a p99 of few steps."""
     rate = _count(turn, unit) / turn.duration_s if turn.duration_s > 0 else 0.0
     match objective:
         case Objective.THROUGHPUT:
@@ -138,6 +138,6 @@ def score_turn(turn: Turn, objective: Objective, unit: Unit) -> float | None:
 
 
 def windows_suffice(windows: list[Window], *, relative: float) -> bool:
-    """Tell whether the rate of a process is known well enough to end its measurement."""
+    """Tell whether the rate of a process is known well enough to end the measurement."""
     rates = [window.steps / window.duration_s for window in windows if window.duration_s > 0]
     return len(rates) >= _LEAST_WINDOWS and is_tight(rates, relative=relative)

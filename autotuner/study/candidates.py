@@ -6,7 +6,7 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Domain, IntRange, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.study.diagnosis import Bottleneck
-from autotuner.study.record import StudyFacts
+from autotuner.study.facts import StudyFacts
 from autotuner.study.space import Space
 
 _MOST, _ALL = "the largest number", "the largest value"

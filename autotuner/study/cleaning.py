@@ -14,8 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from autotuner.study.artifacts import ArtifactStore
-from autotuner.study.record import read_study_facts
-from autotuner.study.settings import read_spec
+from autotuner.study.memory import FACTS, SPEC, Memory
 from autotuner.study.studies import is_idle, load_study
 
 
@@ -56,7 +55,7 @@ def find_removable(
     found = []
     for name in known:
         study = load_study(storage, name)
-        if read_spec(study) is None:
+        if Memory(study).read(SPEC) is None:
             continue
         one = _of_study(study)
         if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):
@@ -65,7 +64,7 @@ def find_removable(
 
 
 def _of_study(study: optuna.Study) -> Removable:
-    facts = read_study_facts(study)
+    facts = Memory(study).read(FACTS)
     folder = None if facts is None or not facts.folder.is_dir() else facts.folder
     trials = study.get_trials(deepcopy=False)
     times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time]

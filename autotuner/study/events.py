@@ -1,85 +1,95 @@
-"""Who hears how a study gets on: the screen, and the pages that are written meanwhile."""
+"""What happens while a study runs, as values: the display and the dashboard's pages read them.
 
-from collections.abc import Sequence
-from typing import Protocol
+Whoever runs trials calls one function with one event; who wants only some of them matches on types.
+"""
+
+import dataclasses
+from collections.abc import Callable
 
 from autotuner.knobs.knob import Configuration
 from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.facts import StudyFacts
 from autotuner.study.noise import Noise
-from autotuner.study.record import Role, StudyFacts, TrialRecord
+from autotuner.study.record import Role, TrialRecord
 from autotuner.trial.outcome import Phase
 
 
-class Listener(Protocol):
-    """Whoever wants to know how a study gets on."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialStarted:
+    """A trial is about to run."""
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Hear that a trial is about to run."""
-
-    def phase_entered(self, phase: Phase) -> None:
-        """Hear what the current trial is doing."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Hear how a trial ended."""
-
-    def facts_known(self, facts: StudyFacts) -> None:
-        """Hear what the default's trial has shown: the step, the knobs, notices."""
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        """Hear what holds a step of the defaults up."""
-
-    def noise_known(self, noise: Noise) -> None:
-        """Hear what the noise check has shown."""
-
-    def remark(self, text: str) -> None:
-        """Hear something that the user should know, in a sentence."""
-
-    def progress(self, done: float) -> None:
-        """Hear which part of search and final is done, from 0 to 1."""
+    number: int
+    role: Role
+    configuration: Configuration
 
 
-class Listeners:
-    """Several listeners as one, told in their order."""
+@dataclasses.dataclass(frozen=True)
+class PhaseEntered:
+    """The running trial has entered a phase."""
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = tuple(listeners)
+    phase: Phase
 
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        """Tell all of a trial that is about to run."""
-        for one in self._listeners:
-            one.trial_started(number, role, configuration)
 
-    def phase_entered(self, phase: Phase) -> None:
-        """Tell all of the phase."""
-        for one in self._listeners:
-            one.phase_entered(phase)
+@dataclasses.dataclass(frozen=True)
+class TrialEnded:
+    """A trial has ended, and its record is stored."""
 
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Tell all how a trial ended."""
-        for one in self._listeners:
-            one.trial_ended(record)
+    record: TrialRecord
 
-    def facts_known(self, facts: StudyFacts) -> None:
-        """Tell all the study's facts."""
-        for one in self._listeners:
-            one.facts_known(facts)
 
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        """Tell all what holds a step up."""
-        for one in self._listeners:
-            one.diagnosis_known(diagnosis)
+@dataclasses.dataclass(frozen=True)
+class FactsKnown:
+    """The defaults have run: the step, the unit, the knobs and the script's notices are known."""
 
-    def noise_known(self, noise: Noise) -> None:
-        """Tell all what the noise check has shown."""
-        for one in self._listeners:
-            one.noise_known(noise)
+    facts: StudyFacts
 
-    def remark(self, text: str) -> None:
-        """Tell all a sentence."""
-        for one in self._listeners:
-            one.remark(text)
 
-    def progress(self, done: float) -> None:
-        """Tell all which part is done."""
-        for one in self._listeners:
-            one.progress(done)
+@dataclasses.dataclass(frozen=True)
+class DiagnosisKnown:
+    """The bottleneck of a step of the defaults is known."""
+
+    diagnosis: Diagnosis
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseKnown:
+    """The noise check has its result."""
+
+    noise: Noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Remark:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgressMade:
+    """The part of search and final that is done, from 0 to 1."""
+
+    done: float
+
+
+Event = (
+    TrialStarted
+    | PhaseEntered
+    | TrialEnded
+    | FactsKnown
+    | DiagnosisKnown
+    | NoiseKnown
+    | Remark
+    | ProgressMade
+)
+OnEvent = Callable[[Event], None]
+
+
+def to_all(*receivers: OnEvent) -> OnEvent:
+    """Return a function that passes each event to all of these, in their order."""
+
+    def pass_on(event: Event) -> None:
+        for receiver in receivers:
+            receiver(event)
+
+    return pass_on

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
@@ -81,14 +80,6 @@ def _digest(model: Path) -> str:
                 while block := content.read(2**20):
                     digest.update(block)
     return digest.hexdigest()
-
-
-def identity_from(stored: dict[str, Any]) -> Identity:
-    """Read an identity back from a study's user attributes."""
-    fields = dict(stored)
-    fields["arguments"] = tuple(fields["arguments"])
-    fields["environment"] = tuple((name, value) for name, value in fields["environment"])
-    return Identity(**fields)
 
 
 def folder_name(study: str) -> str:

@@ -5,23 +5,26 @@ trial never counts as one of the search, in the race or in the verdict; the best
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import optuna
-from optuna.trial import TrialState, create_trial
 
 from autotuner.errors import UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.comparison import corrected
+from autotuner.study.facts import StudyFacts
 from autotuner.study.record import (
     Role,
-    StudyFacts,
+    Side,
     TrialRecord,
+    TrialResult,
     configuration_key,
     read_records,
 )
 from autotuner.study.studies import load_facts
+from autotuner.study.trials import Trials
 from autotuner.trial.outcome import Status
 
 _TAKEN = (Role.RECIPE, Role.SCRIPT, Role.SEARCH)
@@ -45,9 +48,9 @@ def check_source(study: optuna.Study, objective: Objective) -> Source:
     """
     facts = load_facts(study)
     if facts.objective is not objective:
-        said = f"it was measured by {facts.objective.value}, this study by {objective.value}"
+        problem = f"it was measured by {facts.objective.value}, this study by {objective.value}"
         hint = f"give --objective {facts.objective.value}, or leave --import-trials out"
-        raise UserError(f"--import-trials {study.study_name}: {said}", hint=hint)
+        raise UserError(f"--import-trials {study.study_name}: {problem}", hint=hint)
     return Source(
         name=study.study_name,
         default=facts.space.default,
@@ -55,12 +58,9 @@ def check_source(study: optuna.Study, objective: Objective) -> Source:
     )
 
 
-def import_trials(study: optuna.Study, facts: StudyFacts, source: Source) -> str:
+def import_trials(trials: Trials, facts: StudyFacts, source: Source) -> str:
     """Add a source's trials to a study, each once; return what was done, in a sentence."""
-    done = {
-        trial.user_attrs.get("imported")
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    }
+    done = {record.mark for record in trials.records()}
     taken = left = 0
     for record in source.records:
         if record.role not in _TAKEN or record.gain is None:
@@ -71,7 +71,16 @@ def import_trials(study: optuna.Study, facts: StudyFacts, source: Source) -> str
             left += 1
         elif mark not in done:
             taken += 1
-            _add(study, facts, configuration, record, mark)
+            side = Side(role=Role.IMPORTED, configuration=dict(configuration), mark=mark)
+            result = TrialResult(
+                status=Status.MEASURED,
+                reason=f"taken over from {mark}",
+                gain=record.gain,
+                gain_low=record.gain_low,
+                gain_high=record.gain_high,
+            )
+            value = corrected(facts.base, record.gain, facts.objective)
+            trials.add_imported(side, result, value, facts.space)
     rest = f"; {left} hold settings that are not searched here" if left else ""
     return f"taken over from {source.name}: {taken} trials, for the sampler to learn from{rest}"
 
@@ -86,35 +95,7 @@ def _translated(record: TrialRecord, source: Source, facts: StudyFacts) -> Confi
     return effective(here, facts.space.default) if facts.space.holds(here) else None
 
 
-def _add(
-    study: optuna.Study,
-    facts: StudyFacts,
-    configuration: Configuration,
-    record: TrialRecord,
-    mark: str,
-) -> None:
-    assert record.gain is not None
-    study.add_trial(
-        create_trial(
-            state=TrialState.COMPLETE,
-            value=corrected(facts.base, record.gain, facts.objective),
-            params=dict(configuration),
-            distributions=facts.space.distributions(),
-            user_attrs={
-                "role": Role.IMPORTED.value,
-                "configuration": dict(configuration),
-                "status": Status.MEASURED.value,
-                "reason": f"taken over from {mark}",
-                "imported": mark,
-                "gain": record.gain,
-                "gain_low": record.gain_low,
-                "gain_high": record.gain_high,
-            },
-        )
-    )
-
-
-def best_imported(records: list[TrialRecord], default: Configuration) -> list[Configuration]:
+def best_imported(records: Sequence[TrialRecord], default: Configuration) -> list[Configuration]:
     """Return the best few of what was taken over, to be run again first."""
     found: dict[str, TrialRecord] = {}
     for record in records:

@@ -3,14 +3,13 @@
 import dataclasses
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import stdev
-from typing import Any
 
 from autotuner.machine.conditions import Cause
-from autotuner.statistics.comparison import Comparison
 
 DISTURBING_CORES = 0.3
+SLICE_S = 0.3
 
 
 class Method(enum.StrEnum):
@@ -18,6 +17,15 @@ class Method(enum.StrEnum):
 
     DUEL = "duel"
     SEQUENTIAL = "sequential"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Design:
+    """How configurations are compared: the method, why it is not duels, the length of a turn."""
+
+    method: Method = Method.SEQUENTIAL
+    why: str = ""
+    slice_s: float = SLICE_S
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,17 @@ class Noise:
     slice_s: float
     others_cores: float = 0.0
     causes: tuple[Cause, ...] = ()
+
+    @property
+    def design(self) -> Design:
+        """How trials are compared with the defaults."""
+        return Design(method=self.method, why=self.why, slice_s=self.slice_s)
+
+    def with_design(self, design: Design) -> "Noise":
+        """Return the same noise under another design."""
+        return dataclasses.replace(
+            self, method=design.method, why=design.why, slice_s=design.slice_s
+        )
 
     def is_disturbed(self, others_cores: float | None) -> bool:
         """Tell whether other processes used clearly more CPUs than during the noise check."""
@@ -65,22 +84,9 @@ def spread_of_scores(scores: Sequence[float]) -> float:
     return stdev(map(math.log, scores)) if len(scores) > 1 else 0.0
 
 
-def inside_spread(comparisons: Sequence[Comparison]) -> float | None:
-    """Return the mean half-width of the comparisons' intervals; None if there are none."""
+def inside_spread(intervals: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """Return the mean half-width of gains' intervals, as logarithms; None if there are none."""
     halves = [
-        math.log(c.high / c.low) / 2
-        for c in comparisons
-        if c.low is not None and c.high is not None
+        math.log(high / low) / 2 for low, high in intervals if low is not None and high is not None
     ]
     return sum(halves) / len(halves) if halves else None
-
-
-def noise_as_json(noise: Noise) -> dict[str, Any]:
-    """Return the noise as a study keeps it."""
-    return dataclasses.asdict(noise)
-
-
-def noise_from_json(stored: dict[str, Any]) -> Noise:
-    """Return the noise that a study keeps."""
-    causes = tuple(Cause(**cause) for cause in stored["causes"])
-    return Noise(**{**stored, "method": Method(stored["method"]), "causes": causes})

@@ -1,44 +1,26 @@
-"""What a study and its trials hold, read from and written to Optuna's user attributes.
+"""One trial of a study as a plain value, and how it is kept in Optuna's user attributes.
 
-User attributes are flat where the dashboard is to sort by them and JSON elsewhere.
+Three attributes hold everything: ``task`` (what it is, written when the trial is added), ``owner``
+and ``result`` (how it ended). Beside them stand flat copies of what the dashboard sorts by.
 """
 
 import dataclasses
 import enum
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from autotuner.knobs.knob import Build, Choice, Configuration, Domain, IntRange
-from autotuner.knobs.liveness import Evidence, EvidenceScope, Liveness, evidence_from, liveness_from
+from autotuner.codec import from_json, to_json
+from autotuner.knobs.knob import Configuration
 from autotuner.knobs.selection import effective
-from autotuner.machine.host import Machine, machine_from
-from autotuner.options.study_spec import Objective
-from autotuner.statistics.comparison import Comparison, Metric
-from autotuner.statistics.throughput import (
-    Throughput,
-    Unit,
-    score_unit,
-    step_percentiles_ms,
-)
-from autotuner.study.bulk import AnyTrial, read_attribute
-from autotuner.study.diagnosis import Bottleneck, Diagnosis
-from autotuner.study.identity import Identity, identity_from
-from autotuner.study.noise import Noise, noise_as_json, noise_from_json
-from autotuner.study.space import Space
+from autotuner.statistics.comparison import Comparison
+from autotuner.statistics.throughput import Throughput, step_percentiles_ms
 from autotuner.trial.outcome import Notice, Outcome, Status
 
-SCHEMA = 3
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_MARK = "autotune_schema"
-_SUMMARY = "summary"
 REFERENCE = "reference"
 
 
@@ -56,47 +38,48 @@ class Role(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyFacts:
-    """What holds for all trials of a study.
+class Task:
+    """Something to measure.
 
-    ``source`` and ``phase``: what its step is. ``base``: the score of the first trial of the
-    defaults, over which gains are turned back into scores. ``evidence`` and ``liveness``: what the
-    inspection has shown, and which knobs can hence act. ``imported``: what a warm parent would have
-    to import.
+    ``configuration``: None until one of Optuna's samplers has suggested it. ``race_round``: of the
+    race, from 0. ``expected``: the log gain by which the model expects it to beat the best.
+    ``starts_first`` and ``against``: of a final pair, whether the configuration is started before
+    the other side, and what that is; the empty configuration is TensorFlow's defaults.
     """
 
-    identity: Identity
-    machine: Machine
-    build: Build
-    space: Space
-    unit: Unit
-    source: str
-    phase: str
-    folder: Path
-    seed: int
-    objective: Objective
-    base: float
-    notices: tuple[Notice, ...] = ()
-    imported: tuple[str, ...] = ()
-    evidence: Evidence = Evidence(scope=EvidenceScope.NOTHING)
-    liveness: tuple[Liveness, ...] = ()
+    role: Role
+    configuration: Configuration | None
+    race_round: int | None = None
+    expected: float | None = None
+    starts_first: bool | None = None
+    against: Configuration = dataclasses.field(default_factory=dict)
 
-    @property
-    def metric(self) -> Metric:
-        """What trials are measured by."""
-        return Metric(objective=self.objective, unit=self.unit)
 
-    @property
-    def score_unit(self) -> str:
-        """The unit of the study's values."""
-        return score_unit(self.objective, self.unit)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Side:
+    """What a trial is, as it is kept: a task, or one side of a final pair.
+
+    ``configuration``: None until it is known. ``pair``: the number of the final pair, and
+    ``starts_first``: whether the candidate starts first in it. ``mark``: of an imported trial,
+    where it comes from.
+    """
+
+    role: Role
+    configuration: Configuration | None
+    machine: str = ""
+    race_round: int | None = None
+    expected: float | None = None
+    pair: int | None = None
+    starts_first: bool | None = None
+    mark: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a trial took, as flat numbers by which the dashboard sorts. None: not known.
+    """What a trial took, as numbers by which the dashboard sorts. None: not known.
 
-    ``step_ms_*``: percentiles of the lengths of steps. ``cpu_s``: of the script and its workers.
+    ``step_ms_*``: percentiles of the lengths of steps. ``cpu_s``: CPU time of the script and its
+    workers. ``first_step_s``: from the process's start to the end of its first step.
     """
 
     step_ms_p50: float | None = None
@@ -104,22 +87,60 @@ class Figures:
     step_ms_p99: float | None = None
     cpu_s: float | None = None
     peak_rss_mib: float | None = None
+    cores_used: float | None = None
+    others_cores: float | None = None
+    voluntary_switches: float | None = None
+    involuntary_switches: float | None = None
+    first_step_s: float | None = None
+    warmup_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """One trial. ``pair`` numbers final pairs.
+class TrialResult:
+    """How a trial ended.
 
     ``throughput``: as it was in this process; None unless it was measured. ``score``: the same by
     the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
     it; more than 1 is better. None where the trial does not count, as after a failure.
     ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
-    ``forked``: by a warm parent. ``machine``: where it ran, ``owner``: the signature of the worker
-    that ran it. ``race_round``: of the race, from 0. ``lost``: its worker died meanwhile.
-    ``undecided``: its configuration is not known yet.
-    ``last_lines``: of the script's output, where it failed. ``stages_s``: what its wall time went
-    into, see :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the
-    other side of its duel, where it did. ``started`` and ``ended``: local
+    ``forked``: by a warm parent. ``threads``: how many there were, by name. ``last_lines``: of the
+    script's output, where it failed. ``stages_s``: what its wall time went into, see
+    :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the reference.
+    """
+
+    status: Status | None = None
+    reason: str = ""
+    throughput: Throughput | None = None
+    folder: str = ""
+    elapsed_s: float = 0.0
+    score: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    rounds: int | None = None
+    reference: float | None = None
+    abandoned: bool = False
+    forked: bool = False
+    notices: tuple[Notice, ...] = ()
+    figures: Figures = Figures()
+    threads: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    last_lines: tuple[str, ...] = ()
+    stages_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def others_cores(self) -> float | None:
+        """CPUs that other processes used meanwhile."""
+        return self.figures.others_cores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRecord(TrialResult):
+    """One trial: what it is, and how it ended.
+
+    ``pair`` numbers final pairs; ``starts_first``: see :class:`Side`. ``machine``: where it ran,
+    ``owner``: the signature of its worker.
+    ``race_round``: of the race, from 0. ``expected``: see :class:`Task`. ``lost``: its worker died
+    meanwhile. ``undecided``: its configuration is not known yet. ``started`` and ``ended``: local
     times of its machine.
     """
 
@@ -127,31 +148,17 @@ class TrialRecord:
     role: Role
     configuration: Configuration
     state: TrialState
-    status: Status | None
-    reason: str
-    throughput: Throughput | None
-    folder: str
-    elapsed_s: float
-    score: float | None = None
-    gain: float | None = None
-    gain_low: float | None = None
-    gain_high: float | None = None
-    reference: float | None = None
-    abandoned: bool = False
-    forked: bool = False
     pair: int | None = None
-    notices: tuple[Notice, ...] = ()
-    others_cores: float | None = None
-    figures: Figures = Figures()
-    last_lines: tuple[str, ...] = ()
-    stages_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    starts_first: bool | None = None
     started: datetime | None = None
     ended: datetime | None = None
     machine: str = ""
     owner: str = ""
     race_round: int | None = None
+    expected: float | None = None
     lost: bool = False
     undecided: bool = False
+    mark: str | None = None
 
     def key(self, default: Configuration) -> str:
         """Return the key of what ran: what the trial sets, over the default."""
@@ -163,155 +170,19 @@ class TrialRecord:
         return not self.state.is_finished()
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it was run to an end, measured or failed: not lost, withdrawn or interrupted."""
+        return self.state in ENDED
+
+    @property
     def counts(self) -> bool:
-        """Whether it has been run, or is: what a dead worker or an interruption left does not."""
-        return self.is_running or self.state in ENDED
-
-
-_FIGURES = [field.name for field in dataclasses.fields(Figures)]
+        """Whether it has been run, or is running."""
+        return self.is_running or self.has_ended
 
 
 def configuration_key(configuration: Configuration) -> str:
     """Return a text that is equal for equal configurations."""
     return json.dumps(dict(configuration), sort_keys=True)
-
-
-def _domain_as_json(domain: Domain) -> list[Any]:
-    if isinstance(domain, IntRange):
-        return ["int", domain.low, domain.high]
-    return ["choice", *domain.options]
-
-
-def _domain_from_json(stored: list[Any]) -> Domain:
-    kind, *rest = stored
-    return IntRange(*rest) if kind == "int" else Choice(tuple(rest))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Who began a study: with what, where, with which TensorFlow."""
-
-    identity: Identity
-    machine: Machine
-    build: Build
-
-
-def write_origin(study: optuna.Study, origin: Origin) -> None:
-    """Keep in a new study what it is made of, so that workers can tell whether they fit."""
-    study.set_user_attr("identity", dataclasses.asdict(origin.identity))
-    study.set_user_attr("machine", dataclasses.asdict(origin.machine))
-    study.set_user_attr("build", dataclasses.asdict(origin.build))
-
-
-def read_origin(study: optuna.Study) -> Origin | None:
-    """Return what a study is made of; None while it is only being made, or not by us."""
-    attributes = study.user_attrs
-    if "build" not in attributes:
-        return None
-    return Origin(
-        identity=identity_from(attributes["identity"]),
-        machine=machine_from(attributes["machine"]),
-        build=Build(**attributes["build"]),
-    )
-
-
-def write_study_facts(study: optuna.Study, facts: StudyFacts) -> None:
-    """Keep the facts in the study."""
-    space = facts.space
-    origin = Origin(identity=facts.identity, machine=facts.machine, build=facts.build)
-    write_origin(study, origin)
-    domains = {name: _domain_as_json(domain) for name, domain in space.domains.items()}
-    study.set_user_attr("space", domains)
-    study.set_user_attr("default", dict(space.default))
-    study.set_user_attr("recipe", dict(space.recipe))
-    study.set_user_attr("unit", facts.unit.value)
-    study.set_user_attr("objective", facts.objective.value)
-    study.set_user_attr("base", facts.base)
-    study.set_user_attr("step", [facts.source, facts.phase])
-    study.set_user_attr("folder", str(facts.folder))
-    study.set_user_attr("seed", facts.seed)
-    study.set_user_attr("notices", [dataclasses.asdict(notice) for notice in facts.notices])
-    study.set_user_attr("imported", list(facts.imported))
-    study.set_user_attr("evidence", dataclasses.asdict(facts.evidence))
-    study.set_user_attr("liveness", [dataclasses.asdict(one) for one in facts.liveness])
-    study.set_user_attr(_MARK, SCHEMA)  # last: a study without it was not finished being made
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([f"{facts.objective.value} ({facts.score_unit})"])
-
-
-def read_study_facts(study: optuna.Study) -> StudyFacts | None:
-    """Return a study's facts; None if it was not made by us or was not finished being made."""
-    attributes = study.user_attrs
-    if attributes.get(_MARK) != SCHEMA:
-        return None
-    source, phase = attributes["step"]
-    return StudyFacts(
-        identity=identity_from(attributes["identity"]),
-        machine=machine_from(attributes["machine"]),
-        build=Build(**attributes["build"]),
-        space=Space(
-            domains={n: _domain_from_json(d) for n, d in attributes["space"].items()},
-            default=attributes["default"],
-            recipe=attributes["recipe"],
-        ),
-        unit=Unit(attributes["unit"]),
-        source=source,
-        phase=phase,
-        folder=Path(attributes["folder"]),
-        seed=attributes["seed"],
-        objective=Objective(attributes["objective"]),
-        base=attributes["base"],
-        notices=tuple(Notice(**notice) for notice in attributes["notices"]),
-        imported=tuple(attributes.get("imported", ())),
-        evidence=evidence_from(attributes["evidence"]),
-        liveness=tuple(liveness_from(one) for one in attributes["liveness"]),
-    )
-
-
-def write_diagnosis(study: optuna.Study, diagnosis: Diagnosis) -> None:
-    """Keep what holds a step up in the study."""
-    study.set_user_attr("diagnosis", dataclasses.asdict(diagnosis))
-
-
-def read_diagnosis(study: optuna.Study) -> Diagnosis | None:
-    """Return what holds a step up; None if that was not looked at."""
-    stored = study.user_attrs.get("diagnosis")
-    if stored is None:
-        return None
-    return Diagnosis(**{**stored, "bottleneck": Bottleneck(stored["bottleneck"])})
-
-
-def write_summary(study: optuna.Study, text: str, trials: int) -> None:
-    """Note the result down, for lists of studies; ``trials``: how many there were then."""
-    study.set_user_attr(_SUMMARY, [text, trials])
-
-
-def read_summary(study: optuna.Study) -> tuple[str, int] | None:
-    """Return the result as it was noted down, and how many trials there were then."""
-    noted = study.user_attrs.get(_SUMMARY)
-    return None if noted is None else (noted[0], noted[1])
-
-
-def read_summaries(storage: BaseStorage) -> dict[str, str]:
-    """Return the results of all studies as they were noted down, by the studies' names."""
-    return {name: noted[0] for name, noted in read_attribute(storage, _SUMMARY).items()}
-
-
-def write_noise(study: optuna.Study, noise: Noise) -> None:
-    """Keep the noise check's result in the study."""
-    study.set_user_attr("noise", noise_as_json(noise))
-
-
-def read_noise(study: optuna.Study) -> Noise | None:
-    """Return the noise check's result; None if it has not been made."""
-    return noise_from(study.user_attrs)
-
-
-def noise_from(attributes: Mapping[str, Any]) -> Noise | None:
-    """Return the noise check's result among a study's attributes."""
-    stored = attributes.get("noise")
-    return None if stored is None else noise_from_json(stored)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -329,62 +200,48 @@ class Measurement:
         return None if self.comparison is None else self.comparison.gain
 
 
-def outcome_attributes(
-    outcome: Outcome, measurement: Measurement, reference_s: float = 0.0
-) -> dict[str, Any]:
-    """Return what a trial keeps of how it ended, as user attributes.
+def result_of(
+    outcome: Outcome, measurement: Measurement, reference_start_s: float = 0.0
+) -> TrialResult:
+    """Return what a trial keeps of how it ended.
 
     Args:
         outcome: how it ended.
         measurement: what that comes to.
-        reference_s: what it took to start the other side of its duel.
+        reference_start_s: what it took to start the reference of its duel, in seconds.
     """
-    throughput, comparison, facts = measurement.throughput, measurement.comparison, outcome.facts
-    found: dict[str, Any] = {
-        "status": outcome.status.value,
-        "reason": outcome.reason,
-        "folder": str(outcome.folder),
-        "elapsed_s": round(outcome.elapsed_s, 3),
-        **_flat_cost(outcome),
-    }
-    if outcome.cost.stages:
-        stages = {**outcome.cost.stages, **({REFERENCE: reference_s} if reference_s else {})}
-        found["stages_s"] = {name: round(seconds, 3) for name, seconds in stages.items()}
-    if outcome.notices:
-        found["notices"] = [dataclasses.asdict(notice) for notice in outcome.notices]
-    if facts.get("peak_rss_bytes"):
-        found["peak_rss_mib"] = round(facts["peak_rss_bytes"] / 2**20, 1)
-    if facts.get("thread_pools"):
-        found["threads"] = facts["thread_pools"]
-    if outcome.status is not Status.MEASURED and outcome.last_lines:
-        found["last_lines"] = list(outcome.last_lines)
-    if measurement.score is not None:
-        found["score"] = measurement.score
-    if comparison is not None:
-        found["gain"] = comparison.gain
-        found["gain_low"] = comparison.low
-        found["gain_high"] = comparison.high
-        found["rounds"] = comparison.rounds
-        found["reference"] = comparison.reference
-    if measurement.abandoned:
-        found["abandoned"] = True
-    if facts.get("forked"):
-        found["forked"] = True
-    if throughput is not None:
-        found["throughput"] = throughput.value
-        found["throughput_low"] = throughput.low
-        found["throughput_high"] = throughput.high
-        found["unit"] = throughput.unit.value
-        found["windows"] = throughput.windows
-    return found
+    facts, comparison, stages = outcome.facts, measurement.comparison, dict(outcome.cost.stages)
+    if stages and reference_start_s:
+        stages[REFERENCE] = reference_start_s
+    measured = outcome.status is Status.MEASURED
+    return TrialResult(
+        status=outcome.status,
+        reason=outcome.reason,
+        throughput=measurement.throughput,
+        folder=str(outcome.folder),
+        elapsed_s=round(outcome.elapsed_s, 3),
+        score=measurement.score,
+        gain=None if comparison is None else comparison.gain,
+        gain_low=None if comparison is None else comparison.low,
+        gain_high=None if comparison is None else comparison.high,
+        rounds=None if comparison is None else comparison.rounds,
+        reference=None if comparison is None else comparison.reference,
+        abandoned=measurement.abandoned,
+        forked=facts.forked,
+        notices=outcome.notices,
+        figures=_figures(outcome),
+        threads=facts.thread_pools,
+        last_lines=() if measured else tuple(outcome.last_lines),
+        stages_s={name: round(seconds, 3) for name, seconds in stages.items()},
+    )
 
 
-def _flat_cost(outcome: Outcome) -> dict[str, float]:
-    """Return what a measurement took as flat numbers, by which the dashboard can sort."""
-    cost = outcome.cost
+def _figures(outcome: Outcome) -> Figures:
+    cost, peak = outcome.cost, outcome.facts.peak_rss_bytes
     fields: dict[str, float | None] = {
         **{f"step_ms_{name}": value for name, value in step_percentiles_ms(outcome).items()},
-        "cpu_s": outcome.facts.get("cpu_s"),
+        "cpu_s": outcome.facts.cpu_s,
+        "peak_rss_mib": peak / 2**20 if peak else None,
         "cores_used": cost.cores_used,
         "others_cores": cost.others_cores,
         "voluntary_switches": cost.voluntary_switches,
@@ -392,94 +249,88 @@ def _flat_cost(outcome: Outcome) -> dict[str, float]:
         "first_step_s": cost.first_step_s,
         "warmup_s": cost.warmup_s,
     }
-    return {name: round(value, 4) for name, value in fields.items() if value is not None}
+    return Figures(**{k: round(v, 4) for k, v in fields.items() if v is not None})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """Something to measure.
-
-    ``configuration``: None while a sampler has not said which. ``pair``: the number of the final
-    pair; ``race_round``: of the race.
-    """
-
-    role: Role
-    configuration: Configuration | None
-    pair: int | None = None
-    race_round: int | None = None
+def side_attributes(side: Side, owner: str = "") -> dict[str, Any]:
+    """Return the user attributes of a trial that is about to run."""
+    return {"role": side.role.value, "owner": owner, "task": to_json(side)}
 
 
-def start_attributes(task: Task, *, owner: str, machine: str) -> dict[str, Any]:
-    """Return what a trial keeps of what it is about to do, as user attributes."""
-    found: dict[str, Any] = {
-        "role": task.role.value,
-        "owner": owner,
-        "machine": machine,
+def result_attributes(result: TrialResult) -> dict[str, Any]:
+    """Return the user attributes of a trial that has ended, with flat copies for the dashboard."""
+    flat: dict[str, Any] = {
+        "status": result.status,
+        "reason": result.reason,
+        "gain": result.gain,
+        "gain_low": result.gain_low,
+        "gain_high": result.gain_high,
+        "throughput": None if result.throughput is None else result.throughput.value,
+        "elapsed_s": result.elapsed_s,
+        **dataclasses.asdict(result.figures),
     }
-    if task.configuration is not None:
-        found["configuration"] = dict(task.configuration)
-    numbers = {"pair": task.pair, "race_round": task.race_round}
-    return {**found, **{name: number for name, number in numbers.items() if number is not None}}
+    return {
+        **{name: value for name, value in flat.items() if value is not None},
+        "result": to_json(result),
+    }
 
 
-def _host_of(signature: str) -> str:
-    """Return where a trial ran, of which an earlier version has kept only who ran it."""
-    try:
-        return str(json.loads(signature)["host"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+class StoredTrial(Protocol):
+    """What a record is read from: Optuna's FrozenTrial is one."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the study, from 0."""
+
+    @property
+    def state(self) -> TrialState:
+        """Optuna's state."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """Its user attributes."""
+
+    @property
+    def datetime_start(self) -> datetime | None:
+        """When it began."""
+
+    @property
+    def datetime_complete(self) -> datetime | None:
+        """When it ended."""
 
 
-def read_record(trial: AnyTrial) -> TrialRecord | None:
+def read_record(trial: StoredTrial) -> TrialRecord | None:
     """Return a trial's record, or None for a trial that is not ours or did not get to start."""
     attributes = trial.user_attrs
-    if "role" not in attributes:
+    if "task" not in attributes:
         return None
-    throughput = None
-    if "throughput" in attributes:
-        throughput = Throughput(
-            value=attributes["throughput"],
-            low=attributes["throughput_low"],
-            high=attributes["throughput_high"],
-            unit=Unit(attributes["unit"]),
-            windows=attributes["windows"],
-        )
-    status = attributes.get("status")
-    # a failure may be COMPLETE, too: with a penalty, for samplers that learn from nothing else
-    counts = trial.state is TrialState.COMPLETE and status == Status.MEASURED.value
+    side: Side = from_json(Side, attributes["task"])
+    result = TrialResult(reason=attributes.get("reason", ""))
+    if "result" in attributes:
+        result = from_json(TrialResult, attributes["result"])
+    counts = trial.state is TrialState.COMPLETE and result.status is Status.MEASURED
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    fields["gain"] = result.gain if counts else None
     return TrialRecord(
+        **fields,
         number=trial.number,
-        role=Role(attributes["role"]),
-        configuration=attributes.get("configuration", {}),
+        role=side.role,
+        configuration={} if side.configuration is None else side.configuration,
         state=trial.state,
-        status=None if status is None else Status(status),
-        reason=attributes.get("reason", ""),
-        throughput=throughput,
-        folder=attributes.get("folder", ""),
-        elapsed_s=attributes.get("elapsed_s", 0.0),
-        score=attributes.get("score"),
-        gain=attributes.get("gain") if counts else None,
-        gain_low=attributes.get("gain_low"),
-        gain_high=attributes.get("gain_high"),
-        reference=attributes.get("reference"),
-        abandoned=attributes.get("abandoned", False),
-        forked=attributes.get("forked", False),
-        pair=attributes.get("pair"),
-        notices=tuple(Notice(**notice) for notice in attributes.get("notices", ())),
-        others_cores=attributes.get("others_cores"),
-        figures=Figures(**{name: attributes.get(name) for name in _FIGURES}),
-        last_lines=tuple(attributes.get("last_lines", ())),
-        stages_s=attributes.get("stages_s", {}),
+        pair=side.pair,
+        starts_first=side.starts_first,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        machine=attributes.get("machine") or _host_of(attributes.get("owner", "")),
+        machine=side.machine,
         owner=attributes.get("owner", ""),
-        race_round=attributes.get("race_round"),
+        race_round=side.race_round,
+        expected=side.expected,
         lost=attributes.get("lost", False),
-        undecided="configuration" not in attributes,
+        undecided=side.configuration is None,
+        mark=side.mark,
     )
 
 
-def read_records(trials: Iterable[AnyTrial]) -> list[TrialRecord]:
+def read_records(trials: Iterable[StoredTrial]) -> list[TrialRecord]:
     """Return the records of all trials that are ours."""
     return [record for record in map(read_record, trials) if record is not None]

@@ -1,73 +1,29 @@
-"""Who proposes configurations: our sampler, one of Optuna's, or the grid in a random order."""
+"""The order in which Optuna's samplers, and the grid, go through a space."""
 
-import importlib.util
 import random
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
-import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from autotuner.errors import UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.options.study_spec import SamplerName
-from autotuner.study.model_sampler import ModelSampler
-from autotuner.study.record import TrialRecord
 from autotuner.study.space import Space
 
+_MOST_POINTS = 100_000
 
-def make_sampler(
-    name: SamplerName,
-    space: Space,
-    records: Callable[[], Sequence[TrialRecord]],
-    *,
-    between: float,
-    seed: int,
-) -> BaseSampler:
-    """Return a sampler.
 
-    A resumed study must not draw the same random numbers again, so the seed depends on the number
-    of trials as well.
+def optuna_sampler(name: SamplerName, *, seed: int, trials: int) -> BaseSampler:
+    """Return one of Optuna's samplers.
 
     Args:
-        name: which one.
-        space: what is searched.
-        records: returns the study's trials so far.
-        between: standard deviation of log gains from process to process.
+        name: TPE, or any other for random search.
         seed: of what is drawn.
-
-    Raises:
-        UserError: if the sampler needs a package that is not installed.
+        trials: of the study so far: a resumed study must not draw the same numbers again.
     """
-    derived = (seed * 1_000_003 + len(records())) % 2**32
-    match name:
-        case SamplerName.GP:
-            return ModelSampler(space, records, between=between, seed=derived)
-        case SamplerName.RANDOM | SamplerName.GRID:
-            return RandomSampler(seed=derived)
-        case SamplerName.OPTUNA_GP:
-            return _gp_sampler(derived)
-        case SamplerName.TPE:
-            return TPESampler(seed=derived, n_startup_trials=8)
-
-
-def check_sampler(name: SamplerName) -> None:
-    """Raise UserError if a sampler needs a package that is not installed."""
-    if name is SamplerName.OPTUNA_GP:
-        for package in ("scipy", "torch"):
-            if importlib.util.find_spec(package) is None:
-                hint = "pip install torch scipy, or use --sampler gp, which needs neither"
-                raise UserError(f"--sampler optuna-gp: needs the package {package}", hint=hint)
-
-
-def _gp_sampler(seed: int) -> BaseSampler:
-    check_sampler(SamplerName.OPTUNA_GP)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.GPSampler(seed=seed)
-
-
-_MOST_POINTS = 100_000
+    derived = (seed * 1_000_003 + trials) % 2**32
+    if name is SamplerName.TPE:
+        return TPESampler(seed=derived, n_startup_trials=8)
+    return RandomSampler(seed=derived)
 
 
 def walk_grid(space: Space, *, seed: int) -> Iterator[Configuration]:

@@ -7,10 +7,13 @@ from optuna.trial import TrialState
 from autotuner.errors import UserError, did_you_mean
 from autotuner.options.study_spec import Objective
 from autotuner.statistics.throughput import less_is_better
+from autotuner.study.facts import StudyFacts
 from autotuner.study.identity import Identity
-from autotuner.study.record import StudyFacts, read_study_facts
-from autotuner.study.settings import read_spec
+from autotuner.study.memory import FACTS, SPEC, Memory
 from autotuner.study.workers import is_alive, living
+
+Study = optuna.Study
+"""What the later stages call a study: they do not import Optuna themselves."""
 
 
 def reusable_name(storage: BaseStorage, wanted: str) -> str:
@@ -24,7 +27,9 @@ def reusable_name(storage: BaseStorage, wanted: str) -> str:
 
 
 def _is_empty(study: optuna.Study) -> bool:
-    return read_spec(study) is not None and read_study_facts(study) is None and is_idle(study)
+    memory = Memory(study)
+    empty = memory.read(SPEC) is not None and memory.read(FACTS) is None
+    return empty and is_idle(study)
 
 
 def is_idle(study: optuna.Study) -> bool:
@@ -64,7 +69,7 @@ def load_facts(study: optuna.Study) -> StudyFacts:
     Raises:
         UserError: if the study has none, because it was not made by autotune or its default failed.
     """
-    facts = read_study_facts(study)
+    facts = Memory(study).read(FACTS)
     if facts is None:
         hint = f"run it: autotune run --study {study.study_name} --model ..."
         raise UserError(f'study "{study.study_name}": nothing was measured yet', hint=hint)
@@ -79,7 +84,8 @@ def changes_since(study: optuna.Study, identity: Identity, knobs: tuple[str, ...
         identity: of what is to be run now.
         knobs: what is to be searched now.
     """
-    facts, spec = read_study_facts(study), read_spec(study)
+    memory = Memory(study)
+    facts, spec = memory.read(FACTS), memory.read(SPEC)
     if facts is None or spec is None:
         return []
     lines = facts.identity.differences(identity)

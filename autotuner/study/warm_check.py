@@ -8,13 +8,9 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
-
-import optuna
 
 from autotuner.trial.request import WarmStart
 
-_ATTRIBUTE = "warm_check"
 _NORMAL_QUANTILE = 1.96
 _MOST_DIFFERENCE = 0.05
 _LEAST_SPREAD = 0.003
@@ -91,16 +87,3 @@ def judge_warm(
         low=low,
         high=high,
     )
-
-
-def write_warm_check(study: optuna.Study, check: WarmCheck) -> None:
-    """Keep it in the study."""
-    study.set_user_attr(_ATTRIBUTE, dataclasses.asdict(check))
-
-
-def read_warm_check(attributes: Mapping[str, Any]) -> WarmCheck | None:
-    """Return it from a study's attributes; None if it was not made."""
-    stored = attributes.get(_ATTRIBUTE)
-    if stored is None:
-        return None
-    return WarmCheck(**{**stored, "modules": tuple(stored["modules"])})

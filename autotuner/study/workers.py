@@ -19,10 +19,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import optuna
 import psutil
@@ -36,7 +36,6 @@ _BEAT_S = 15.0
 _POLL_S = 1.0
 _PRESENT = "worker:"
 _LEADER = "leader"
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,7 @@ class Workers:
         study: the study.
         shared: others can reach it. If not, this one is alone, and says nothing.
         machine: the name under which this machine is known in the study.
-        heard: hears that a sign of life could not be left.
+        remark: called with a sentence if a sign of life could not be left.
         poll_s: how long to wait before looking again what others have done.
     """
 
@@ -140,14 +139,14 @@ class Workers:
         *,
         shared: bool,
         machine: str,
-        heard: Callable[[str], None] = lambda text: None,
+        remark: Callable[[str], None] = lambda text: None,
         poll_s: float = _POLL_S,
     ) -> None:
         self._poll_s = poll_s
         self._study = study
         self._shared = shared
         self._machine = machine
-        self._heard = heard
+        self._remark = remark
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
         self._since = time.time()
@@ -160,12 +159,7 @@ class Workers:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._left.set()
         if self._thread is not None:
             self._thread.join()
@@ -192,23 +186,15 @@ class Workers:
             try:
                 self._sign()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may get through
-                self._heard(f"the database does not hear of this worker: {error}")
+                self._remark(f"this worker can't leave a sign of life in the database: {error}")
 
-    def machines(self) -> set[str]:
-        """Return the machines on which there are workers now, this one among them."""
+    def machines(self) -> dict[str, int]:
+        """Return how many workers there are on each machine now, this one among them."""
         if not self._shared:
-            return {self._machine}
+            return {self._machine: 1}
         there = living(self._study.user_attrs).values()
-        return {self._machine, *(fields["machine"] for fields in there)}
-
-    def pick(self, options: Sequence[_T]) -> _T:
-        """Return one of the first few of what is best first; the very first one without others.
-
-        Workers that look at the same moment see the same, and only one of them can have it.
-        """
-        if not self._shared:
-            return options[0]
-        return random.choice(options[: max(1, len(living(self._study.user_attrs)))])
+        count = Counter(fields["machine"] for fields in there)
+        return {self._machine: 1} | dict(count)
 
     def signs(self) -> Mapping[str, Any]:
         """Return the signs of life that workers have left, for :func:`is_alive`."""

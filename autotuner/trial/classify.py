@@ -1,4 +1,4 @@
-"""How a trial ended, told from everything its processes have said."""
+"""From the messages of a trial's processes to its outcome."""
 
 import dataclasses
 import signal
@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from autotuner.codec import from_json
 from autotuner.options.study_spec import Timing
 from autotuner.trial.folder import last_lines
 from autotuner.trial.live_trial import LiveTrial, TrialProgress, time_allowed
-from autotuner.trial.outcome import STAGES, Cost, Outcome, Phase, Status
+from autotuner.trial.outcome import STAGES, Cost, Outcome, Phase, ScriptFacts, Status
 from autotuner.trial.request import Kind
 
 _SIGKILL = 9
@@ -20,9 +21,7 @@ def classify(trial: LiveTrial) -> Outcome:
     progress, folder = trial.progress, trial.folder
     exited = progress.exited or {}
     done, error = progress.done, progress.error
-    facts = {**progress.hello, **progress.build, **(done or {}).get("facts", {})}
-    for key in ("event", "t"):
-        facts.pop(key, None)
+    reported = {**progress.hello, **progress.build, **(done or {}).get("facts", {})}
     result = Outcome(
         status=Status.CRASHED,
         folder=folder,
@@ -32,12 +31,13 @@ def classify(trial: LiveTrial) -> Outcome:
         error_kind=None if error is None else error["kind"],
         last_lines=last_lines(folder / "output.log"),
         notices=tuple(progress.notices),
-        numerics=tuple(tuple(values) for values in progress.numerics),
-        facts=facts,
+        values=tuple(tuple(values) for values in progress.values),
+        facts=from_json(ScriptFacts, reported),
         elapsed_s=time.monotonic() - trial.started,
+        cold_reason=trial.cold_reason,
     )
-    probe = trial.request.kind is not Kind.TRIAL or trial.request.numerics is not None
-    if done is not None and (probe or done["result"] == "measured"):
+    unmeasured = trial.request.kind is not Kind.TRIAL or trial.request.record_values is not None
+    if done is not None and (unmeasured or done["result"] == "measured"):
         meter = done.get("meter", "")
         return dataclasses.replace(
             result,
@@ -82,7 +82,7 @@ def _cost(trial: LiveTrial, done: Mapping[str, Any]) -> Cost:
 def _stages(
     trial: LiveTrial, done: Mapping[str, Any], first: float | None, warm: float | None
 ) -> dict[str, float]:
-    """Return what a trial's wall time went into; a stage that it did not get to took none.
+    """Return the wall time of each stage; a stage that was not reached took no time.
 
     Parent and child read the same clock (CLOCK_MONOTONIC).
     """
@@ -120,7 +120,7 @@ def _failure(
     if progress.done is not None:
         seen = progress.done.get("phases_seen", ())
         others = f"; phases seen: {', '.join(seen)}" if seen else ""
-        reason = f"the script ran to its end without a step that could be measured{others}"
+        reason = f"the script ended without a step that could be measured{others}"
         return Status.NO_STEPS, reason
     if progress.error is not None:
         return _reported_failure(progress.error)
@@ -128,7 +128,7 @@ def _failure(
         limit = time_allowed(timing)[timed_out]
         return Status.TIMED_OUT, f"timed out after {limit:g} s ({timed_out.value})"
     if killed == _SIGKILL and oom_killed:
-        return Status.OUT_OF_MEMORY, "killed by the kernel for want of memory"
+        return Status.OUT_OF_MEMORY, "killed by the kernel: memory ran out"
     if killed is not None:
         return Status.CRASHED, f"ended by signal {killed} ({_signal_name(killed)})"
     if exited.get("code") == 0:
@@ -137,7 +137,7 @@ def _failure(
 
 
 def _over_limit(message: Mapping[str, Any]) -> str:
-    """Return which limit of the run's a trial was killed for."""
+    """Return the sentence that names the limit a trial exceeded."""
     used, most = message["used"], message["most"]
     if message["what"] == "memory_most":
         used_mib, most_mib = used / 2**20, most / 2**20

@@ -1,11 +1,11 @@
-"""What a trial may use, and as whom it runs: for scripts of people who are not trusted with more.
+"""The limits and the user of trials, for scripts of people who are not fully trusted.
 
-Its warden, which stays root's, sees to the limits, four times a second. The kernel's own would not
-do: RLIMIT_AS counts what is only reserved, which is very much in TensorFlow's processes, and
-RLIMIT_NPROC counts threads, and those of all processes of a user.
+The trial's warden, which stays root's, checks the limits four times a second. The kernel's limits
+do not fit: RLIMIT_AS counts reserved memory, of which TensorFlow's processes have very much, and
+RLIMIT_NPROC counts the threads of all processes of a user.
 
-The folder of a trial stays ours as well. A script that could write there could put a link in place
-of a file that we write or read as root.
+The folder of a trial stays root's as well. A script that could write there could replace a file
+that autotune writes or reads as root by a link.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ _ANSWER_S = 30.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """Bounds of every trial; None: none.
+    """Limits of every trial; None: no limit.
 
-    ``user``: whose name it runs under. ``memory_bytes``: that its processes may have resident
-    together. ``processes``: how many it may have at a time.
+    ``user``: name of the user that runs it. ``memory_bytes``: resident memory of all its processes
+    together. ``processes``: how many processes it may have at a time.
     """
 
     user: str | None = None
@@ -37,20 +37,20 @@ class Confinement:
 
     @property
     def entry(self) -> pwd.struct_passwd | None:
-        """The user's entry in the system's list; None without a user of its own."""
+        """The user's entry in the password database; None without a separate user."""
         return None if self.user is None else pwd.getpwnam(self.user)
 
     @property
     def groups(self) -> list[int]:
-        """All groups of the user; none without a user of its own."""
+        """All groups of the user; empty without a separate user."""
         entry = self.entry
         return [] if entry is None else os.getgrouplist(entry.pw_name, entry.pw_gid)
 
     def limits(self, memory_floor_bytes: int) -> dict[str, Any]:
-        """Return what the warden is told, see child/warden.py.
+        """Return the limits as the warden reads them, see child/warden.py.
 
         Args:
-            memory_floor_bytes: the trial is stopped when less is available on the machine.
+            memory_floor_bytes: the trial is killed when less memory is available on the machine.
         """
         limits: dict[str, Any] = {
             "memory_floor": memory_floor_bytes,
@@ -63,7 +63,7 @@ class Confinement:
         return limits
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return an environment as the user's: its name and home, without what is our session's."""
+        """Return an environment with the user's name and home, without variables of our session."""
         entry = self.entry
         if entry is None:
             return dict(base)
@@ -73,7 +73,7 @@ class Confinement:
         return {**kept, **own, "SHELL": entry.pw_shell}
 
     def prefix(self) -> list[str]:
-        """Return what to put before a command to run it by hand as a trial runs."""
+        """Return the words that run a command by hand as the trial's user."""
         entry = self.entry
         if entry is None:
             return []
@@ -83,10 +83,10 @@ class Confinement:
         return ["setpriv", *ids, "--no-new-privs", "env", *own]
 
     def admit(self, folder: Path, request: Path) -> None:
-        """Let the trial's user read the request in a trial's folder, and write nothing there.
+        """Let the trial's user read the request in a trial's folder, but write nothing there.
 
         Raises:
-            OSError: if that can't be done.
+            OSError: if an owner or a mode can't be changed.
         """
         entry = self.entry
         if entry is None:
@@ -96,14 +96,14 @@ class Confinement:
             path.chmod(mode)
 
     def check_place(self, folder: Path, needed: Iterable[Path]) -> None:
-        """See that the user can get at what a trial needs, and can't write where we write as root.
+        """Check that the user can read what a trial needs, and can't write where root writes.
 
         Args:
-            folder: that of the study's files.
+            folder: the folder of the study's files.
             needed: files and folders that a trial reads.
 
         Raises:
-            UserError: if one of them is closed to the user, or a folder is not.
+            UserError: if the user can't read one of them, or can write to the folder.
         """
         entry = self.entry
         if entry is None:
@@ -118,7 +118,7 @@ class Confinement:
                 raise UserError(f"--run-as {self.user}: it may write to {path}", hint=hint)
 
     def _may(self, path: Path, how: str) -> bool:
-        """Ask the system as the user: there are access lists and mounts besides modes."""
+        """Test access as the user: access lists and mounts matter besides modes."""
         entry = self.entry
         assert entry is not None
         done = subprocess.run(
@@ -135,7 +135,7 @@ class Confinement:
 
 
 def _keeps_others_out(folder: Path) -> bool:
-    """Tell whether it is like /tmp, where nobody can touch what is another's."""
+    """Tell whether a folder is like /tmp, where users can't touch each other's files."""
     found = folder.stat()
     return bool(found.st_mode & stat.S_ISVTX) and found.st_uid == 0
 
@@ -144,17 +144,17 @@ UNCONFINED = Confinement()
 
 
 def check_confinement(confinement: Confinement) -> Confinement:
-    """Return a confinement that can be had here.
+    """Return the confinement if it is possible here.
 
     Raises:
-        UserError: if there is no such user, or this process may not become another one.
+        UserError: if there is no such user, or this process may not change its user.
     """
     user = confinement.user
     if user is None:
         return confinement
     if os.geteuid() != 0:
         hint = "start it by sudo, or leave --run-as out"
-        raise UserError(f"--run-as {user}: only root may run scripts as somebody else", hint=hint)
+        raise UserError(f"--run-as {user}: only root may run scripts as another user", hint=hint)
     try:
         entry = pwd.getpwnam(user)
     except KeyError as error:

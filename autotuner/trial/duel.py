@@ -1,8 +1,8 @@
 """A duel: two processes in turns, one stopped while the other runs.
 
-What disturbs this machine for seconds or minutes then disturbs both. A turn's first moments, in
-which caches and buffers come back, do not count. Steps are placed in turns by the time stamps of
-their ends, which the child has taken.
+A disturbance of seconds or minutes then affects both. The first moments of a turn, in which caches
+and buffers fill again, do not count. Steps are assigned to turns by the time stamps of their ends,
+which the child takes.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ Enough = Callable[[Sequence[Round]], bool]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DuelPlan:
-    """How a duel goes, in seconds.
+    """The times of a duel, in seconds.
 
     A turn lasts ``slice_s``, or longer until it holds a few steps. Its first ``settle_s`` do not
-    count. The duel ends after ``measure_s`` of counted time of the candidate, or earlier if
-    somebody has seen enough, but not before ``least_rounds``.
+    count. The duel ends after ``measure_s`` of counted time of the candidate, or earlier if the
+    caller's ``enough`` returns True, but not before ``least_rounds``.
     """
 
     slice_s: float = 0.3
@@ -42,7 +42,7 @@ class DuelPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DuelResult:
-    """What came of a duel; ``others_cores``: CPUs that all other processes used meanwhile."""
+    """The result of a duel. ``others_cores``: CPUs that all other processes used meanwhile."""
 
     rounds: tuple[Round, ...]
     closing: Turn | None
@@ -51,7 +51,7 @@ class DuelResult:
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """When it was a side's turn, and the CPU time it took."""
+    """Start and end of a side's turn, and the CPU time it took."""
 
     start_s: float
     end_s: float
@@ -61,7 +61,7 @@ class Stretch:
 def run_duel(
     reference: LiveTrial, candidate: LiveTrial, plan: DuelPlan, enough: Enough
 ) -> DuelResult:
-    """Let two stopped, warm processes take turns; both are stopped again, or over, afterwards."""
+    """Let two stopped, warm processes take turns; afterwards both are stopped or over."""
     origin, machine_before = time.monotonic(), machine_cpu_s()
     stretches: dict[LiveTrial, list[Stretch]] = {reference: [], candidate: []}
     reference.forget_marks()
@@ -104,9 +104,9 @@ def run_duel(
 
 
 def _take_turn(side: LiveTrial, plan: DuelPlan) -> Stretch:
-    """Let one side run for a slice, or until it has done a few steps."""
+    """Let one side run for a slice, or longer until it has done a few steps."""
     cpu_before = side.cpu_s
-    start = side.go_on()
+    start = side.resume()
     end = start + plan.slice_s
     latest = start + _LONGEST_TURN * plan.slice_s
     while not side.over:
@@ -123,13 +123,13 @@ def _take_turn(side: LiveTrial, plan: DuelPlan) -> Stretch:
 def pauses_are_rare(sides: Sequence[Sequence[float]]) -> bool:
     """Tell whether pauses, steps of over ten times the median's length, are left out of a duel.
 
-    Such are ends of epochs, checkpoints, collections of garbage. A turn holds one or none, which
-    says nothing about the configuration and a lot about chance. They are left out of both sides,
-    but only where they are a small part of all steps: where every tenth step waits for its input,
-    waiting is what there is to measure.
+    Examples are ends of epochs, checkpoints, garbage collection. Whether a turn holds a pause is
+    chance and depends little on the configuration. Pauses are left out of both sides, but only
+    where they are a small part of all steps: if every tenth step waits for its input, the waiting
+    has to be measured.
 
     Args:
-        sides: of each side the running times of its steps in seconds, without its stops.
+        sides: for each side the running times of its steps in seconds, without stops.
     """
     limits = [pause_limit(lengths) for lengths in sides]
     pauses = sum(
@@ -139,12 +139,12 @@ def pauses_are_rare(sides: Sequence[Sequence[float]]) -> bool:
 
 
 def pause_limit(lengths: Sequence[float]) -> float:
-    """Return from which length on a step is a pause, in seconds."""
+    """Return the length above which a step is a pause, in seconds."""
     return _PAUSE * median(lengths) if len(lengths) >= _LEAST_MARKS else math.inf
 
 
 class PlacedStep(NamedTuple):
-    """A step, how long it ran, and how much of that counts in which turns."""
+    """A step, its running time, and how much of that counts in which turns."""
 
     mark: Mark
     length_s: float
@@ -152,24 +152,24 @@ class PlacedStep(NamedTuple):
 
     @property
     def step_s(self) -> float:
-        """How long it ran, or the mean of a few if the mark stands for several."""
+        """The step's running time; the mean of several steps if the mark stands for several."""
         return self.length_s / self.mark.steps
 
 
 def place_steps(
     marks: Sequence[Mark], stretches: Sequence[Stretch], plan: DuelPlan
 ) -> list[PlacedStep]:
-    """Place a side's steps in its turns.
+    """Assign a side's steps to its turns.
 
-    A step that is stopped in its middle counts in both turns by its parts: leaving such steps out
-    would leave out the long ones more often than the short ones.
+    A step that a stop interrupts counts in both turns by its parts: leaving such steps out would
+    remove long steps more often than short ones.
     """
     placed = []
     first = 0
     for mark in marks:
         begin = mark.end_s - mark.length_s
         if begin < stretches[0].start_s:
-            continue  # part of it was done before the duel
+            continue  # it began before the duel
         while first < len(stretches) and stretches[first].end_s <= begin:
             first += 1
         length, counts = 0.0, []
@@ -190,7 +190,7 @@ def place_steps(
 def _turns(
     placed: Sequence[PlacedStep], stretches: Sequence[Stretch], origin: float, *, leave_out: bool
 ) -> list[Turn | None]:
-    """Return what counts of each of a side's turns; None where no step does."""
+    """Return the counted part of each of a side's turns; None where no step counts."""
     found: list[list[tuple[PlacedStep, float]]] = [[] for _ in stretches]
     limit = pause_limit([one.step_s for one in placed]) if leave_out else math.inf
     for one in placed:
@@ -204,7 +204,7 @@ def _turns(
 def _turn_of(
     stretch: Stretch, found: Sequence[tuple[PlacedStep, float]], origin: float
 ) -> Turn | None:
-    """Return a turn of steps, each with how much of it counts here."""
+    """Return a turn made of steps, each with the time of it that counts here."""
     if not found:
         return None
     shares = [(one.mark, counted / one.length_s) for one, counted in found]

@@ -1,4 +1,4 @@
-"""The environment of a trial: the user's, without any knob that the trial does not set."""
+"""The environment of a trial: the user's, without knobs that the trial does not set."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,14 @@ from autotuner.trial.request import TrialRequest
 
 PRELOAD = "LD_PRELOAD"
 SECRETS = ("AUTOTUNE_STORAGE", "AUTOTUNE_TOKEN", "AUTOTUNE_DASHBOARD_TOKEN")
-"""Our own variables that may hold a password or a token: not for scripts."""
+"""Variables of autotune that may hold a password or a token; scripts don't get them."""
 
 
 def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[str, str]:
     """Return the child's whole environment.
 
-    Variables of knobs that stand in ``base`` (a scheduler exports OMP_NUM_THREADS, a shell has
-    sourced an older ``best.env``) are left out, so that the default is TensorFlow's own.
+    Variables of knobs in ``base`` are left out, so that the default is TensorFlow's own: a
+    scheduler may export OMP_NUM_THREADS, a shell may have sourced an older ``best.env``.
     """
     dropped = {*MANAGED_VARIABLES, *SECRETS}
     kept = {name: value for name, value in base.items() if name not in dropped}
@@ -22,14 +22,14 @@ def build_environment(request: TrialRequest, base: Mapping[str, str]) -> dict[st
     return {**own, **preloaded(as_environment(request.configuration), own)}
 
 
-def preloaded(setting: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Return variables to set, with a library to preload put before those that are already."""
-    found = dict(setting)
+def preloaded(variables: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
+    """Return variables to set; a library to preload goes before those already in ``base``."""
+    found = dict(variables)
     if PRELOAD in found and base.get(PRELOAD):
         found[PRELOAD] = f"{found[PRELOAD]}:{base[PRELOAD]}"
     return found
 
 
 def ignored_variables(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the knobs' variables that the user's environment sets and trials do not see."""
+    """Return the knobs' variables in the user's environment, which trials do not see."""
     return {name: base[name] for name in MANAGED_VARIABLES if name in base}

@@ -1,4 +1,4 @@
-"""The folder of a trial: the request, the events, the log, and a script that repeats it."""
+"""The folder of a trial: the request, the events, the log, and a script that repeats the trial."""
 
 import json
 import re
@@ -23,22 +23,22 @@ def prepare_folder(
     """Make the folder and write ``request.json`` and ``repro.sh``.
 
     Args:
-        folder: the trial's.
-        request: what it is to do.
-        confinement: as whom it runs.
+        folder: the trial's folder.
+        request: the trial's request.
+        confinement: the trial's user.
 
     Raises:
         UserError: if the folder can't be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # arguments and the study's [environment] stand in its files
+        folder.chmod(0o700)  # its files hold arguments and the study's [environment]
         text = json.dumps(as_json(request), indent=1)
-        asked = folder / "request.json"
-        asked.write_text(text + "\n", encoding="utf-8")
+        written = folder / "request.json"
+        written.write_text(text + "\n", encoding="utf-8")
         again = repro_script(folder, request, confinement)
         (folder / "repro.sh").write_text(again, encoding="utf-8")
-        confinement.admit(folder, asked)
+        confinement.admit(folder, written)
     except OSError as error:
         check_disk(folder)
         hint = "run autotune where it may write .autotune/, or free some space"
@@ -46,40 +46,40 @@ def prepare_folder(
 
 
 def child_argv(folder: Path, request: TrialRequest, *descriptors: int) -> list[str]:
-    """Return the child's command line; descriptors: for its events, and for orders to it."""
+    """Return the child's command line. ``descriptors``: of the child's events, and its orders."""
     numbers = [str(descriptor) for descriptor in descriptors]
     return [str(request.python), str(CHILD_MAIN), str(folder / "request.json"), *numbers]
 
 
 def repro_script(folder: Path, request: TrialRequest, confinement: Confinement = UNCONFINED) -> str:
-    """Return a shell script that runs the trial once more, as the same user.
+    """Return a shell script that repeats the trial as the same user.
 
-    It holds only what the trial sets, not the user's environment, which may have secrets in it.
+    It holds only the variables that the trial sets: the user's environment may contain secrets.
     """
-    setting = {**dict(request.environment), **as_environment(request.configuration)}
-    unset = [name for name in MANAGED_VARIABLES if name not in setting]
+    variables = {**dict(request.environment), **as_environment(request.configuration)}
+    unset = [name for name in MANAGED_VARIABLES if name not in variables]
     argv = [*confinement.prefix(), *child_argv(folder, request, 3)]
     lines = [
         "#!/bin/sh",
         "# Repeats this trial by hand; its windows go to events.repro.jsonl beside this file.",
         f"cd {shlex.quote(str(request.working_directory))} || exit 1",
         f"unset {' '.join(unset)}",
-        *(f"export {name}={shlex.quote(value)}" for name, value in setting.items()),
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         f"exec {shlex.join(argv)} 3>{shlex.quote(str(folder / 'events.repro.jsonl'))} </dev/null",
     ]
     return "\n".join(lines) + "\n"
 
 
 def check_disk(folder: Path) -> None:
-    """Raise UserError if the disk of a folder is full: a failure is then not the trial's."""
+    """Raise UserError if the disk of a folder is full: the trial did not cause the failure then."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if shutil.disk_usage(existing).free < _FULL_BYTES:
-        hint = "free some space, then go on: autotune run --study NAME"
+        hint = "free some space, then resume: autotune run --study NAME"
         raise UserError(f"{folder}: the disk is full", hint=hint)
 
 
 def last_lines(log: Path) -> tuple[str, ...]:
-    """Return the last few lines of a log that say something, made safe for a terminal."""
+    """Return the last few non-empty lines of a log, without control characters."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)

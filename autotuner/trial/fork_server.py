@@ -1,7 +1,7 @@
-"""Warm parents: processes in which TensorFlow has been imported, each of which forks trials.
+"""Warm parents: processes that have imported TensorFlow and fork trials.
 
-One for each combination of settings that are read at the start of a process or by an import; see
-child/forking.py for their half. Where a warm parent can't be had, a trial is started as usual.
+Each combination of values that are read at process start or at an import has its own parent.
+child/forking.py is their half of the protocol. If a fork fails, the trial is started instead.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,24 +21,24 @@ from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Configuration, Means, ReadAt
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
-from autotuner.trial.request import CHILD_MAIN, TrialRequest, WarmStart
+from autotuner.trial.request import CHILD_MAIN, TrialRequest
 from autotuner.trial.supervised import WardedProcess, Wires, start_warded
 
 MOST_PARENTS = 4
 _LEAST_MEMORY_BYTES = 2 * 2**30
 _IMPORT_S = 120.0
 _FORK_S = 10.0
-# a forked warden would be the script's user, too, who could stop it
-_AS_SOMEBODY_ELSE = "scripts run as another user, whose processes are started one by one"
+# a forked warden would belong to the script's user, and the script could stop it
+_OTHER_USER = "scripts run as another user, and their processes can't be forked"
 _BEFORE_A_FORK = (ReadAt.EXEC, ReadAt.LIBRARY_LOAD, ReadAt.TF_IMPORT)
 
 
 class WarmParentError(Exception):
-    """A warm parent can't be had or does not fork; the text says why, for the user."""
+    """A trial can't be forked; the text is the reason, for the user."""
 
 
-def settings_at_import(configuration: Configuration) -> Configuration:
-    """Return those settings of a configuration that a forked process can't change any more."""
+def values_at_import(configuration: Configuration) -> Configuration:
+    """Return the values that are read before a fork, which a forked process can't change."""
     return {
         name: value
         for name, value in configuration.items()
@@ -59,18 +59,21 @@ class _ForkedWarden:
             os.kill(self._pid, signal.SIGKILL)
 
     def bury(self, *, clean: bool) -> None:
-        """The warm parent collects it. What it has left behind is known only as that one's."""
+        """Close the warm parent after a kill: only its warden can find what this one left.
+
+        The warm parent itself collects the ended process.
+        """
         if not clean:
             self._parent.close()
 
 
 class _WarmParent:
-    """One process; it has imported when this returns."""
+    """One process. The constructor returns when its imports are done."""
 
     def __init__(
         self,
         request: TrialRequest,
-        start: WarmStart,
+        modules: Sequence[str],
         folder: Path,
         environment: dict[str, str],
         confinement: Confinement,
@@ -83,7 +86,7 @@ class _WarmParent:
         numbers = [str(theirs.fileno()), str(wires.events_write)]
         with theirs:
             self._process = start_warded(
-                [str(request.python), str(CHILD_MAIN), "--warm", *numbers, ",".join(start.modules)],
+                [str(request.python), str(CHILD_MAIN), "--warm", *numbers, ",".join(modules)],
                 wires=wires,
                 environment={**environment, "OPENBLAS_NUM_THREADS": "1"},
                 working_directory=request.working_directory,
@@ -100,7 +103,11 @@ class _WarmParent:
             raise
 
     def _await(self, wanted: str, timeout_s: float) -> int:
-        """Return the pid in the message that is wanted; any other than that is a refusal."""
+        """Wait for one event and return its pid.
+
+        Raises:
+            WarmParentError: if another event or none arrives.
+        """
         deadline = time.monotonic() + timeout_s
         while (message := self._process.receive(deadline)) is not None:
             event = message["event"]
@@ -109,12 +116,12 @@ class _WarmParent:
             if event in ("refused", "error"):
                 raise WarmParentError(message.get("reason") or message.get("text") or event)
             if event in ("exited", "warden_gone", "not_started"):
-                raise WarmParentError("it has ended by itself")
+                raise WarmParentError("it ended by itself")
         raise WarmParentError(f"it did not answer within {timeout_s:g} s")
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process is gone."""
         return self._closed
 
     def fork(
@@ -139,20 +146,20 @@ class _WarmParent:
             descriptors = [*wires.theirs, output.fileno()]
             try:
                 socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
-            except OSError as error:  # it is gone, or the environment is too long for a packet
+            except OSError as error:  # the process is gone, or the environment exceeds a packet
                 raise WarmParentError(str(error)) from error
             pid = self._await("forked", _FORK_S)
         return WardedProcess(wires, _ForkedWarden(pid, self))
 
     def close(self) -> None:
-        """End it, with everything that it has forked and that is still there."""
+        """End the process and everything it has forked."""
         self._closed = True
         self._socket.close()
         self._process.close()
 
 
 class WarmParents:
-    """The warm parents of a run. ``why_not``: why there are none any more, once that is so."""
+    """The warm parents of a run. ``why_not``: why forking has ended; "" while it goes on."""
 
     def __init__(
         self, base_environment: Mapping[str, str], confinement: Confinement = UNCONFINED
@@ -161,30 +168,36 @@ class WarmParents:
         self._confinement = confinement
         self._parents: OrderedDict[str, _WarmParent] = OrderedDict()
         self._made = 0
-        self.why_not = "" if confinement.user is None else _AS_SOMEBODY_ELSE
+        self.why_not = "" if confinement.user is None else _OTHER_USER
 
-    def launch(
+    def fork(
         self,
         request: TrialRequest,
-        start: WarmStart,
         folder: Path,
         wires: Wires,
         environment: dict[str, str],
         memory_floor_bytes: int,
-    ) -> WardedProcess | None:
-        """Return a forked process; None if it has to be started by itself."""
+    ) -> WardedProcess:
+        """Fork a trial from the warm parent that fits its request, started if need be.
+
+        Raises:
+            WarmParentError: if the process has to be started instead, with the reason. No trial is
+                forked after that.
+        """
         if self.why_not:
-            return None
+            raise WarmParentError(self.why_not)
         try:
-            parent = self._parent(request, start, folder)
+            parent = self._parent(request, folder)
             return parent.fork(request, folder, wires, environment, memory_floor_bytes)
         except WarmParentError as error:
-            self.give_up(f"a warm parent can't be had: {error}")
-            return None
+            self.give_up(f"a warm parent can't be used: {error}")
+            raise WarmParentError(self.why_not) from error
 
-    def _parent(self, request: TrialRequest, start: WarmStart, folder: Path) -> _WarmParent:
-        fixed = settings_at_import(request.configuration)
-        key = json.dumps([as_environment(fixed), request.environment, start.modules])
+    def _parent(self, request: TrialRequest, folder: Path) -> _WarmParent:
+        assert request.warm_start is not None
+        modules = request.warm_start.modules
+        fixed = values_at_import(request.configuration)
+        key = json.dumps([as_environment(fixed), request.environment, modules])
         found = self._parents.pop(key, None)
         if found is None or found.is_closed:
             self._make_room()
@@ -192,23 +205,23 @@ class WarmParents:
             at_import = dataclasses.replace(request, configuration=fixed)
             environment = build_environment(at_import, self._base)
             place = folder.parent / f"warm-{self._made:04d}"
-            found = _WarmParent(request, start, place, environment, self._confinement)
-        self._parents[key] = found  # the latest is last
+            found = _WarmParent(request, modules, place, environment, self._confinement)
+        self._parents[key] = found  # the most recently used is last
         return found
 
     def _make_room(self) -> None:
-        """End the one that has not been used for longest, if there are many or memory is short."""
+        """End the least recently used parents while there are too many or memory is short."""
         short = psutil.virtual_memory().available < _LEAST_MEMORY_BYTES
         while self._parents and (short or len(self._parents) >= MOST_PARENTS):
             self._parents.popitem(last=False)[1].close()
             short = psutil.virtual_memory().available < _LEAST_MEMORY_BYTES
 
     def give_up(self, why: str) -> None:
-        """Fork no more."""
+        """End all parents; every further :meth:`fork` raises with this reason."""
         self.why_not = why
         self.close()
 
     def close(self) -> None:
-        """End all of them."""
+        """End all parents."""
         while self._parents:
             self._parents.popitem()[1].close()

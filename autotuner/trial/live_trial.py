@@ -1,14 +1,13 @@
-"""A trial's process while it runs: its messages, its phases and their deadlines, stop and go."""
+"""A trial's process while it runs: messages, phases and their deadlines, stop and continue."""
 
 import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TextIO
 
 import psutil
 
@@ -17,7 +16,7 @@ from autotuner.options.study_spec import Timing
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, prepare_folder
-from autotuner.trial.fork_server import WarmParents
+from autotuner.trial.fork_server import WarmParentError, WarmParents
 from autotuner.trial.outcome import Notice, Phase, Window
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.supervised import WardedProcess, Wires, start_warded
@@ -37,7 +36,7 @@ class Mark(NamedTuple):
 
 
 def ignore_phase(phase: Phase) -> None:
-    """Listen to nothing."""
+    """Ignore the phase."""
 
 
 def time_allowed(timing: Timing) -> dict[Phase, float]:
@@ -52,7 +51,7 @@ def time_allowed(timing: Timing) -> dict[Phase, float]:
 
 @dataclasses.dataclass(kw_only=True)
 class TrialProgress:
-    """What is known of a trial while its messages come in. ``marks`` and ``windows`` by meter."""
+    """The state of a trial while its messages arrive. ``marks`` and ``windows`` are by meter."""
 
     phase: Phase = Phase.START
     hello: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,7 +61,7 @@ class TrialProgress:
     marks: dict[str, list[Mark]] = dataclasses.field(default_factory=dict)
     measuring: str | None = None
     notices: list[Notice] = dataclasses.field(default_factory=list)
-    numerics: list[list[float]] = dataclasses.field(default_factory=list)
+    values: list[list[float]] = dataclasses.field(default_factory=list)
     stopped: dict[str, Any] | None = None
     done: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -78,12 +77,12 @@ class TrialProgress:
 
     @property
     def measured(self) -> list[Window]:
-        """The windows of the meter that is measuring, its warm-up left out."""
+        """The windows of the meter that measures, without its warm-up."""
         windows = self.windows.get(self.measuring or "", ())
         return [window for window in windows if not window.warmup]
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Take in one message of the child or the warden."""
+        """Update the state from one message of the child or the warden."""
         match message["event"]:
             case "hello":
                 self.hello = dict(message)
@@ -96,7 +95,7 @@ class TrialProgress:
             case "notice":
                 self._take_notice(message)
             case "values":
-                self.numerics.append([float(value) for value in message["values"]])
+                self.values.append([float(value) for value in message["values"]])
             case "done":
                 self.done, self.phase = dict(message), Phase.EXIT
             case "error":
@@ -149,7 +148,7 @@ class TrialProgress:
 
 
 def _marks(message: Mapping[str, Any]) -> list[Mark]:
-    """Return the marks of a window; its samples are spread over its steps."""
+    """Return the marks of a window; its samples are spread evenly over its steps."""
     ends: list[int] = message["ends_us"]
     counts = [1] * len(ends) if message["counts"] == 1 else message["counts"]
     lengths = message["lengths_us"]
@@ -165,82 +164,36 @@ def _marks(message: Mapping[str, Any]) -> list[Mark]:
 
 
 class LiveTrial:
-    """One trial's process. Leaving the context kills what is left of it.
+    """One trial's process. :func:`start_trial` makes it.
 
-    ``started``: when its own time began; ``held_s``: how long it was stopped after its import.
+    ``started``: when the trial's own time began. ``held_s``: how long it was stopped after its
+    import. ``cold_reason``: see :class:`autotuner.trial.outcome.Outcome`.
     """
 
     def __init__(
         self,
         request: TrialRequest,
         folder: Path,
-        *,
-        base_environment: Mapping[str, str],
-        memory_floor_bytes: int,
+        launched: "Launched",
+        events: TextIO,
         on_phase: PhaseListener,
-        warm_parents: WarmParents | None = None,
-        confinement: Confinement = UNCONFINED,
     ) -> None:
         self.request = request
-        self.folder = folder.absolute()
-        self._confinement = confinement
-        prepare_folder(self.folder, request, confinement)
+        self.folder = folder
+        self.cold_reason = launched.cold_reason
         self.progress = TrialProgress()
         self.timed_out: Phase | None = None
-        self.started = time.monotonic()
+        self.started = self._entered = launched.began
         self.held_s = 0.0
-        self._kills_before = count_oom_kills()
+        self._process = launched.process
+        self._allowed = launched.allowed
+        self._kills_before = launched.oom_kills
+        self._events = events
         self._on_phase = on_phase
-        self._allowed = time_allowed(request.timing)
-        self._memory_floor = memory_floor_bytes
-        self._entered = self.started
-        self._cleanup = contextlib.ExitStack()
-        with contextlib.ExitStack() as stack:
-            self._record = stack.enter_context(
-                (self.folder / "events.jsonl").open("w", encoding="utf-8")
-            )
-            environment = build_environment(request, base_environment)
-            self._process = stack.enter_context(self._launch(environment, warm_parents))
-            on_phase(Phase.START)  # in here: Ctrl-C may well come while it is heard
-            self._cleanup = stack.pop_all()
-
-    def _launch(
-        self, environment: dict[str, str], warm_parents: WarmParents | None
-    ) -> WardedProcess:
-        """Have the process forked by a warm parent where that is asked for, else start it."""
-        request, wires = self.request, Wires()
-        if request.warm_start is not None and warm_parents is not None:
-            forked = warm_parents.launch(
-                request, request.warm_start, self.folder, wires, environment, self._memory_floor
-            )
-            if forked is not None:
-                self._allowed[Phase.START] = request.warm_start.start_timeout_s
-                return forked
-        return start_warded(
-            child_argv(self.folder, request, *wires.childs),
-            wires=wires,
-            environment=environment,
-            working_directory=request.working_directory,
-            log=self.folder / "output.log",
-            grace_s=request.timing.grace_s,
-            memory_floor_bytes=self._memory_floor,
-            confinement=self._confinement,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
-        """Kill what is left."""
-        self._cleanup.close()
+        """Kill what is left of the trial."""
+        self._process.close()
 
     @property
     def ended(self) -> bool:
@@ -249,12 +202,12 @@ class LiveTrial:
 
     @property
     def over(self) -> bool:
-        """Whether there will be no more steps: the script came to its end, failed, or hangs."""
+        """Whether no more steps will come: the script ended, failed, or hangs."""
         return self.ended or self.progress.phase is Phase.EXIT or self.timed_out is not None
 
     @property
     def oom_killed(self) -> bool:
-        """Whether the kernel has killed for want of memory since the start."""
+        """Whether the kernel has killed a process for lack of memory since the start."""
         return count_oom_kills() > self._kills_before
 
     @property
@@ -263,13 +216,13 @@ class LiveTrial:
         return float((self.progress.stopped or {"cpu_s": 0.0})["cpu_s"])
 
     def note(self, event: str, **fields: Any) -> None:
-        """Write a line of our own between the child's events."""
-        self._record.write(json.dumps({"event": event, **fields}) + "\n")
+        """Write a line of the parent's between the child's events."""
+        self._events.write(json.dumps({"event": event, **fields}) + "\n")
 
     def follow(self, until: Callable[[], bool], *, end_s: float = math.inf) -> None:
-        """Take in messages until something is so, until a time, or until the process is gone.
+        """Process messages until a condition holds, until a time, or until the process is gone.
 
-        A phase that lasts too long sets ``timed_out`` and returns as well.
+        A phase that exceeds its deadline sets ``timed_out`` and returns as well.
         """
         while not self.ended and not until():
             deadline = self._entered + self._allowed[self.progress.phase]
@@ -277,7 +230,7 @@ class LiveTrial:
             if message is not None:
                 self._take(message)
             elif time.monotonic() >= deadline:
-                # in the exit phase the result is in: the script merely does not come to its end
+                # in the exit phase the result has arrived: the script merely does not end
                 ending = self.progress.phase is Phase.EXIT
                 self.timed_out = None if ending else self.progress.phase
                 return
@@ -287,30 +240,30 @@ class LiveTrial:
     def _take(self, message: Mapping[str, Any]) -> None:
         before = self.progress.phase
         self.progress.take(message)
-        self._record.write(json.dumps(message) + "\n")
+        self._events.write(json.dumps(message) + "\n")
         if self.progress.phase is not before:
             self._entered = time.monotonic()
             self._on_phase(self.progress.phase)
 
     def stop(self) -> float:
-        """Stop the processes; return when they did their last work, in monotonic seconds."""
+        """Stop the processes; return when they last worked, in monotonic seconds."""
         self._process.stop()
         self._wait_for(lambda: self.progress.stopped is not None)
         return float((self.progress.stopped or {"t": time.monotonic()})["t"])
 
-    def go_on(self) -> float:
-        """Continue the processes; return when that was."""
+    def resume(self) -> float:
+        """Continue the processes; return when that was, in monotonic seconds."""
         was_stopped = self.progress.stopped
-        self._process.go_on()
+        self._process.resume()
         self._wait_for(lambda: self.progress.stopped is None)
         if was_stopped is not None:
             self._entered += time.monotonic() - was_stopped["t"]
         return time.monotonic()
 
     def hold_after_import(self) -> None:
-        """Let it import TensorFlow, then stop it until :meth:`release`.
+        """Let the process import TensorFlow, then stop it until :meth:`release`.
 
-        One that does without is stopped after its first step.
+        A script without TensorFlow is stopped after its first step.
         """
 
         def is_ready() -> bool:
@@ -322,10 +275,10 @@ class LiveTrial:
             self.stop()
 
     def release(self) -> None:
-        """Continue it after a hold; only what comes now is its own time."""
+        """Continue the process after a hold; the trial's own time begins now."""
         stopped = self.progress.stopped
         if stopped is not None:
-            self.started = self.go_on()
+            self.started = self.resume()
             self.held_s = self.started - stopped["t"]
 
     def _wait_for(self, done: Callable[[], bool]) -> None:
@@ -336,7 +289,7 @@ class LiveTrial:
                 self._take(message)
 
     def renew_deadline(self) -> None:
-        """Let the present phase begin now."""
+        """Restart the current phase's deadline."""
         self._entered = time.monotonic()
 
     def ask_to_finish(self) -> None:
@@ -344,7 +297,7 @@ class LiveTrial:
         self._process.finish()
 
     def run_to_end(self) -> None:
-        """Follow the process to its end, by force if need be."""
+        """Follow the process to its end; kill it if it does not end in time."""
         self.follow(lambda: False)
         if self.ended:
             return
@@ -355,20 +308,87 @@ class LiveTrial:
             if message is None:
                 return
             self.progress.take(message)
-            self._record.write(json.dumps(message) + "\n")
+            self._events.write(json.dumps(message) + "\n")
 
     @property
     def marks(self) -> list[Mark]:
-        """The ends of steps since the measurement began, or since they were forgotten."""
+        """The ends of steps since the measurement began, or since :meth:`forget_marks`."""
         return self.progress.marks.get(self.progress.measuring or "", [])
 
     def forget_marks(self) -> None:
-        """Drop the marks so far, of which a process that lives long has very many."""
+        """Drop the marks so far; a long-lived process has very many."""
         self.progress.marks.clear()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A process and how it began. ``allowed``: seconds for each phase.
+
+    ``began``: monotonic seconds. ``oom_kills``: the kernel's count of kills before the start.
+    """
+
+    process: WardedProcess
+    allowed: Mapping[Phase, float]
+    cold_reason: str
+    began: float
+    oom_kills: int
+
+
+@contextlib.contextmanager
+def start_trial(
+    request: TrialRequest,
+    folder: Path,
+    *,
+    base_environment: Mapping[str, str],
+    memory_floor_bytes: int,
+    on_phase: PhaseListener,
+    warm_parents: WarmParents | None = None,
+    confinement: Confinement = UNCONFINED,
+) -> Iterator[LiveTrial]:
+    """Prepare the folder and start or fork the process; leaving the context kills what is left.
+
+    Raises:
+        UserError: if the folder can't be written.
+    """
+    folder = folder.absolute()
+    prepare_folder(folder, request, confinement)
+    began, oom_kills = time.monotonic(), count_oom_kills()
+    with (folder / "events.jsonl").open("w", encoding="utf-8") as events:
+        environment = build_environment(request, base_environment)
+        allowed, wires, cold_reason = time_allowed(request.timing), Wires(), ""
+        process = None
+        if request.warm_start is not None and warm_parents is not None:
+            try:
+                process = warm_parents.fork(request, folder, wires, environment, memory_floor_bytes)
+                allowed[Phase.START] = request.warm_start.start_timeout_s
+            except WarmParentError as error:
+                cold_reason = str(error)
+        if process is None:
+            process = start_warded(
+                child_argv(folder, request, *wires.childs),
+                wires=wires,
+                environment=environment,
+                working_directory=request.working_directory,
+                log=folder / "output.log",
+                grace_s=request.timing.grace_s,
+                memory_floor_bytes=memory_floor_bytes,
+                confinement=confinement,
+            )
+        launched = Launched(
+            process=process,
+            allowed=allowed,
+            cold_reason=cold_reason,
+            began=began,
+            oom_kills=oom_kills,
+        )
+        with process:
+            trial = LiveTrial(request, folder, launched, events, on_phase)
+            on_phase(Phase.START)  # inside: Ctrl-C may arrive while the listener runs
+            yield trial
+
+
 def machine_cpu_s() -> float:
-    """Return the CPU time that everything on this machine has used, in seconds."""
+    """Return the CPU time used by everything on this machine, in seconds."""
     times = psutil.cpu_times()
     busy = ("user", "nice", "system", "irq", "softirq")
     return float(sum(getattr(times, name, 0.0) for name in busy))

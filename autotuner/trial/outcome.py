@@ -4,7 +4,9 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from autotuner.knobs.knob import Build
+from autotuner.knobs.liveness import Evidence
 
 
 class Status(enum.StrEnum):
@@ -20,7 +22,7 @@ class Status(enum.StrEnum):
 
 
 class Phase(enum.StrEnum):
-    """What a trial is doing; each but the last has a deadline of its own."""
+    """What a trial is doing; each phase but the last has its own deadline."""
 
     START = "start"
     WARMUP = "warm-up"
@@ -43,9 +45,10 @@ class Window:
 class Turn:
     """What one side of a duel did while it was its turn.
 
-    ``start_s``: since the duel began. ``duration_s``: running time that counts; ``steps`` and
-    ``samples`` done in it, parts included. ``step_s``: lengths of whole steps (means of a few where
-    they are very short). ``cpu_s``: CPU time of all of the turn, and ``turn_s`` how long that was.
+    ``start_s``: time since the duel began. ``duration_s``: running time that counts; ``steps`` and
+    ``samples``: what was done in it, fractions of steps included. ``step_s``: lengths of whole
+    steps (means of a few where steps are very short). ``cpu_s``: CPU time of the whole turn;
+    ``turn_s``: length of the whole turn.
     """
 
     start_s: float
@@ -70,7 +73,7 @@ class Notice:
     """Something in the script that the user should know about.
 
     ``kind``: "override" (the script sets ``knob`` to ``value`` itself), "map_kept",
-    "map_randomness", "cache", and what the course of the measurement tells. ``where``: file, line.
+    "map_randomness", "cache", or a kind from statistics/shape.py. ``where``: file and line.
     """
 
     kind: str
@@ -88,17 +91,17 @@ STAGES = {
     "measure": "measuring, in duels both sides",
     "end": "leaving the script, ending the process",
 }
-"""What a trial's wall time goes into, in order."""
+"""The parts of a trial's wall time, in order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a measurement took besides time. None: not known on this system.
 
-    ``cores_used``: CPU seconds of the script and its workers per second. ``others_cores``: the same
+    ``cores_used``: CPU seconds per second of the script and its workers. ``others_cores``: the same
     of everything else on the machine, which should be near 0. ``first_step_s``: from the child's
-    start to the end of its first step; ``warmup_s``: from there to where measuring began.
-    ``stages``: what its wall time went into, in seconds, by the names in :data:`STAGES`.
+    start to the end of its first step; ``warmup_s``: from there to the start of the measurement.
+    ``stages``: the trial's wall time in seconds, by the names in :data:`STAGES`.
     """
 
     cores_used: float | None = None
@@ -111,17 +114,58 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ScriptFacts:
+    """What the child reported about its process (child/facts.py); defaults where it did not.
+
+    ``python``, ``tensorflow``, ``keras``: versions. ``package``: the distribution that TensorFlow
+    was installed from. ``onednn``: whether oneDNN is on. ``openmp``: the file name of a mapped
+    OpenMP runtime. ``forked``: a warm parent forked the process. ``imported``: modules that a warm
+    parent would import. ``thread_pools``: counts of threads by name. ``peak_rss_bytes``: 0 if not
+    known. ``inspection``: what the script offers to the knobs, where the request asked for it.
+    """
+
+    python: str = ""
+    tensorflow: str = ""
+    package: str = ""
+    onednn: bool | None = None
+    keras: str = ""
+    openmp: str | None = None
+    forked: bool = False
+    imported: tuple[str, ...] = ()
+    thread_pools: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    peak_rss_bytes: int = 0
+    cpu_s: float | None = None
+    inspection: Evidence | None = None
+
+    @property
+    def build(self) -> Build:
+        """The TensorFlow that the process imported."""
+        return Build(
+            tensorflow=self.tensorflow,
+            keras=self.keras,
+            python=self.python,
+            onednn_default=bool(self.onednn),
+            openmp=self.openmp,
+            package=self.package,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a trial ended.
 
-    ``rounds``: of the duel, if it was one; ``closing``: the reference's turn after the last one.
-    ``reference_ended``: it was cut short because the reference's script came to its end.
-    ``step_s``: lengths of the measured steps. ``ticks``: steps seen in all. ``numerics``: what the
-    first steps computed, where that was asked for.
-    ``reason``: one sentence, for every status but MEASURED. ``phase``: where it ended. ``windows``:
-    of the meter that counts, warm-up included. ``source`` and ``step_phase``: what a step was.
-    ``complete``: the measurement lasted as long as was asked. ``warm``: the warm-up came to its end
-    before the script did. ``facts``: see the child's facts.py.
+    ``reason``: one sentence, for every status but MEASURED. ``phase``: the phase it ended in.
+    ``windows``: windows of the meter that counts, warm-up included; after a duel each measured
+    window stands for one turn, because the child's own windows contain stops.
+    ``step_s``: lengths of the measured steps. ``ticks``: steps seen in all.
+    ``rounds``: the rounds of a duel; ``closing``: the reference's turn after the last round.
+    ``reference_ended``: the duel was cut short because the reference's script ended.
+    ``values``: what the first executions computed, if the request asked for it.
+    ``source`` and ``step_phase``: what a step was.
+    ``complete``: the measurement lasted as long as requested. ``warm``: the warm-up ended before
+    the script did.
+    ``cold_reason``: why the process was started although the request asked for a fork; "" if the
+    process began as requested.
     """
 
     status: Status
@@ -138,15 +182,16 @@ class Outcome:
     rounds: tuple[Round, ...] = ()
     closing: Turn | None = None
     reference_ended: bool = False
-    numerics: tuple[tuple[float, ...], ...] = ()
+    values: tuple[tuple[float, ...], ...] = ()
     source: str | None = None
     step_phase: str | None = None
     complete: bool = False
     warm: bool = False
     cost: Cost = Cost()
     notices: tuple[Notice, ...] = ()
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    facts: ScriptFacts = ScriptFacts()
     elapsed_s: float = 0.0
+    cold_reason: str = ""
 
     @property
     def log(self) -> Path:

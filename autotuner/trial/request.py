@@ -1,4 +1,4 @@
-"""What the parent asks of a child, and how it is written down (see child/entry.py)."""
+"""The parent's request to a child, and its JSON (see child/entry.py)."""
 
 import dataclasses
 import enum
@@ -25,7 +25,7 @@ class Kind(enum.StrEnum):
 
 
 class Feed(enum.StrEnum):
-    """What the script's datasets yield: their elements, or always the first batch, or one of it."""
+    """What datasets yield: their elements, the first batch again and again, or one sample of it."""
 
     REAL = "real"
     CACHED = "cached"
@@ -34,7 +34,7 @@ class Feed(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordValues:
-    """Ask for what the first executions of a script compute, with all seeds fixed."""
+    """Record what the first executions of a script compute, with all seeds fixed."""
 
     seed: int
     executions: int = 5
@@ -42,10 +42,10 @@ class RecordValues:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Ask for a process that is forked by one in which modules have been imported.
+    """Fork the process from a warm parent that has imported ``modules``.
 
-    ``modules``: their names. ``start_timeout_s``: if its first step has not ended by then, it is
-    taken to hang because of the fork.
+    ``start_timeout_s``: a process whose first step has not ended by then is assumed to hang because
+    of the fork.
     """
 
     modules: tuple[str, ...]
@@ -56,11 +56,11 @@ class WarmStart:
 class TrialRequest:
     """One run of a script under one configuration.
 
-    ``configuration`` holds only what is to be set: a knob that is absent stays as TensorFlow or the
-    script has it, so the empty one is the default. ``environment`` is what the study adds for the
-    script's own use. With ``numerics`` nothing is measured: see :class:`RecordValues`. ``inspect``:
-    tell what the script offers to the knobs (child/inspection.py). ``warm_start``: how it starts,
-    if not by itself.
+    ``configuration`` holds only the values to set: an absent knob stays as TensorFlow or the script
+    has it, so the empty configuration is the default. ``environment``: variables that the study
+    adds for the script. With ``record_values`` nothing is measured. ``inspect``: report what the
+    script offers to the knobs (child/inspection.py). ``warm_start``: fork the process instead of
+    starting it.
     """
 
     kind: Kind = Kind.TRIAL
@@ -73,14 +73,14 @@ class TrialRequest:
     source: StepSource = StepSource.AUTO
     phase: str | None = None
     timing: Timing = Timing()
-    numerics: RecordValues | None = None
+    record_values: RecordValues | None = None
     inspect: bool = False
     feed: Feed = Feed.REAL
     warm_start: WarmStart | None = None
 
 
 def script_of(spec: StudySpec) -> Path:
-    """Return the script that trials run: the user's, or ours that infers with a saved model."""
+    """Return the script that trials run: the user's, or infer_model.py for a saved model."""
     return _INFER_MODEL if is_saved_model(spec.model) else spec.model
 
 
@@ -100,16 +100,16 @@ def needed_by_trials(spec: StudySpec, python: Path) -> tuple[Path, ...]:
 
 def pipeline_settings(configuration: Configuration) -> dict[str, int | str | None]:
     """Return the arguments of the child's ``pipeline.apply_data_settings`` for a configuration."""
-    return _settings(configuration, [n for n, k in KNOBS.items() if k.group is Group.DATA])
+    return _arguments(configuration, [n for n, k in KNOBS.items() if k.group is Group.DATA])
 
 
 def keras_settings(configuration: Configuration) -> dict[str, int | str | None]:
     """Return the arguments of ``keras_settings.apply_keras_settings`` for a configuration."""
     code = [n for n, k in KNOBS.items() if k.means is Means.CODE and k.group is not Group.DATA]
-    return _settings(configuration, code)
+    return _arguments(configuration, code)
 
 
-def _settings(configuration: Configuration, names: Sequence[str]) -> dict[str, int | str | None]:
+def _arguments(configuration: Configuration, names: Sequence[str]) -> dict[str, int | str | None]:
     found: dict[str, int | str | None] = {}
     for name in names:
         value = configuration.get(name, AS_WRITTEN)
@@ -119,14 +119,14 @@ def _settings(configuration: Configuration, names: Sequence[str]) -> dict[str, i
 
 
 def cpus_of(configuration: Configuration) -> list[int] | None:
-    """Return the CPUs to which a configuration binds the process; None for all."""
+    """Return the CPUs to which a configuration binds the process; None for all of them."""
     value = str(configuration.get("cpus", "all"))
     return None if value == "all" else sorted(parse_cpu_list(value))
 
 
 def as_json(request: TrialRequest) -> dict[str, Any]:
-    """Return the request as the child reads it."""
-    timing = request.timing
+    """Return the request as JSON for the child."""
+    timing, recorded = request.timing, request.record_values
     values = as_environment(request.configuration)
     return {
         "schema": SCHEMA,
@@ -139,7 +139,7 @@ def as_json(request: TrialRequest) -> dict[str, Any]:
         "cpus": cpus_of(request.configuration),
         "inspect": request.inspect,
         "feed": request.feed.value,
-        "numerics": None if request.numerics is None else dataclasses.asdict(request.numerics),
+        "record_values": None if recorded is None else dataclasses.asdict(recorded),
         "measurement": {
             "source": request.source.value,
             "phase": request.phase,

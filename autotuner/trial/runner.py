@@ -1,14 +1,13 @@
-"""Runs trials in real processes and says how they ended.
+"""Runs trials in real processes and returns their outcomes.
 
-:class:`Runner` is the interface that the search knows; a replay of recorded trials can stand behind
-it as well.
+:class:`Runner` is the interface that the search uses; simulated machines and recorded trials
+implement it as well.
 """
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import psutil
@@ -17,7 +16,7 @@ from autotuner.trial.classify import classify
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.duel import DuelPlan, DuelResult, Enough, run_duel
 from autotuner.trial.fork_server import WarmParents
-from autotuner.trial.live_trial import LiveTrial, PhaseListener, ignore_phase
+from autotuner.trial.live_trial import LiveTrial, PhaseListener, ignore_phase, start_trial
 from autotuner.trial.outcome import Outcome, Phase, Status, Turn, Window
 from autotuner.trial.request import TrialRequest
 
@@ -27,31 +26,27 @@ _FAULTS_OF_A_FORK = (Status.CRASHED, Status.TIMED_OUT)
 
 
 def never(seen: Sequence[Any]) -> bool:
-    """Never have seen enough before the time is up."""
+    """Measure until the time is up."""
     return False
 
 
-class Resident(Protocol):
-    """A process that is warm and stopped, to be the reference of duels."""
+class Reference(Protocol):
+    """The reference of duels: a process that is warm and stopped."""
 
     @property
     def failure(self) -> Outcome | None:
-        """How it ended, if it did not get warm; it can't be used then."""
+        """The outcome if the process did not get warm; it can't be used then."""
 
     @property
     def over(self) -> bool:
-        """Whether its script has come to its end, so that another one is needed."""
+        """Whether its script has ended, so that another reference is needed."""
 
     def close(self) -> Outcome:
-        """End it and return how it ended."""
+        """End the process and return its outcome."""
 
 
 class Runner(Protocol):
-    """Whatever can answer requests with outcomes."""
-
-    @property
-    def why_cold(self) -> str:
-        """Why no more processes are forked by warm parents, once that is so."""
+    """Anything that turns requests into outcomes."""
 
     def run(
         self,
@@ -60,23 +55,23 @@ class Runner(Protocol):
         on_phase: PhaseListener = ...,
         enough: EnoughWindows = ...,
     ) -> Outcome:
-        """Run one trial by itself and return how it ended."""
+        """Run one trial alone and return its outcome."""
 
-    def resident(
+    def reference(
         self, request: TrialRequest, folder: Path, on_phase: PhaseListener = ...
-    ) -> contextlib.AbstractContextManager[Resident]:
+    ) -> contextlib.AbstractContextManager[Reference]:
         """Start a process, warm it up and stop it."""
 
     def duel(
         self,
-        resident: Resident,
+        reference: Reference,
         request: TrialRequest,
         folder: Path,
         plan: DuelPlan,
         on_phase: PhaseListener = ...,
         enough: Enough = ...,
     ) -> Outcome:
-        """Run one trial in turns with a resident and return how it ended."""
+        """Run one trial in turns with a reference and return its outcome."""
 
     def pair(
         self,
@@ -86,10 +81,10 @@ class Runner(Protocol):
         on_phase: PhaseListener = ...,
         enough: Enough = ...,
     ) -> tuple[Outcome, Outcome | None]:
-        """Let two fresh processes meet, the first as the reference of the second.
+        """Run a duel of two fresh processes; the first is the reference of the second.
 
         Returns:
-            Outcomes of both; the second is None if the first did not get warm.
+            Both outcomes; the second is None if the first did not get warm.
         """
 
 
@@ -98,8 +93,8 @@ def default_memory_floor() -> int:
     return max(256 * 2**20, int(psutil.virtual_memory().total) // 50)
 
 
-class ProcessResident:
-    """A resident in a real process."""
+class ProcessReference:
+    """A reference in a real process. The constructor returns when it is warm and stopped."""
 
     def __init__(self, trial: LiveTrial) -> None:
         self.trial = trial
@@ -113,16 +108,16 @@ class ProcessResident:
 
     @property
     def failure(self) -> Outcome | None:
-        """How it ended, if it did not get warm."""
+        """The outcome if the process did not get warm."""
         return self._failure
 
     @property
     def over(self) -> bool:
-        """Whether its script has come to its end."""
+        """Whether its script has ended."""
         return self.trial.over
 
     def close(self) -> Outcome:
-        """End it and return how it ended."""
+        """End the process and return its outcome."""
         if self._failure is not None:
             return self._failure
         _finish(self.trial)
@@ -134,16 +129,16 @@ class ProcessResident:
 def _finish(trial: LiveTrial) -> None:
     if not trial.over:
         trial.ask_to_finish()
-        trial.go_on()
+        trial.resume()
     trial.run_to_end()
 
 
 class ProcessRunner:
     """Runs trials as processes of the user's interpreter.
 
-    ``base_environment`` is the user's environment as it was when the tool started.
-    ``memory_floor_bytes``: a trial is stopped when less than this is available on the machine.
-    ``confinement``: what trials may use, and as whom they run.
+    ``base_environment``: the user's environment when the tool started.
+    ``memory_floor_bytes``: a trial is stopped when less memory than this is available.
+    ``confinement``: the limits and the user of trials.
     """
 
     def __init__(
@@ -163,18 +158,8 @@ class ProcessRunner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._warm_parents.close()
-
-    @property
-    def why_cold(self) -> str:
-        """Why no more processes are forked by warm parents, once that is so."""
-        return self._warm_parents.why_not
 
     def run(
         self,
@@ -183,33 +168,34 @@ class ProcessRunner:
         on_phase: PhaseListener = ignore_phase,
         enough: EnoughWindows = never,
     ) -> Outcome:
-        """Run one trial in ``folder`` and return how it ended.
+        """Run one trial in ``folder`` and return its outcome.
 
-        Whatever happens, also an exception such as KeyboardInterrupt, no process of the trial is
-        left when this returns.
+        No process of the trial is left when this returns or raises, KeyboardInterrupt included.
 
         Args:
-            enough: asked after each measured window whether the measurement may end.
+            enough: called after each measured window; True ends the measurement.
 
         Raises:
             UserError: if the folder can't be written or the interpreter can't be started.
         """
-        return self._cold_if_need_be(
-            request, lambda asked: self._run(asked, folder, on_phase, enough)
-        )
+        outcome = self._run(request, folder, on_phase, enough)
+        if not _fork_may_have_failed(outcome):
+            return outcome
+        again = self._run(_started(request), folder, on_phase, enough)
+        return self._instead_of_fork(outcome, again)
 
     def _run(
         self, request: TrialRequest, folder: Path, on_phase: PhaseListener, enough: EnoughWindows
     ) -> Outcome:
         with self._start(request, folder, on_phase) as trial:
-            asked_at = 0
+            windows_seen = 0
 
             def has_enough() -> bool:
-                nonlocal asked_at
+                nonlocal windows_seen
                 windows = trial.progress.measured
-                if len(windows) == asked_at:
+                if len(windows) == windows_seen:
                     return False
-                asked_at = len(windows)
+                windows_seen = len(windows)
                 return enough(windows)
 
             trial.follow(lambda: trial.over or has_enough())
@@ -219,36 +205,38 @@ class ProcessRunner:
         return classify(trial)
 
     @contextlib.contextmanager
-    def resident(
+    def reference(
         self, request: TrialRequest, folder: Path, on_phase: PhaseListener = ignore_phase
-    ) -> Iterator[ProcessResident]:
-        """Start a process, warm it up and stop it; it is gone when the context is left."""
-        # of two processes the one that runs is to go first when memory gets short
+    ) -> Iterator[ProcessReference]:
+        """Start a process, warm it up and stop it; leaving the context ends it."""
+        # when memory gets short, the trial is stopped before its reference
         floor = self._memory_floor // 2
         with self._start(_endless(request), folder, on_phase, floor) as trial:
-            yield ProcessResident(trial)
+            yield ProcessReference(trial)
 
     def duel(
         self,
-        resident: Resident,
+        reference: Reference,
         request: TrialRequest,
         folder: Path,
         plan: DuelPlan,
         on_phase: PhaseListener = ignore_phase,
         enough: Enough = never,
     ) -> Outcome:
-        """Run one trial in turns with a resident; both sides' raw turns are in the outcome.
+        """Run one trial in turns with a reference; the outcome holds the turns of both sides.
 
         The trial warms up alone first. Raises like :meth:`run`.
         """
-        assert isinstance(resident, ProcessResident)
-        return self._cold_if_need_be(
-            request, lambda asked: self._duel(resident, asked, folder, plan, on_phase, enough)
-        )
+        assert isinstance(reference, ProcessReference)
+        outcome = self._duel(reference, request, folder, plan, on_phase, enough)
+        if not _fork_may_have_failed(outcome):
+            return outcome
+        again = self._duel(reference, _started(request), folder, plan, on_phase, enough)
+        return self._instead_of_fork(outcome, again)
 
     def _duel(
         self,
-        resident: ProcessResident,
+        reference: ProcessReference,
         request: TrialRequest,
         folder: Path,
         plan: DuelPlan,
@@ -256,7 +244,7 @@ class ProcessRunner:
         enough: Enough,
     ) -> Outcome:
         with self._start(_endless(request), folder, on_phase) as trial:
-            return _meet(resident, trial, plan, enough)
+            return _measure_duel(reference, trial, plan, enough)
 
     def pair(
         self,
@@ -266,48 +254,42 @@ class ProcessRunner:
         on_phase: PhaseListener = ignore_phase,
         enough: Enough = never,
     ) -> tuple[Outcome, Outcome | None]:
-        """Let two fresh processes meet, the first as the reference of the second.
+        """Run a duel of two fresh processes; the first is the reference of the second.
 
-        Both import TensorFlow at the same time, as nothing is measured then; the second is stopped
-        after that until the first is warm. Raises like :meth:`run`.
+        Both import TensorFlow at the same time, because nothing is measured then. After its import
+        the second is stopped until the first is warm. Raises like :meth:`run`.
 
         Returns:
-            Outcomes of both; the second is None if the first did not get warm.
+            Both outcomes; the second is None if the first did not get warm.
         """
         first, second = (_endless(request) for request in requests)
         floor = self._memory_floor // 2
         with (
-            self._start(first, folders[0], on_phase, floor) as reference,
+            self._start(first, folders[0], on_phase, floor) as starts_first,
             self._start(second, folders[1], on_phase) as candidate,
         ):
             candidate.hold_after_import()
-            resident = ProcessResident(reference)
-            if resident.failure is not None:
-                return resident.failure, None
+            reference = ProcessReference(starts_first)
+            if reference.failure is not None:
+                return reference.failure, None
             candidate.release()
-            met = _meet(resident, candidate, plan, enough)
-            turns = [one.reference for one in met.rounds]
-            own = in_turns(resident.close(), turns, met.cost.others_cores)
-        # the duel is in the other side's time already, and so is what this one has waited before it
+            other = _measure_duel(reference, candidate, plan, enough)
+            turns = [one.reference for one in other.rounds]
+            own = in_turns(reference.close(), turns, other.cost.others_cores)
+        # the candidate's time already holds the duel and what the reference waited before it
         cost = dataclasses.replace(own.cost, stages={**own.cost.stages, "measure": 0.0})
-        return dataclasses.replace(own, cost=cost), met
+        return dataclasses.replace(own, cost=cost), other
 
-    def _cold_if_need_be(
-        self, request: TrialRequest, attempt: Callable[[TrialRequest], Outcome]
-    ) -> Outcome:
-        """Repeat a forked process that fails by one that is started: the fork may be the reason.
+    def _instead_of_fork(self, forked: Outcome, started: Outcome) -> Outcome:
+        """Return the outcome of a process that was started after a forked one failed.
 
-        If it was, there are no more forks.
+        If the started one succeeds, the fork was the reason, and there are no more forks.
         """
-        outcome = attempt(request)
-        if not outcome.facts.get("forked") or outcome.status not in _FAULTS_OF_A_FORK:
-            return outcome
-        again = attempt(dataclasses.replace(request, warm_start=None))
-        if again.status is Status.MEASURED:
-            self._warm_parents.give_up(
-                f"a forked process failed where a started one did not: {outcome.reason}"
-            )
-        return again
+        if started.status is not Status.MEASURED:
+            return started
+        why = f"a forked process failed where a started one did not: {forked.reason}"
+        self._warm_parents.give_up(why)
+        return dataclasses.replace(started, cold_reason=why)
 
     def _start(
         self,
@@ -315,8 +297,8 @@ class ProcessRunner:
         folder: Path,
         on_phase: PhaseListener,
         memory_floor_bytes: int | None = None,
-    ) -> LiveTrial:
-        return LiveTrial(
+    ) -> contextlib.AbstractContextManager[LiveTrial]:
+        return start_trial(
             request,
             folder,
             base_environment=self._base,
@@ -327,30 +309,44 @@ class ProcessRunner:
         )
 
 
-def _meet(resident: ProcessResident, trial: LiveTrial, plan: DuelPlan, enough: Enough) -> Outcome:
-    """Let a process get warm, run its duel, end it, and return how it ended."""
+def _fork_may_have_failed(outcome: Outcome) -> bool:
+    return outcome.facts.forked and outcome.status in _FAULTS_OF_A_FORK
+
+
+def _started(request: TrialRequest) -> TrialRequest:
+    """Return a request for a process that is started, not forked."""
+    return dataclasses.replace(request, warm_start=None)
+
+
+def _measure_duel(
+    reference: ProcessReference, trial: LiveTrial, plan: DuelPlan, enough: Enough
+) -> Outcome:
+    """Warm a process up, run its duel, end it, and return its outcome."""
     result = None
     trial.follow(lambda: trial.over or trial.progress.phase is Phase.MEASURE)
     if not trial.over:
         trial.stop()
-        result = run_duel(resident.trial, trial, plan, enough)
+        result = run_duel(reference.trial, trial, plan, enough)
         trial.renew_deadline()
         _finish(trial)
     else:
         trial.run_to_end()
     outcome = classify(trial)
-    return outcome if result is None else _with_rounds(outcome, result, resident.over)
+    return outcome if result is None else _with_duel(outcome, result, reference.over)
 
 
 def _endless(request: TrialRequest) -> TrialRequest:
-    """Return a request whose measurement lasts until the parent ends it."""
+    """Return a request for a measurement that lasts until the parent ends it."""
     return dataclasses.replace(
         request, timing=dataclasses.replace(request.timing, measure_s=_UNLIMITED_S)
     )
 
 
 def in_turns(outcome: Outcome, turns: Sequence[Turn], others_cores: float | None) -> Outcome:
-    """Return an outcome with what its process did in its turns: its own windows hold stops."""
+    """Return an outcome whose measured windows are the process's turns in a duel.
+
+    The child's own windows contain the stops between turns.
+    """
     windows = tuple(
         Window(
             warmup=False,
@@ -375,8 +371,8 @@ def in_turns(outcome: Outcome, turns: Sequence[Turn], others_cores: float | None
     )
 
 
-def _with_rounds(outcome: Outcome, result: DuelResult, reference_ended: bool) -> Outcome:
-    """Return a trial's outcome with what its duel has shown."""
+def _with_duel(outcome: Outcome, result: DuelResult, reference_ended: bool) -> Outcome:
+    """Return a trial's outcome with the result of its duel."""
     turns = [one.candidate for one in result.rounds]
     return dataclasses.replace(
         in_turns(outcome, turns, result.others_cores),

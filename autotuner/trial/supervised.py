@@ -1,10 +1,12 @@
-"""A child process under its warden, seen from the parent: start, messages, stop."""
+"""The parent's side of a child process under its warden: start, messages, stop."""
 
 import contextlib
+import ctypes
 import json
 import os
 import select
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -12,23 +14,41 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import psutil
 
 from autotuner.trial.confinement import UNCONFINED, Confinement
-from autotuner.trial.prctl import become_subreaper
 
 _WARDEN = Path(__file__).resolve().parents[1] / "child" / "warden.py"
 _READ_BYTES = 65_536
 _ORPHANS_S = 5.0
 _END_S = 10.0
 _MARK = "AUTOTUNE_TRIAL_MARK"
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+# loaded at import: no library may be loaded between fork and exec in a process with threads
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Call prctl(2)."""
+    if sys.platform.startswith("linux"):
+        _LIBC.prctl(option, value, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become_subreaper() -> None:
+    """Make orphans among this process's descendants its own children."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 class Lines:
-    """Collects whole lines from a pipe."""
+    """Whole lines from a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -37,7 +57,7 @@ class Lines:
         self._rest = b""
 
     def read(self) -> list[bytes]:
-        """Return the lines that have arrived; an unfinished one waits for its end."""
+        """Return the complete lines that have arrived; an incomplete one stays for later."""
         found = b""
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self.descriptor, _READ_BYTES):
@@ -48,10 +68,10 @@ class Lines:
 
 
 class Wires:
-    """The pipes between us, a warden and its child.
+    """The pipes between the parent, a warden and its child.
 
-    ``events``: the child's messages. ``orders``: ours to it. ``status``: the warden's messages.
-    ``lifeline``: our orders to the warden, and the sign that we live.
+    ``events``: from the child. ``orders``: to the child. ``status``: from the warden.
+    ``lifeline``: orders to the warden; its end of file tells the warden that the parent is gone.
     """
 
     def __init__(self) -> None:
@@ -62,12 +82,12 @@ class Wires:
 
     @property
     def childs(self) -> tuple[int, int]:
-        """The child's ends: for its events, and for orders to it."""
+        """The child's ends: events and orders."""
         return self.events_write, self.orders_read
 
     @property
     def wardens(self) -> tuple[int, int]:
-        """The warden's ends: for its status, and of the lifeline."""
+        """The warden's ends: status and lifeline."""
         return self.status_write, self.lifeline_read
 
     @property
@@ -76,12 +96,12 @@ class Wires:
         return (*self.childs, *self.wardens)
 
     def close_theirs(self) -> None:
-        """Close their ends here."""
+        """Close the other processes' ends in this process."""
         for descriptor in self.theirs:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Close everything: nobody has the other ends."""
+        """Close all ends, where no other process was started."""
         self.close_theirs()
         ours = (self.events_read, self.orders_write, self.status_read, self.lifeline_write)
         for descriptor in ours:
@@ -89,23 +109,23 @@ class Wires:
 
 
 class WardenHandle(Protocol):
-    """What can be done to a warden besides writing to it."""
+    """How the parent ends a warden."""
 
     def kill(self) -> None:
-        """Kill it: it does not end."""
+        """Kill a warden that does not end."""
 
     def bury(self, *, clean: bool) -> None:
-        """Wait for its end; unless that was ``clean``, kill what it has left behind."""
+        """Wait for the warden's end; unless it was ``clean``, kill what the warden left behind."""
 
 
 class WardedProcess:
     """A child and everything it starts; leaving the context kills all of it.
 
-    ``receive`` returns what the child (``events``) and the warden (``status``) say.
+    ``receive`` returns the messages of the child (``events``) and of the warden (``status``).
     """
 
     def __init__(self, wires: Wires, warden: WardenHandle) -> None:
-        wires.close_theirs()  # they have them
+        wires.close_theirs()  # the warden and the child have inherited them
         self._warden = warden
         self._orders = wires.orders_write
         self._lifeline = wires.lifeline_write
@@ -120,19 +140,14 @@ class WardedProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def receive(self, deadline: float) -> dict[str, Any] | None:
-        """Return the next message, or None if there is none by then (monotonic seconds).
+        """Return the next message, or None if none arrives by the deadline (monotonic seconds).
 
-        The last one is ``exited``, or ``warden_gone`` if the warden died without saying so. A line
-        that is not JSON is passed on as ``garbage``.
+        The last message is ``exited``, or ``warden_gone`` if the warden died before it could report
+        the end. A line that is not JSON becomes a ``garbage`` message.
         """
         while not self._waiting:
             if self._status.at_end:
@@ -140,7 +155,7 @@ class WardedProcess:
             ready = self._selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
                 return None
-            # the child's events before the warden's word that the child is gone
+            # the child's events before the warden's report that the child is gone
             for lines in sorted((key.data for key, _ in ready), key=lambda x: x is self._status):
                 self._waiting.extend(self._read(lines))
         return self._waiting.popleft()
@@ -162,28 +177,28 @@ class WardedProcess:
                 yield _parse(line)
 
     def stop(self) -> None:
-        """Have the child and all it has started stopped; ``stopped`` says when that was done."""
-        self._tell_warden(b"S")
+        """Order a stop of the child and all it has started; ``stopped`` confirms it."""
+        self._order(b"S")
 
-    def go_on(self) -> None:
-        """Have them continued; ``continued`` says when that was done."""
-        self._tell_warden(b"C")
+    def resume(self) -> None:
+        """Order that they continue; ``continued`` confirms it."""
+        self._order(b"C")
 
     def terminate(self) -> None:
-        """Ask the child's group to end; the warden kills it after the grace time."""
-        self._tell_warden(b"T")
+        """Order SIGTERM to the child's group; the warden kills it after the grace time."""
+        self._order(b"T")
 
     def finish(self) -> None:
-        """Tell the child that its measurement is complete."""
+        """Order the child to end its measurement."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders, b"F")
 
-    def _tell_warden(self, order: bytes) -> None:
+    def _order(self, order: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, order)
 
     def _wait_for_the_end(self) -> bool:
-        """Wait until the warden says no more; return False if that takes too long."""
+        """Wait until the warden closes its pipe; return False if that takes too long."""
         deadline = time.monotonic() + _END_S
         while not self._status.at_end:
             left_s = max(0.0, deadline - time.monotonic())
@@ -209,18 +224,18 @@ class WardedProcess:
 
 
 class StartedWarden:
-    """A warden that we have started, and that has started its child."""
+    """A warden that this process has started, and that has started its child."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
         self._process = process
         self._mark = mark
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the warden."""
         self._process.kill()
 
     def bury(self, *, clean: bool) -> None:
-        """Collect it; if it was killed, do its work."""
+        """Collect the warden; if it was killed, do its work."""
         self._process.wait()
         if not clean:
             _kill_marked(self._mark)
@@ -241,31 +256,31 @@ def start_warded(
     """Start a child under a warden.
 
     Args:
-        argv: of the child, which inherits its ends of the wires.
-        wires: new ones; their other ends are closed here.
-        environment: of the child, whole.
-        working_directory: of the child.
-        log: a file for what it prints; an old one is replaced.
-        grace_s: how long it may take to end when it is asked to.
-        memory_floor_bytes: it is killed when less is available.
-        confinement: what it may use, and as whom it runs.
-        more_descriptors: that the child inherits, too.
+        argv: the child's command line; the child inherits its ends of the wires.
+        wires: new pipes; the other processes' ends are closed here.
+        environment: the child's whole environment.
+        working_directory: the child's.
+        log: a file for the child's output; an old file is replaced.
+        grace_s: how long the child may take to end after SIGTERM.
+        memory_floor_bytes: the child is killed when less memory is available.
+        confinement: the child's limits and user.
+        more_descriptors: further descriptors that the child inherits.
     """
     mark = uuid.uuid4().hex
-    become_subreaper()  # if the warden itself is killed, what it left comes to us
+    become_subreaper()  # if the warden is killed, its orphans become children of this process
     inherited = [*wires.childs, *more_descriptors]
     status, lifeline = wires.wardens
     numbers = [str(lifeline), str(status), ",".join(map(str, inherited))]
-    settings = [str(grace_s), json.dumps(confinement.limits(memory_floor_bytes))]
+    bounds = [str(grace_s), json.dumps(confinement.limits(memory_floor_bytes))]
     entry = confinement.entry
-    command = [sys.executable, "-P", str(_WARDEN), *numbers, *settings, "--", *argv]
-    # the child's environment is not for the warden, which needs our own, and is not for argv
-    # or a file either, as it may hold secrets: it goes in by standard input
+    command = [sys.executable, "-P", str(_WARDEN), *numbers, *bounds, "--", *argv]
+    # the child's environment goes to the warden by standard input: the warden needs its own
+    # environment, and argv or a file would show secrets
     child_environment = json.dumps({**environment, _MARK: mark}).encode()
     try:
         log.unlink(missing_ok=True)
         with log.open("ab") as output:  # for appending: the warden may shorten it
-            if entry is not None:  # for a script that opens /dev/stdout once more
+            if entry is not None:  # for a script that opens /dev/stdout again
                 os.fchown(output.fileno(), entry.pw_uid, entry.pw_gid)
             process = subprocess.Popen(
                 command,
@@ -287,9 +302,9 @@ def start_warded(
 
 
 def _kill_marked(mark: str) -> None:
-    """Kill what a dead warden left to us, and nothing else of ours.
+    """Kill what a dead warden left to this process, and no other child.
 
-    Orphans come to us one generation after the other, so look until there is nothing twice.
+    Orphans arrive one generation after the other, so look until there are none twice in a row.
     """
     quiet_looks, deadline = 0, time.monotonic() + _ORPHANS_S
     while quiet_looks < 2 and time.monotonic() < deadline:

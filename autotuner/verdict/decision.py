@@ -1,8 +1,8 @@
 """Which configuration to recommend: pure functions over records.
 
 The luckiest trial is not the best configuration, and its value overstates it. So trials of one
-configuration are pooled, the best few are raced in new processes, and what is said of the winner's
-speed-up comes only from final pairs, which are new processes again.
+configuration are pooled, the best few are raced in new processes, and the speed-up of the winner is
+estimated from final pairs only, which are new processes again.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from autotuner.options.study_spec import DEFAULT_MARGIN
 from autotuner.statistics.machines import OnMachine, disagree, on_machines
 from autotuner.statistics.sequential import Finding, Pair, StoppingRule, Verdict, find
 from autotuner.study.noise import Noise
-from autotuner.study.record import ENDED, Role, TrialRecord, configuration_key
+from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.verdict.numerics import Numerics
 
 _POOLED = (Role.DEFAULT, Role.RECIPE, Role.SCRIPT, Role.SEARCH, Role.CONTROL)
@@ -31,14 +31,14 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to deploy.
+    """What to deploy, and why.
 
-    ``best``: the finalist, which is the default if nothing else was measured. ``finding``: what the
-    final pairs show of it; None until they have been run. ``disturbed_pairs``: run, but not
-    counted. ``default``, ``recipe`` and ``own`` (what the script sets itself): estimates of the
-    search, None where not measured. ``numerics``: what the guard found; None if it has not looked.
-    ``strict``: refuse what changes results. ``machines``: what each of them shows, where there are
-    several.
+    ``best``: the finalist, which is the default if nothing else was measured. ``finding``: the
+    result of its final pairs; None until they have been run. ``disturbed_pairs``: those that were
+    run but do not count. ``default``, ``recipe`` and ``own`` (the script's own settings): estimates
+    of the search; None if not measured. ``numerics``: the result of the numerical guard; None if it
+    was not run. ``strict``: configurations that change results are refused. ``machines``: the
+    results by machine; empty for a single one.
     """
 
     best: Candidate
@@ -53,7 +53,6 @@ class Decision:
     configurations: int = 0
     numerics: Numerics | None = None
     strict: bool = False
-    exported_anyway: bool = False
     machines: tuple[OnMachine, ...] = ()
 
     @property
@@ -79,14 +78,9 @@ class Decision:
         return self.is_faster and not self.refused
 
     @property
-    def deploys_best(self) -> bool:
-        """Whether the exported files hold the finalist."""
-        return self.is_recommended or (self.exported_anyway and not self.is_default)
-
-    @property
-    def deployed(self) -> Candidate:
-        """The configuration that the exported files hold."""
-        return self.best if self.deploys_best else self.default
+    def recommended(self) -> Candidate:
+        """The configuration to deploy: the defaults, unless the finalist is better for certain."""
+        return self.best if self.is_recommended else self.default
 
     @property
     def machines_disagree(self) -> bool:
@@ -109,7 +103,7 @@ _Groups = Mapping[str, Sequence[TrialRecord]]
 
 
 def _by_key(records: Sequence[TrialRecord], default: Configuration) -> _Groups:
-    """Return the records by what ran in them: looked up once, as a study may hold thousands."""
+    """Return the records by their configuration: one pass, as a study may hold thousands."""
     groups: dict[str, list[TrialRecord]] = {}
     for record in records:
         groups.setdefault(record.key(default), []).append(record)
@@ -143,12 +137,12 @@ def _finalist(
     default: Configuration,
     estimate: Callable[[], Mapping[str, float]],
 ) -> Candidate | None:
-    """Return who goes, or went, into the final.
+    """Return the configuration that the final compares with the defaults.
 
-    Once final pairs have been run it stays the same. Before that: the winner of the race, by the
-    race's processes alone; those who have run most of its rounds come first, as they were kept.
-    Races and finals before the last trial of the search are past. Before the race: the best by the
-    model's estimate, or by its own trials where there is none.
+    Once a final pair has been run, it stays the same. Before that it is the winner of the race, by
+    the race's processes alone, among the configurations that stayed in the race for most rounds.
+    Before the race it is the best by the model's estimate, or by its own trials where there is no
+    estimate. Races and finals before the last trial of the search do not count.
     """
     since = since_search(records)
     finals = [r for r in since if r.role is Role.FINAL and r.configuration]
@@ -179,20 +173,20 @@ def _finalist(
 
 def since_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     """Return the records after the last trial of the search that ended."""
-    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.state in ENDED]
+    at = [i for i, r in enumerate(records) if r.role is Role.SEARCH and r.has_ended]
     return records[at[-1] + 1 :] if at else records
 
 
 def up_to_search(records: Sequence[TrialRecord]) -> Sequence[TrialRecord]:
     """Return the records up to the last trial of the search that ended.
 
-    Who is raced follows from these alone, so that a race that is gone on with is the same race.
+    The shortlist depends only on these, so a resumed race has the same entrants.
     """
     return records[: len(records) - len(since_search(records))]
 
 
 def count_finals(records: Sequence[TrialRecord]) -> int:
-    """Return how many finals there have been, each after some more search; at least 1."""
+    """Return the number of finals, each after some more search; at least 1."""
     count, in_final = 0, False
     for record in records:
         if record.role is Role.FINAL:
@@ -205,7 +199,7 @@ def count_finals(records: Sequence[TrialRecord]) -> int:
 
 def _failed_in_race(candidate: Candidate, groups: _Groups) -> bool:
     return any(
-        r.role is Role.RACE and r.gain is None and r.state in ENDED
+        r.role is Role.RACE and r.gain is None and r.has_ended
         for r in groups.get(configuration_key(candidate.configuration), ())
     )
 
@@ -220,13 +214,12 @@ def decide(
     noise: Noise | None = None,
     numerics: Numerics | None = None,
     strict: bool = False,
-    exported_anyway: bool = False,
     estimate: Callable[[], Mapping[str, float]] = dict,
 ) -> Decision | None:
     """Return the decision on all records so far; None if the default was not measured.
 
-    ``estimate`` returns log gains by configuration key, as a model takes them to be; it is asked
-    only where neither race nor final has settled who is best.
+    ``estimate`` returns a model's log gains by configuration key. It is called only if neither a
+    race nor a final has settled which configuration is best.
     """
     groups = _by_key(records, default)
     base = _pooled(default, groups)
@@ -235,7 +228,7 @@ def decide(
     best = _finalist(records, groups, default, estimate) or base
     since = since_search(records)
     pairs = final_pairs(since, best.configuration, default, noise)
-    # workers that run pairs at the same time may go a little beyond the greatest number
+    # workers that run pairs at the same time may slightly exceed the limit
     most = max(rule.most_pairs, len(pairs))
     rule = dataclasses.replace(rule, most_pairs=most, finals=count_finals(records))
     machines = on_machines(pairs)
@@ -254,22 +247,26 @@ def decide(
         disturbed_pairs=len(final_pairs(since, best.configuration, default, None)) - len(pairs),
         pair_s=_pair_s(since),
         margin=rule.margin,
-        numerics=numerics,
+        numerics=numerics if _is_about(numerics, best) else None,
         strict=strict,
-        exported_anyway=exported_anyway,
     )
+
+
+def _is_about(numerics: Numerics | None, best: Candidate) -> bool:
+    """Return whether the guard has looked at the finalist: a later final may have another one."""
+    return numerics is not None and numerics.about == configuration_key(best.configuration)
 
 
 def final_failures(
     records: Sequence[TrialRecord], configuration: Configuration, default: Configuration
 ) -> int:
-    """Return in how many final pairs a configuration failed."""
+    """Return the number of final pairs in which a configuration failed."""
     key = configuration_key(configuration)
     return sum(
         record.role is Role.FINAL
         and record.gain is None
         and bool(record.configuration)
-        and record.state in ENDED
+        and record.has_ended
         and record.key(default) == key
         for record in records
     )
@@ -283,8 +280,8 @@ def final_pairs(
 ) -> list[Pair]:
     """Return a configuration's complete final pairs, in their order.
 
-    Pairs during which other processes used clearly more of the machine than in the noise check do
-    not count: which one is faster may depend on that. Without a noise check all count.
+    A pair does not count if other processes used clearly more of the machine than during the noise
+    check, as the faster side may depend on that. Without a noise check all pairs count.
     """
     key = configuration_key(configuration)
     defaults = {r.pair: r.number for r in records if r.pair is not None and not r.configuration}
@@ -316,7 +313,7 @@ def counted_pairs(
 
 
 def _pair_s(records: Sequence[TrialRecord]) -> float | None:
-    """Return about how long a final pair takes, in seconds."""
+    """Return the mean duration of a final pair, in seconds."""
     pairs: dict[int, float] = {}
     for record in records:
         if record.pair is not None:

@@ -6,15 +6,10 @@ from collections.abc import Sequence
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration
-from autotuner.study.tuner import Tuner
-from autotuner.trial.outcome import Outcome, Status
+from autotuner.study.memory import Key
 
 TOLERANCE = 1e-3
 """Relative; rounding in another order stays well below it within a few steps, bfloat16 does not."""
-
-# with these an execution is about other samples: its values say nothing about precision
-_OTHER_VALUES = ("batch_size", "steps_per_execution")
-_SEED = 20_261_123
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,13 +18,18 @@ class Numerics:
 
     ``differs``: None if it can't tell, and ``text`` says why. ``largest``: the largest relative
     difference of a value (a loss, a norm of outputs); ``own``: the same between two runs of the
-    defaults, which the script's own randomness explains.
+    defaults, which the script's own randomness explains. ``about``: the key of the configuration.
     """
 
     differs: bool | None
     text: str
     largest: float | None = None
     own: float | None = None
+    about: str = ""
+
+
+NUMERICS = Key("numerics", Numerics)
+"""Where a study keeps what the guard found."""
 
 
 def knobs_that_round(configuration: Configuration, default: Configuration) -> list[str]:
@@ -63,24 +63,6 @@ def largest_difference(
                 difference = abs(a - b) / scale if scale > 1e-12 else 0.0
             largest = max(largest or 0.0, difference)
     return largest
-
-
-def check_numerics(tuner: Tuner, configuration: Configuration) -> Numerics:
-    """Run the defaults twice and a configuration once, with fixed seeds, and compare the values."""
-    changing = knobs_that_round(configuration, tuner.facts.space.default)
-    if not changing:
-        text = "the settings that differ can't change results, so nothing had to be compared"
-        return Numerics(differs=False, text=text)
-    folder = tuner.folder / "numerics"
-    runs: list[Outcome] = []
-    alike = {k: v for k, v in configuration.items() if k not in _OTHER_VALUES}
-    for name, settings in (("default", {}), ("default-again", {}), ("best", alike)):
-        outcome = tuner.run_for_values(settings, folder / name, _SEED)
-        if outcome.status is not Status.MEASURED or not outcome.numerics:
-            reason = outcome.reason or "no step gave a value that can be compared"
-            return Numerics(differs=None, text=f"results could not be compared: {reason}")
-        runs.append(outcome)
-    return judge_numerics(*(run.numerics for run in runs), changing=changing)
 
 
 def judge_numerics(

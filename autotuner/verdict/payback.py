@@ -1,4 +1,4 @@
-"""Break-even: what tuning has cost, and when it has paid."""
+"""Break-even: the cost of tuning, and when it has paid."""
 
 import dataclasses
 
@@ -7,8 +7,9 @@ import dataclasses
 class Payback:
     """When tuning has paid, in seconds.
 
-    ``tuning_s``: time spent. ``saved_per_hour_s``: saved in each hour that a job would run with the
-    defaults. ``break_even_s``: after how much running with the defaults it has paid.
+    ``tuning_s``: the time that tuning took. ``saved_per_hour_s``: the time saved in each hour that
+    jobs would run with the defaults. ``break_even_s``: the time of such jobs after which what is
+    saved equals the cost.
     """
 
     tuning_s: float

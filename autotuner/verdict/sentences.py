@@ -1,4 +1,4 @@
-"""What a decision says, in sentences; the same in the terminal, in files and in reports."""
+"""A decision in sentences, which the terminal, the exported files and the reports share."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ def _is_none(finding: Finding) -> bool:
 
 
 def what_it_takes(finding: Finding, pair_s: float | None) -> str:
-    """Return what would decide an inconclusive comparison."""
+    """Return what it takes to decide an inconclusive comparison."""
     needed = finding.needed or FIRST_LOOK
     more = max(1, needed - finding.pairs)
     time = "" if pair_s is None else f", {format_duration(more * pair_s)}"
@@ -82,40 +82,38 @@ def sentence(decision: Decision, objective: Objective) -> str:
     if finding is None:
         return (
             f"{Verdict.INCONCLUSIVE.value}: the best of the search has not yet met the defaults in "
-            f"undisturbed new processes. Keep the defaults, or go on with the study."
+            f"undisturbed new processes. Keep the defaults, or resume the study."
         )
-    said = finding_text(finding, objective, decision.margin)
+    verdict = finding_text(finding, objective, decision.margin)
     if decision.is_recommended:
-        return f"{said}."
+        return f"{verdict}."
     if decision.is_faster:
-        return f"{said}. It is refused, as results may change (--strict-numerics)."
+        return f"{verdict}. It is refused, as results may change (--strict-numerics)."
     if decision.machines_disagree:
         return (
-            f"{said}; but it is faster on some machines and slower on others: they are not of one "
-            f"kind for this script. Keep the defaults, or tune each kind by itself."
+            f"{verdict}; but it is faster on some machines and slower on others: they are of "
+            f"several kinds for this script. Keep the defaults, or tune each kind separately."
         )
     if finding.verdict is Verdict.INCONCLUSIVE:
         takes = what_it_takes(finding, decision.pair_s)
-        return f"{said}; {takes}. Keep the defaults, or go on with the study."
-    return f"{said}. Keep the defaults."
+        return f"{verdict}; {takes}. Keep the defaults, or resume the study."
+    return f"{verdict}. Keep the defaults."
 
 
 def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[str]:
-    """Yield what else is to be said of a decision."""
+    """Yield further sentences: machines, numerics, break-even, disturbed pairs."""
     if decision.machines:
         yield f"by machine: {'; '.join(map(_on_machine_text, decision.machines))}."
     if decision.numerics is not None:
         yield f"numerics: {decision.numerics.text}."
     if payback is not None and decision.is_recommended:
         yield (
-            f"break-even: tuning took {format_duration(payback.tuning_s)}; each hour of running "
-            f"with the defaults gets {format_duration(payback.saved_per_hour_s)} shorter, so it "
-            f"has paid after {format_duration(payback.break_even_s)}."
+            f"break-even: tuning took {format_duration(payback.tuning_s)}; it saves "
+            f"{format_duration(payback.saved_per_hour_s)} of each hour with the defaults, "
+            f"so it has paid after {format_duration(payback.break_even_s)}."
         )
     if decision.disturbed_pairs:
         yield (
-            f"disturbed: during {decision.disturbed_pairs} further pair(s) of the final other "
-            f"processes used the CPU; those pairs do not count."
+            f"disturbed: other processes used the CPU during {decision.disturbed_pairs} further "
+            f"pair(s) of the final, which do not count."
         )
-    if decision.exported_anyway and not decision.is_recommended and not decision.is_default:
-        yield "exported anyway: the files hold the best of the search although it is not proven."

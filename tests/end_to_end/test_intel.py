@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from autotuner.exec.check import Effect
-from tests.end_to_end.test_launch import write_best
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune, write_best
 
 INTEL = os.environ.get("AUTOTUNE_TEST_INTEL", "")
 SCRIPTS = Path(__file__).parent / "scripts"

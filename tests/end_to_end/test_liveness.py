@@ -10,12 +10,12 @@ import pytest
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import Evidence, KnobState, Liveness, find_liveness
 from autotuner.machine.host import inspect_machine
-from autotuner.trial.inspect_script import inspect_script
 from autotuner.trial.outcome import Status
+from autotuner.trial.probe import inspect_script
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
+from tests.trials import QUICK
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
@@ -59,11 +59,11 @@ def test_a_dataset_given_to_keras(tmp_path: Path) -> None:
     assert knobs["prefetch_depth"].state is LIVE
 
 
-def test_a_callback_that_hears_of_each_batch(tmp_path: Path) -> None:
-    """Then fewer executions would be seen by it: steps_per_execution is out, with its name."""
+def test_a_callback_with_hooks_for_each_batch(tmp_path: Path) -> None:
+    """It would see fewer executions: steps_per_execution is inert, with the callback's name."""
     _, knobs = inspect(tmp_path, "batch_callback.py")
     assert knobs["steps_per_execution"].state is INERT
-    assert knobs["steps_per_execution"].reason == "Watch wants to hear of each batch"
+    assert knobs["steps_per_execution"].reason == "Watch has hooks for each batch"
     assert knobs["steps_per_execution"].evidence == "fit at batch_callback.py:21"
 
 

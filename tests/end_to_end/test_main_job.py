@@ -2,26 +2,22 @@
 
 import json
 import os
-import pty
-import select
-import signal
-import subprocess
 import sys
-import time
-import uuid
 from pathlib import Path
 
 import pytest
 
 from autotuner.knobs.knob import Configuration
 from autotuner.options.study_spec import StudySpec
+from autotuner.options.workloads import load_workload
 from autotuner.statistics.sequential import Verdict
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import RecordValues, TrialRequest
 from autotuner.trial.runner import ProcessRunner
 from autotuner.verdict.numerics import judge_numerics
-from tests.conftest import living_with
-from tests.integration.test_command_line import AUTOTUNE, autotune
+from tests.commands import autotune
+from tests.end_to_end.kinds import KINDS
+from tests.trials import RunScript
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
@@ -39,6 +35,10 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     assert "own_threads.py:6: the script calls tf.config.threading.set_intra_op" in done.stderr
     document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
     assert set(document["configuration"]) == {"intra_op", "inter_op", "onednn"}
+
+    events = (tmp_path / ".autotune/own_threads/trials/0000/events.jsonl").read_text()
+    hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
+    assert hello["executable"] == sys.executable  # as there is no --python
 
     shown = autotune("show", "own_threads", cwd=tmp_path)
     assert shown.returncode == 0
@@ -64,112 +64,10 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     assert document["holds"] == "default"
 
 
-def test_interrupted_in_mid_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends the trial, keeps everything, and says how to go on; see test_recovery.py."""
-    number, code = signal.SIGINT, 130
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv("MARK", mark)
-    model = str(SCRIPTS / "function_loop.py")
-    process = subprocess.Popen(
-        [*AUTOTUNE, "run", "--model", model, "--study", "my study", "--json", *QUICK],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a test run in the background of a shell ignores SIGINT, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-    )
-    assert process.stdout is not None
-    ended = 0
-    for line in process.stdout:
-        event = json.loads(line)
-        ended += event["event"] == "trial_ended"
-        if ended == 2 and event["event"] == "phase":
-            process.send_signal(number)
-            break
-    rest, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "go on with: autotune run --study 'my study'" in rest
-    assert "Best so far" in rest
-    assert [pid for pid in living_with(mark) if pid != os.getpid()] == []
-    shown = autotune("show", "my study", cwd=tmp_path)
-    assert "interrupted" in shown.stdout
-    if number == signal.SIGTERM:
-        return
-    again = autotune("run", "--study", "my study", "--trials", "3", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("search:") == 1
-
-
-def test_on_a_terminal(tmp_path: Path) -> None:
-    """On a terminal a bar, the time and the trial's phase are shown, at most twice a second."""
-    controller, terminal = pty.openpty()
-    model = str(SCRIPTS / "function_loop.py")
-    process = subprocess.Popen(
-        [*AUTOTUNE, "run", "--model", model, "--trials", "1", *QUICK],
-        cwd=tmp_path,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    )
-    os.close(terminal)
-    shown, redraws, started = b"", 0, time.monotonic()
-    while True:
-        ready, _, _ = select.select([controller], [], [], 120)
-        assert ready
-        try:
-            chunk = os.read(controller, 65536)
-        except OSError:  # the terminal is closed
-            break
-        shown += chunk
-        redraws += chunk.count(b"\x1b[1A\x1b[2K")
-    os.close(controller)
-    assert process.wait(timeout=60) == 0, shown
-    text = shown.decode()
-    for part in (
-        "trial 0 (TensorFlow's defaults), start",
-        "measurement: ",
-        "best.env",
-        "x the default",
-    ):
-        assert part in text
-    # two a second, and one for each line that is printed above
-    assert 0 < redraws <= 2.2 * (time.monotonic() - started) + 30
-
-
-def test_a_script_with_arguments(tmp_path: Path) -> None:
-    """What follows -- reaches the script, which reads a file of the working directory."""
-    (tmp_path / "rows.txt").write_text("8")
-    done = autotune(
-        *("run", "--model", str(SCRIPTS / "with_arguments.py"), "--trials", "1", *QUICK),
-        *("--", "--width", "4", "rows.txt"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / ".autotune/with_arguments/best.env").read_text()
-    assert "with 3 arguments" in text
-    assert "rows.txt" not in text  # an argument may be a secret
-
-
-KINDS = [
-    ("fit_dataset.py", "keras fit"),
-    ("fit_arrays.py", "keras fit"),
-    ("predict_loop.py", "keras predict"),
-    ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
-    ("function_loop.py", "function infer"),
-    ("model_calls.py", "function model"),
-    ("explicit_steps.py", "step step"),
-    ("worker_processes.py", "keras fit"),
-    ("own_threads.py", "function infer"),
-    ("garbage_output.py", "function "),
-]
-
-
-# that each kind is measured is shown in test_scripts.py; here, that it comes through
-@pytest.mark.parametrize(("script", "source"), KINDS[::2])
-def test_every_kind_of_script(tmp_path: Path, script: str, source: str) -> None:
-    """Scripts of every kind, unmodified, from the command line."""
+# test_scripts.py measures every kind; other commands below run keras' loops and tf.functions
+@pytest.mark.parametrize(("script", "source"), [KINDS[3], KINDS[6]])
+def test_loops_of_the_user_s_own(tmp_path: Path, script: str, source: str) -> None:
+    """A loop over a dataset and marked steps, unmodified, from the command line."""
     done = autotune("run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"a step is: {source}" in done.stderr
@@ -190,58 +88,40 @@ def test_other_interpreters(tmp_path: Path, python: Path, script: str, source: s
     assert "crashed" not in done.stderr, done.stderr
 
 
-def test_reference_workloads_are_measured(tmp_path: Path) -> None:
+def test_reference_workloads_are_measured(run_script: RunScript) -> None:
     """Each reference workload runs with the defaults and is measured in its own step."""
     steps = {
-        "mlp_train": "keras fit",
-        "cnn_train": "keras fit",
-        "image_input": "keras fit",
-        "wide_branches": "function infer",
-        "transformer_infer": "keras predict",
+        "mlp_train": ("keras", "fit"),
+        "cnn_train": ("keras", "fit"),
+        "image_input": ("keras", "fit"),
+        "wide_branches": ("function", "infer"),
+        "transformer_infer": ("keras", "predict"),
     }
     for name, step in steps.items():
-        done = autotune("run", "--workload", name, "--trials", "1", *QUICK, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert f"a step is: {step}" in done.stderr
+        model = load_workload(name).model
+        assert model is not None
+        outcome = run_script(model, name=name)
+        assert outcome.status is Status.MEASURED, outcome.reason
+        assert (outcome.source, outcome.step_phase) == step
 
 
-def test_the_python_of_the_package_is_the_default(tmp_path: Path) -> None:
-    """Without --python the running interpreter runs the script."""
-    model = str(SCRIPTS / "function_loop.py")
-    assert autotune("run", "--model", model, "--trials", "1", *QUICK, cwd=tmp_path).returncode == 0
-    events = (tmp_path / ".autotune/function_loop/trials/0000/events.jsonl").read_text()
-    hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
-    assert hello["executable"] == sys.executable
-
-
-ODD = [
-    ("two_modes.py", "steps come in two kinds"),
-    ("slows_down.py", "the script gets slower while it runs"),
-    ("two_steps.py", "each run is timed as a whole"),
-]
-
-
-@pytest.mark.parametrize(("script", "said"), ODD)
-@pytest.mark.alone  # the course of a script's speed is what is looked at
-def test_odd_scripts_are_told_as_what_they_are(tmp_path: Path, script: str, said: str) -> None:
-    """Two kinds of steps, slowing down, two steps only: measured, with a sentence."""
-    trials = "2" if script == "two_steps.py" else "1"
-    line = ["run", "--model", str(SCRIPTS / script), "--trials", trials, *QUICK]
-    done = autotune(*line, "--measure-time", "1s", cwd=tmp_path)
+def test_a_script_of_two_steps_is_timed_as_a_whole(tmp_path: Path) -> None:
+    """There is no loop to measure; the study still works, and says what it measured."""
+    line = ["run", "--model", str(SCRIPTS / "two_steps.py"), "--trials", "2", *QUICK]
+    done = autotune(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert said in done.stderr
+    assert "each run is timed as a whole" in done.stderr
     assert "crashed" not in done.stderr
 
 
-def test_a_cache_is_measured_when_it_is_full(tmp_path: Path) -> None:
-    """The first epoch, which is several times as slow, is not in the measurement; it says so."""
-    line = ["run", "--model", str(SCRIPTS / "cached.py"), "--trials", "1", *QUICK]
-    done = autotune(*line, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "the first pass fills this cache; it counts as warm-up" in done.stderr
-    events = (tmp_path / ".autotune/cached/trials/0000/events.jsonl").read_text().splitlines()
-    windows = [e for e in map(json.loads, events) if e["event"] == "window"]
-    warm = sum(w["steps"] for w in windows if w["stage"] == "warmup")
+def test_a_cache_is_measured_when_it_is_full(run_script: RunScript) -> None:
+    """The first epoch fills the cache and is several times as slow: it counts as warm-up."""
+    outcome = run_script(SCRIPTS / "cached.py")
+    assert outcome.status is Status.MEASURED, outcome.reason
+    assert "the first pass fills this cache; it counts as warm-up" in {
+        notice.text for notice in outcome.notices
+    }
+    warm = sum(window.steps for window in outcome.windows if window.warmup)
     assert warm >= 240  # the first epoch has 250 steps
 
 
@@ -262,12 +142,12 @@ def test_results_that_change_are_seen(tmp_path: Path) -> None:
             working_directory=tmp_path,
             configuration=configuration,
             timing=spec.timing,
-            numerics=RecordValues(seed=7),
+            record_values=RecordValues(seed=7),
         )
         outcome = runner.run(request, tmp_path / name)
         assert outcome.status is Status.MEASURED, outcome.reason
-        assert len(outcome.numerics) == 5
-        values.append(outcome.numerics)
+        assert len(outcome.values) == 5
+        values.append(outcome.values)
     found = judge_numerics(*values, changing=["onednn"])
     assert found.differs is False, found.text
     assert found.own == 0

@@ -7,59 +7,16 @@ from typing import Any
 import pytest
 
 from autotuner.trial.outcome import Outcome, Status
-from tests.conftest import RunScript
+from tests.end_to_end.graph import GRAPH
+from tests.trials import RunScript
 
-pytestmark = pytest.mark.real_tensorflow
-
-GRAPH = '''
-import json, sys
-import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
-from tensorflow.python.data.ops import iterator_ops
-
-seen = []
-make = iterator_ops.OwnedIterator.__init__
-
-def look(self, dataset=None, *args, **kwargs):
-    """Note what the datasets that are really iterated hold."""
-    if dataset is not None:
-        graph = graph_pb2.GraphDef.FromString(dataset._as_serialized_graph().numpy())
-        nodes = {node.name: node for node in graph.node}
-        def constant(name):
-            return int(tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor))
-        found = {"ops": [n.op for n in graph.node if "Dataset" in n.op]}
-        for node in graph.node:
-            if node.op == "ParallelMapDatasetV2":
-                found.setdefault("map", []).append(constant(node.input[-1]))
-            if node.op.startswith("ParallelInterleave"):
-                found["interleave"] = constant(node.input[-1])
-            if node.op.startswith(("Interleave", "ParallelInterleave")):
-                found["cycle"] = constant(node.input[-5 if "Parallel" in node.op else -2])
-            if node.op.startswith("ParallelBatch"):
-                found["batch"] = constant(node.input[2])
-            if node.op == "PrefetchDataset":
-                found.setdefault("prefetch", []).append(constant(node.input[1]))
-        options = dataset.options()
-        found["pool"] = options.threading.private_threadpool_size
-        found["inject"] = options.experimental_optimization.inject_prefetch
-        found["autotune"] = options.autotune.enabled
-        found["budget"] = options.autotune.cpu_budget
-        found["rewrite"] = options.experimental_optimization.map_parallelization
-        seen.append(found)
-    make(self, dataset, *args, **kwargs)
-
-iterator_ops.OwnedIterator.__init__ = look
-
-def end(**extra):
-    with open("seen.json", "w") as file:
-        json.dump({"graphs": seen, **extra}, file, default=int)
-'''
+# one group, so that one process imports TensorFlow for all of them
+pytestmark = [pytest.mark.real_tensorflow, pytest.mark.xdist_group("forked")]
 
 
-def look(run_script: RunScript, tmp_path: Path, body: str, **knobs: str) -> tuple[Outcome, Any]:
+def look(run_forked: RunScript, tmp_path: Path, body: str, **knobs: str) -> tuple[Outcome, Any]:
     """Run a script that ends by itself; return the outcome and what it saw of its datasets."""
-    outcome = run_script(GRAPH + body, configuration=knobs)
+    outcome = run_forked(GRAPH + body, configuration=knobs)
     assert outcome.status is Status.MEASURED, f"{outcome.reason}\n{outcome.log.read_text()}"
     return outcome, json.loads((tmp_path / "seen.json").read_text())
 
@@ -72,9 +29,9 @@ end(values=values)
 EXPECTED = [[2 * (i + j) for j in range(4)] for i in range(0, 64, 4)]
 
 
-def test_nothing_is_touched_by_default(run_script: RunScript, tmp_path: Path) -> None:
+def test_nothing_is_touched_by_default(run_forked: RunScript, tmp_path: Path) -> None:
     """Without a setting the graph is the script's own."""
-    _, seen = look(run_script, tmp_path, PLAIN)
+    _, seen = look(run_forked, tmp_path, PLAIN)
     graph = seen["graphs"][0]
     assert "MapDataset" in graph["ops"]
     assert "prefetch" not in graph
@@ -83,11 +40,11 @@ def test_nothing_is_touched_by_default(run_script: RunScript, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("value", "calls"), [("4", 4), ("AUTOTUNE", -1)])
 def test_map_prefetch_and_pool_reach_the_graph(
-    run_script: RunScript, tmp_path: Path, value: str, calls: int
+    run_forked: RunScript, tmp_path: Path, value: str, calls: int
 ) -> None:
     """A script without any of them gets them, and its elements stay in order."""
     _, seen = look(
-        run_script,
+        run_forked,
         tmp_path,
         PLAIN,
         map_parallelism=value,
@@ -99,16 +56,16 @@ def test_map_prefetch_and_pool_reach_the_graph(
     assert seen["values"] == EXPECTED
 
 
-def test_sequential_means_sequential(run_script: RunScript, tmp_path: Path) -> None:
+def test_sequential_means_sequential(run_forked: RunScript, tmp_path: Path) -> None:
     """TensorFlow's own rewriting of stateless maps to AUTOTUNE is switched off as well."""
     body = PLAIN.replace("x * 2)", "x * 2, num_parallel_calls=tf.data.AUTOTUNE)")
-    _, seen = look(run_script, tmp_path, body, map_parallelism="sequential")
+    _, seen = look(run_forked, tmp_path, body, map_parallelism="sequential")
     graph = seen["graphs"][0]
     assert "map" not in graph
     assert graph["rewrite"] is False
 
 
-def test_the_last_prefetch_is_replaced(run_script: RunScript, tmp_path: Path) -> None:
+def test_the_last_prefetch_is_replaced(run_forked: RunScript, tmp_path: Path) -> None:
     """A prefetch at the end, behind repeat, take and options, changes its depth; order stays."""
     body = """
 options = tf.data.Options()
@@ -117,10 +74,10 @@ data = tf.data.Dataset.range(64).map(lambda x: x * 2).batch(4).prefetch(7)
 data = data.repeat(2).with_options(options).take(16)
 end(values=[batch.numpy().tolist() for batch in data])
 """
-    _, seen = look(run_script, tmp_path, body, prefetch_depth="2")
+    _, seen = look(run_forked, tmp_path, body, prefetch_depth="2")
     assert seen["graphs"][0]["prefetch"] == [2]
     assert seen["values"] == EXPECTED
-    _, seen = look(run_script, tmp_path, body, prefetch_depth="0")
+    _, seen = look(run_forked, tmp_path, body, prefetch_depth="0")
     assert "prefetch" not in seen["graphs"][0]
     assert seen["graphs"][0]["inject"] is False
     assert seen["values"] == EXPECTED
@@ -137,7 +94,7 @@ end(values=[batch.numpy().tolist() for batch in data])
     ],
 )
 def test_stateful_maps_stay_sequential(
-    run_script: RunScript, tmp_path: Path, function: str, word: str
+    run_forked: RunScript, tmp_path: Path, function: str, word: str
 ) -> None:
     """A stateful map that its author left sequential stays so, and the user is told why."""
     body = f"""
@@ -147,7 +104,7 @@ table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, keys
 data = tf.data.Dataset.range(64).map({function})
 end(values=[int(x) for x in data])
 """
-    outcome, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    outcome, seen = look(run_forked, tmp_path, body, map_parallelism="4")
     assert "map" not in seen["graphs"][0]
     notices = [notice for notice in outcome.notices if notice.kind == "map_kept"]
     assert len(notices) == 1
@@ -156,14 +113,14 @@ end(values=[int(x) for x in data])
 
 
 def test_a_stateful_map_that_its_author_made_parallel_may_change(
-    run_script: RunScript, tmp_path: Path
+    run_forked: RunScript, tmp_path: Path
 ) -> None:
     """Where the author chose parallelism, another number is as good."""
     body = """
 f = lambda x: tf.numpy_function(lambda v: v, [x], tf.int64)
 end(values=[int(x) for x in tf.data.Dataset.range(64).map(f, 2)])
 """
-    _, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    _, seen = look(run_forked, tmp_path, body, map_parallelism="4")
     assert seen["graphs"][0]["map"] == [4]
     assert seen["values"] == list(range(64))
 
@@ -174,27 +131,27 @@ end(values=[int(x) for x, _ in data])
 """
 
 
-def test_random_maps_become_parallel_and_say_so(run_script: RunScript, tmp_path: Path) -> None:
+def test_random_maps_become_parallel_and_say_so(run_forked: RunScript, tmp_path: Path) -> None:
     """Augmentation may run in parallel; elements stay in order, draws may move, which is said."""
-    outcome, seen = look(run_script, tmp_path, AUGMENT, map_parallelism="4")
+    outcome, seen = look(run_forked, tmp_path, AUGMENT, map_parallelism="4")
     assert seen["graphs"][0]["map"] == [4]
     assert seen["values"] == list(range(64))
     assert [notice.kind for notice in outcome.notices] == ["map_randomness"]
 
 
-def test_op_determinism_is_respected(run_script: RunScript, tmp_path: Path) -> None:
+def test_op_determinism_is_respected(run_forked: RunScript, tmp_path: Path) -> None:
     """Where the script enables op determinism a random map stays sequential."""
     body = (
         "tf.keras.utils.set_random_seed(1)\ntf.config.experimental.enable_op_determinism()\n"
         + AUGMENT
     )
-    outcome, seen = look(run_script, tmp_path, body, map_parallelism="4")
+    outcome, seen = look(run_forked, tmp_path, body, map_parallelism="4")
     assert "map" not in seen["graphs"][0]
     assert [notice.kind for notice in outcome.notices] == ["map_kept"]
 
 
 def test_order_stays_though_the_script_allows_disorder(
-    run_script: RunScript, tmp_path: Path
+    run_forked: RunScript, tmp_path: Path
 ) -> None:
     """A map made parallel by us is deterministic even under ``deterministic=False``."""
     body = """
@@ -207,13 +164,13 @@ def slow_first(x):
 data = tf.data.Dataset.range(64).map(slow_first).with_options(options)
 end(values=[int(x) for x in data])
 """
-    _, seen = look(run_script, tmp_path, body, map_parallelism="8", data_threads="8")
+    _, seen = look(run_forked, tmp_path, body, map_parallelism="8", data_threads="8")
     assert seen["graphs"][0]["map"] == [8]
     assert seen["values"] == list(range(64))
 
 
 def test_keras_reads_the_changed_dataset_and_its_own_stay(
-    run_script: RunScript, tmp_path: Path
+    run_forked: RunScript, tmp_path: Path
 ) -> None:
     """fit on a dataset gets the settings, fit on arrays does not."""
     body = """
@@ -228,7 +185,7 @@ model.fit(data, epochs=2, verbose=0)
 end(arrays=arrays)
 """
     _, seen = look(
-        run_script, tmp_path, body, map_parallelism="4", prefetch_depth="2", data_threads="3"
+        run_forked, tmp_path, body, map_parallelism="4", prefetch_depth="2", data_threads="3"
     )
     assert seen["arrays"]
     assert all(graph["pool"] is None for graph in seen["arrays"])
@@ -262,15 +219,15 @@ end(values=[int(x) for x in data])
     ],
 )
 def test_interleave_keeps_its_cycle_and_its_order(
-    run_script: RunScript, tmp_path: Path, arguments: str
+    run_forked: RunScript, tmp_path: Path, arguments: str
 ) -> None:
     """Whatever its parallelism: elements come in the order that the script's own call has."""
     body = INTERLEAVE.format(arguments=arguments)
-    _, own = look(run_script, tmp_path, body)
+    _, own = look(run_forked, tmp_path, body)
     assert sorted(own["values"]) == [k * 1000 + i for k in range(20) for i in range(11)]
     cycle = own["graphs"][0]["cycle"]
     for value, calls in (("8", 8), ("AUTOTUNE", -1), ("sequential", None)):
-        _, seen = look(run_script, tmp_path, body, interleave_parallelism=value)
+        _, seen = look(run_forked, tmp_path, body, interleave_parallelism=value)
         graph = seen["graphs"][0]
         assert graph["cycle"] == cycle or cycle == -1 < graph["cycle"], value
         bound = graph["cycle"] if value == "8" else calls  # TensorFlow refuses more calls
@@ -278,24 +235,24 @@ def test_interleave_keeps_its_cycle_and_its_order(
         assert seen["values"] == own["values"], value
 
 
-def test_a_stateful_interleave_stays_sequential(run_script: RunScript, tmp_path: Path) -> None:
+def test_a_stateful_interleave_stays_sequential(run_forked: RunScript, tmp_path: Path) -> None:
     """As a map would; and the user is told which stage."""
     body = """
 def numbers(k):
     return tf.data.Dataset.from_tensors(tf.py_function(lambda v: v, [k], tf.int64))
 end(values=[int(x) for x in tf.data.Dataset.range(8).interleave(numbers)])
 """
-    outcome, seen = look(run_script, tmp_path, body, interleave_parallelism="4")
+    outcome, seen = look(run_forked, tmp_path, body, interleave_parallelism="4")
     assert "interleave" not in seen["graphs"][0]
     assert seen["values"] == list(range(8))
     (notice,) = [notice for notice in outcome.notices if notice.kind == "map_kept"]
     assert notice.text == "this interleave stays sequential: its function is stateful (EagerPyFunc)"
 
 
-def test_batch_and_the_options_reach_the_graph(run_script: RunScript, tmp_path: Path) -> None:
+def test_batch_and_the_options_reach_the_graph(run_forked: RunScript, tmp_path: Path) -> None:
     """Batches hold the same elements in the same order."""
     _, seen = look(
-        run_script,
+        run_forked,
         tmp_path,
         PLAIN,
         batch_parallelism="3",
@@ -334,13 +291,13 @@ end(batches=heard.batches, epochs=heard.epochs, sizes=heard.sizes, jit=jit, step
 """
 
 
-def test_settings_of_keras(run_script: RunScript, tmp_path: Path) -> None:
+def test_settings_of_keras(run_forked: RunScript, tmp_path: Path) -> None:
     """fit runs several steps at a time by XLA, predict takes other batches, tf.data's options too.
 
     Arrays are keras' own pipeline: it gets the options, and nothing else.
     """
     _, seen = look(
-        run_script,
+        run_forked,
         tmp_path,
         ARRAYS.format(kind="Heard"),
         steps_per_execution="4",
@@ -356,10 +313,10 @@ def test_settings_of_keras(run_script: RunScript, tmp_path: Path) -> None:
     assert seen["graphs"][0].get("map") in (None, [-1])
 
 
-def test_who_wants_to_hear_of_each_batch_does(run_script: RunScript, tmp_path: Path) -> None:
+def test_who_wants_to_hear_of_each_batch_does(run_forked: RunScript, tmp_path: Path) -> None:
     """steps_per_execution stays as the script has it where a callback counts batches."""
     outcome, seen = look(
-        run_script, tmp_path, ARRAYS.format(kind="Counts"), steps_per_execution="4"
+        run_forked, tmp_path, ARRAYS.format(kind="Counts"), steps_per_execution="4"
     )
     assert (seen["steps"], seen["batches"]) == (1, 32)
     assert "Counts" in "".join(notice.text for notice in outcome.notices)

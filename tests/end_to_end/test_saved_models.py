@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
 
 pytestmark = pytest.mark.real_tensorflow
 QUICK = ["--effort", "fast", "--measure-time", "0.3s", "--pairs", "0", "--export-anyway"]
@@ -49,7 +49,7 @@ def test_a_keras_file(models: Path, tmp_path: Path) -> None:
 
 def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
     """The batch size is searched on request, and exported for TensorFlow Serving."""
-    line = ["run", "--model", str(models / "exported"), "--trials", "4"]
+    line = ["run", "--model", str(models / "exported"), "--trials", "3"]
     done = autotune(*line, "--knobs", "threads,batch_size", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "batch_size=" in done.stderr

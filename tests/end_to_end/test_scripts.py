@@ -13,7 +13,7 @@ from autotuner.trial.duel import DuelPlan
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, RunScript
+from tests.trials import QUICK, RunScript
 
 SCRIPTS = Path(__file__).parent / "scripts"
 pytestmark = pytest.mark.real_tensorflow
@@ -72,38 +72,43 @@ def test_what_a_measurement_takes(run_script: RunScript) -> None:
     assert 0 < cost.first_step_s + cost.warmup_s < outcome.elapsed_s
 
 
-def test_an_execution_of_several_steps(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_an_execution_of_several_steps(run_forked: RunScript) -> None:
     """With steps_per_execution each execution counts as that many steps."""
-    outcome = measured(run_script(SCRIPTS / "steps_per_execution.py"))
+    outcome = measured(run_forked(SCRIPTS / "steps_per_execution.py"))
     assert samples_per_step(outcome) == {10}
     assert all(window.steps % 8 == 0 for window in outcome.windows)
 
 
-def test_the_last_batch_and_execution_are_counted_as_they_are(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_the_last_batch_and_execution_are_counted_as_they_are(run_forked: RunScript) -> None:
     """125 rows in batches of 10, 8 steps an execution: 13 steps and 125 samples an epoch."""
-    outcome = measured(run_script(SCRIPTS / "counted.py"))
+    outcome = measured(run_forked(SCRIPTS / "counted.py"))
     steps = sum(window.steps for window in outcome.windows)
     samples = sum(window.samples or 0 for window in outcome.windows)
     assert steps > 130
     assert samples / steps == pytest.approx(125 / 13, rel=13 / steps)
 
 
-def test_loops_behind_a_progress_bar(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_loops_behind_a_progress_bar(run_forked: RunScript) -> None:
     """tqdm around the loops, a look at the data and a kept iterator: still the training loop."""
-    outcome = measured(run_script(SCRIPTS / "tqdm_loops.py"))
+    outcome = measured(run_forked(SCRIPTS / "tqdm_loops.py"))
     assert (outcome.source, outcome.step_phase) == ("dataset", "dataset@tqdm_loops.py:18")
     assert samples_per_step(outcome) == {20}
 
 
+OWN_THREADS = {("TF_ENABLE_ONEDNN_OPTS", "0"), ("intra_op", "1"), ("inter_op", "7")}
+
+
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "said", "inter_op"),
     [
-        ("own_threads.py", {("TF_ENABLE_ONEDNN_OPTS", "0"), ("intra_op", "1"), ("inter_op", "7")}),
-        ("own_threads_elsewhere.py", {("TF_NUM_INTRAOP_THREADS", "1"), ("inter_op", "1")}),
-        ("session_threads.py", {("intra_op", "1"), ("inter_op", "1")}),
+        ("own_threads.py", OWN_THREADS, None),
+        ("own_threads_elsewhere.py", {("TF_NUM_INTRAOP_THREADS", "1"), ("inter_op", "1")}, 5),
+        ("session_threads.py", {("intra_op", "1"), ("inter_op", "1")}, 5),
     ],
 )
-@pytest.mark.parametrize("inter_op", [None, 5])
 def test_no_way_of_setting_threads_beats_the_trial(
     run_script: RunScript, script: str, said: set[tuple[str, str]], inter_op: int | None
 ) -> None:
@@ -111,15 +116,16 @@ def test_no_way_of_setting_threads_beats_the_trial(
     configuration = {} if inter_op is None else {"inter_op": inter_op}
     outcome = measured(run_script(SCRIPTS / script, configuration=configuration))
     expected = len(os.sched_getaffinity(0)) if inter_op is None else inter_op
-    assert outcome.facts["thread_pools"]["tf_Compute"] >= expected
+    assert outcome.facts.thread_pools["tf_Compute"] >= expected
     assert {(n.knob, n.value) for n in outcome.notices} == said
     if script == "own_threads.py":
-        assert outcome.facts["onednn"] is True
+        assert outcome.facts.onednn is True
 
 
-def test_the_loop_s_own_time_counts(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_the_loop_s_own_time_counts(run_forked: RunScript) -> None:
     """Time that passes after an iterator is dropped belongs to the step: at most 50 a second."""
-    outcome = measured(run_script(SCRIPTS / "next_of_iter.py"))
+    outcome = measured(run_forked(SCRIPTS / "next_of_iter.py"))
     assert (outcome.source, samples_per_step(outcome)) == ("dataset", {10})
     assert all(window.steps <= window.duration_s / 0.02 for window in outcome.windows)
 
@@ -137,27 +143,31 @@ def test_arguments_and_relative_files(run_script: RunScript, tmp_path: Path) -> 
     assert measured(outcome).step_phase == "work"
 
 
-def test_a_phase_can_be_asked_for(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_phase_can_be_asked_for(run_forked: RunScript) -> None:
     """--phase takes another than the first that lasts."""
-    outcome = measured(run_script(SCRIPTS / "fit_arrays.py", phase="evaluate"))
+    outcome = measured(run_forked(SCRIPTS / "fit_arrays.py", phase="evaluate"))
     assert (outcome.source, outcome.step_phase) == ("keras", "evaluate")
 
 
-def test_a_phase_that_never_comes(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_phase_that_never_comes(run_forked: RunScript) -> None:
     """Asking for a phase the script does not have is said."""
-    outcome = run_script(SCRIPTS / "whole_process.py", phase="predict")
+    outcome = run_forked(SCRIPTS / "whole_process.py", phase="predict")
     assert outcome.status is Status.NO_STEPS
 
 
-def test_a_source_can_be_forced(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_source_can_be_forced(run_forked: RunScript) -> None:
     """--measure takes a source that another one would outrank."""
-    outcome = measured(run_script(SCRIPTS / "explicit_steps.py", source=StepSource.FUNCTION))
+    outcome = measured(run_forked(SCRIPTS / "explicit_steps.py", source=StepSource.FUNCTION))
     assert outcome.source == "function"
 
 
-def test_without_steps_the_process_is_the_step(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_without_steps_the_process_is_the_step(run_forked: RunScript) -> None:
     """A script of plain ops is measured as a whole."""
-    outcome = measured(run_script(SCRIPTS / "whole_process.py"))
+    outcome = measured(run_forked(SCRIPTS / "whole_process.py"))
     assert (outcome.source, len(outcome.windows)) == ("process", 1)
 
 
@@ -165,8 +175,8 @@ def test_threads_take_effect_and_the_script_s_own_are_reported(run_script: RunSc
     """The trial's threads win over the script's, and the user learns which lines to remove."""
     configuration = {"intra_op": 3, "inter_op": 5, "onednn": "1"}
     outcome = measured(run_script(SCRIPTS / "own_threads.py", configuration=configuration))
-    assert outcome.facts["thread_pools"]["tf_Compute"] == 5
-    assert outcome.facts["onednn"] is True
+    assert outcome.facts.thread_pools["tf_Compute"] == 5
+    assert outcome.facts.onednn is True
     said = {(n.knob, n.value, n.where.rsplit("/", 1)[1]) for n in outcome.notices}
     assert said == {
         ("TF_ENABLE_ONEDNN_OPTS", "0", "own_threads.py:3"),

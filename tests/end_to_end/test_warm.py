@@ -12,8 +12,8 @@ from autotuner.knobs.knob import Configuration
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
+from tests.trials import QUICK
 
 SCRIPTS = Path(__file__).parent / "scripts"
 WARM = WarmStart(modules=("tensorflow", "keras"), start_timeout_s=60)
@@ -42,11 +42,11 @@ def test_forked_trials_are_like_started_ones(tmp_path: Path) -> None:
                 for warm in (WARM, None)
             ]
             assert [one.status for one in both] == [Status.MEASURED] * 2, both[0].reason
-            assert [one.facts["forked"] for one in both] == [True, False], runner.why_cold
+            assert [one.facts.forked for one in both] == [True, False], both[0].cold_reason
             forked, started = both
             assert (forked.source, forked.step_phase) == (started.source, started.step_phase)
             assert {n.kind for n in forked.notices} == {n.kind for n in started.notices}
-            assert forked.facts["thread_pools"] == started.facts["thread_pools"]
+            assert forked.facts.thread_pools == started.facts.thread_pools
 
 
 def test_settings_act_in_forked_trials(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_settings_act_in_forked_trials(tmp_path: Path) -> None:
                 )
                 for warm in (WARM, None)
             )
-            assert forked.facts["forked"], runner.why_cold
-            assert forked.facts["thread_pools"] == started.facts["thread_pools"], configuration
-            assert forked.facts["onednn"] == started.facts["onednn"]
+            assert forked.facts.forked, forked.cold_reason
+            assert forked.facts.thread_pools == started.facts.thread_pools, configuration
+            assert forked.facts.onednn == started.facts.onednn
 
 
 def test_numpy_is_as_if_just_imported(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_numpy_is_as_if_just_imported(tmp_path: Path) -> None:
         for warm in (WARM, WARM, None):
             outcome = run(runner, script, tmp_path, warm_start=warm)
             assert outcome.status is Status.MEASURED, outcome.reason
-            assert outcome.facts["forked"] is (warm is not None), runner.why_cold
+            assert outcome.facts.forked is (warm is not None), outcome.cold_reason
             lines = outcome.log.read_text().splitlines()
             said.append(next(line.split()[1:] for line in lines if line.startswith("drew ")))
     assert len({draw for draw, _ in said}) == 3
@@ -100,8 +100,8 @@ def test_a_module_that_runs_an_op_is_not_forked(tmp_path: Path) -> None:
     with ProcessRunner({**os.environ, "PYTHONPATH": str(tmp_path)}) as runner:
         outcome = run(runner, SCRIPTS / "function_loop.py", tmp_path, warm_start=warm)
         assert outcome.status is Status.MEASURED, outcome.reason
-        assert not outcome.facts["forked"]
-        assert "thread" in runner.why_cold or "op" in runner.why_cold
+        assert not outcome.facts.forked
+        assert "thread" in outcome.cold_reason or "op" in outcome.cold_reason
 
 
 @pytest.mark.long

@@ -10,10 +10,10 @@ from pathlib import Path
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
-from benchmarks import postgres
-from tests.conftest import left_of
-from tests.integration.sitting import SCRIPT, STUB
-from tests.integration.somebody import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT
+from autotuner.testing import postgres
+from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT
+from tests.commands import SCRIPT, STUB
+from tests.processes import left_of
 
 PASSWORD = "letters4and4digits"  # of the test's own server
 PATIENCE_S = 120

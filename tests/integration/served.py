@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.somebody import TREE
+from tests.commands import TREE
 
 
 class Served:

@@ -14,14 +14,14 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from autotuner.cli.report import write_page
-from autotuner.report.contents import gather
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role
+from autotuner.stages.perform import perform
+from autotuner.stages.search import Search
+from autotuner.study.record import Role, Task
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
+from tests.fakes import LOG, Bench, crash_with_many, finished, run_first_trials
 from tests.integration.served import Served
-from tests.integration.test_dashboard import LOG, finished
-from tests.integration.test_study import Bench, crash_with_many
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "correct horse"
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.skipif(
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Return a finished study with its report."""
     bench = finished(tmp_path_factory.mktemp("browser"))
-    contents = gather(bench.study)
-    assert contents is not None
-    write_page(contents, bench.folder / ".autotune/s")
+    result = load_result(bench.study)
+    assert result is not None
+    write_page(result, bench.folder / ".autotune/s")
     return bench
 
 
@@ -167,14 +167,15 @@ def test_while_a_run_is_writing(bench: Bench, browser: Browser, tmp_path: Path) 
     """The page shows trials that end while it is open; neither waits for the other."""
     writing = Bench(tmp_path)
     writing.on_disk = writing.with_pages = True
-    tuner = writing.tuner(SimulatedRunner(crash_with_many), trials=8)
-    run_first_trials(tuner)
+    session = writing.session(SimulatedRunner(crash_with_many), trials=8)
+    run_first_trials(session)
+    again = Task(role=Role.SEARCH, configuration={"onednn": "0"})
     server = Served(tmp_path)
     context = browser.new_context()
     try:
         for _ in range(3):
-            tuner.run_trial(Role.SEARCH, {"onednn": "0"})
-            count = len(tuner.records())
+            perform(session, again, Search().wants)
+            count = len(session.trials.records())
             deadline = time.monotonic() + 60  # it keeps what it has read for some seconds
             while len(_trials(context, server.url)) < count:
                 assert time.monotonic() < deadline

@@ -17,7 +17,7 @@ from autotuner.statistics.sequential import (
     pairs_needed,
     starts_first,
 )
-from benchmarks.calibration import look_levels, simulate, summary
+from autotuner.testing.calibration import look_levels, simulate, summary
 
 
 @pytest.mark.long

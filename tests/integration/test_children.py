@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,23 +14,8 @@ import pytest
 from autotuner.options.study_spec import StepSource
 from autotuner.trial.outcome import Outcome, Phase, Status
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, RunScript, living_with
-
-STEPS = """
-from autotuner import step
-import time
-while True:
-    time.sleep(0.002)
-    step(samples=4)
-"""
-
-
-@pytest.fixture
-def mark(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Mark the environment of everything that the test starts."""
-    text = uuid.uuid4().hex
-    monkeypatch.setenv("MARK", text)
-    return text
+from tests.processes import living_with, wait_for
+from tests.trials import QUICK, STEPS, RunScript
 
 
 def others(mark: str) -> list[int]:
@@ -318,14 +301,6 @@ request = TrialRequest(script=folder / "script.py", python=Path(sys.executable),
                        working_directory=folder)
 print(ProcessRunner(os.environ).run(request, folder / "trial").status.value)
 """
-
-
-def wait_for(condition: object, what: str) -> None:
-    """Wait until a function returns something true."""
-    deadline = time.monotonic() + 30
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
 
 
 def test_a_parent_that_was_stopped_loses_nothing(tmp_path: Path, mark: str) -> None:

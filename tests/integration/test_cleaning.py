@@ -1,5 +1,6 @@
 """``autotune clean``, ``compare-studies``, ``list`` and ``show``: reading and removing studies."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from autotuner.cli.main import main
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.identity import claim_folder
-from autotuner.study.record import Role, Task
-from benchmarks.simulated import SimulatedRunner
-from tests.integration.test_study import Bench, run_all, threads_matter
+from autotuner.study.memory import FACTS, Memory
+from autotuner.study.record import Role, Side
+from autotuner.testing.simulated import SimulatedRunner
+from tests.fakes import Bench, run_all, threads_matter
 
 Run = Callable[..., str]
 
@@ -25,7 +27,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench(tmp_path)
     bench.on_disk = bench.with_pages = True
     claim_folder(tmp_path / ".autotune", "s", "studies.db")
-    run_all(bench.tuner(SimulatedRunner(threads_matter, log="hello\n"), trials=10))
+    run_all(bench.session(SimulatedRunner(threads_matter, log="hello\n"), trials=10))
     return bench
 
 
@@ -88,8 +90,8 @@ def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:
 
 def test_a_running_study_stays(bench: Bench, run: Run) -> None:
     """Its process lives: this one."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter))
-    tuner._add(Task(role=Role.SEARCH, configuration={}), {})
+    session = bench.session(SimulatedRunner(threads_matter))
+    session.trials.add(Side(role=Role.SEARCH, configuration={}), None, fixed={})
     said = run("clean", "s", "--yes")
     assert "running: stays" in said
     assert "removed 0," in said
@@ -98,12 +100,13 @@ def test_a_running_study_stays(bench: Bench, run: Run) -> None:
 
 def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
     """Their facts in two columns; an asterisk where they differ."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter))
+    session = bench.session(SimulatedRunner(threads_matter))
     copy = optuna.create_study(storage=bench.storage, study_name="t", direction="maximize")
-    for key, value in tuner.study.user_attrs.items():
+    for key, value in bench.study.user_attrs.items():
         copy.set_user_attr(key, value)
-    copy.set_user_attr("base", 50.0)
-    copy.add_trials(tuner.study.get_trials())
+    memory = Memory(copy)
+    memory.write(FACTS, dataclasses.replace(session.facts, base=50.0))
+    copy.add_trials(bench.study.get_trials())
     said = run("compare-studies", "s", "t")
     assert re.search(r"^ +verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
     assert re.search(r"^\* +defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)

@@ -3,28 +3,18 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.sitting import QUICK, SCRIPT, STUB
-
-AUTOTUNE = [sys.executable, "-m", "autotuner"]
-STUBBED = {"PYTHONPATH": str(STUB)}
-
-
-def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line."""
-    return subprocess.run(
-        [*AUTOTUNE, *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+from autotuner.cli.app import COMMANDS
+from autotuner.knobs.catalogue import KNOBS
+from autotuner.options.option import Group, Place
+from autotuner.options.table import OPTIONS
+from tests.commands import AUTOTUNE, QUICK, SCRIPT, STUBBED, autotune
 
 
 @pytest.fixture
@@ -56,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
         ("run --model plain.py", "without importing TensorFlow", None),
         ("run --model crash.py", "crash.py:2: ValueError: boom", "repeat it: sh "),
         ("run --model plain.py --knobs intra_opp", 'unknown knob "intra_opp"', '"intra_op"?'),
-        ("run --model plain.py --trials 0", "--trials 0", "at least 1"),
+        ("run --model plain.py --trials 0", "--trials: 0 is too few", "at least 1"),
         ("run --model plain.py --budget soon", "not a duration", "10m"),
         ("run --model plain.py --sampler best", 'unknown value "best"', "tpe"),
         ("run --model plain.py --python /none", "no such interpreter", "--python takes"),
@@ -72,11 +62,6 @@ def folder(tmp_path: Path) -> Path:
         ("run missing.toml", "none.py: no such file", None),
         ("run plain.py", "a script is given by --model", "--model plain.py"),
         ("run --study none", "there are no studies here", "where the study was made"),
-        (
-            "run --model plain.py --sampler optuna-gp",
-            "--sampler optuna-gp: needs the package",
-            "pip install torch",
-        ),
         ("run --model plain.py --storage sqlite:///no/where/x.db", "can't be written", None),
         ("show none", "there are no studies here", "where the study was made"),
         ("export none", "there are no studies here", None),
@@ -103,6 +88,14 @@ def test_wrong_usage(folder: Path, line: str) -> None:
     assert done.returncode == 2, done.stderr
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_arguments(folder: Path) -> None:
+    """Without a command there is help, and no error beside the exit code."""
+    done = autotune(cwd=folder)
+    assert done.returncode == 2
+    assert panels(done.stdout) == ["Options", "Tune", "Deploy", "Look", "Service"]
+    assert done.stderr == ""
 
 
 def test_an_interpreter_without_tensorflow(folder: Path) -> None:
@@ -153,12 +146,96 @@ def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int]:
     return set(ast.literal_eval(names)), int(code)
 
 
-@pytest.mark.parametrize("line", ["--help", "run --help", "workloads", "knobs"])
+@pytest.mark.parametrize(
+    "line", ["--help", "run --help", "submit --help", "workloads", "knobs", "knobs intra_op"]
+)
 def test_help_is_light(folder: Path, line: str) -> None:
     """Help needs neither TensorFlow nor Optuna nor numpy."""
     loaded, code = loaded_by(folder, *line.split())
-    assert not {"tensorflow", "keras", "optuna", "sqlalchemy", "numpy"} & loaded
+    assert not {"tensorflow", "keras", "optuna", "sqlalchemy", "numpy", "scipy"} & loaded
     assert code == 0
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_help_is_in_groups(folder: Path, width: str) -> None:
+    """Commands and options stand in panels, none of their names cut off."""
+    commands = autotune("--help", cwd=folder, COLUMNS=width).stdout
+    assert panels(commands) == ["Options", "Tune", "Deploy", "Look", "Service"]
+    assert all(f"\u2502 {name} " in commands for names in COMMANDS.values() for name in names)
+    options = autotune("run", "--help", cwd=folder, COLUMNS=width).stdout
+    groups = [group.value for group in Group]
+    assert panels(options) == ["Arguments", "Options", *groups]
+    for option in OPTIONS.values():
+        if Place.FLAG in option.places:
+            assert (f"\u2502 {option.flag} " in options) is not option.hidden, option.flag
+    assert "\u2026" not in commands + options  # nothing is shortened
+    assert "[default: by effort]" in " ".join(options.replace("\u2502", " ").split())
+
+
+def panels(text: str) -> list[str]:
+    """Return the titles of the panels of a help text."""
+    return re.findall("^\u256d\u2500 (\\w+) ", text, re.MULTILINE)
+
+
+def completed(folder: Path, shell: str, line: str) -> list[str]:
+    """Return what a shell is offered for the last word of a line."""
+    return autotune(
+        cwd=folder,
+        _AUTOTUNE_COMPLETE=f"complete_{shell}",
+        _TYPER_COMPLETE_ARGS=line,
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+        COMP_WORDS=line,
+        COMP_CWORD=str(len(line.split(" ")) - 1),
+    ).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("autotune ver", ["verify"]),
+        ("autotune run --sampler ", ["gp", "tpe", "random", "grid"]),
+        ("autotune run --objective lat", ["latency-p50", "latency-p99"]),
+        ("autotune run --work", ["--workload"]),
+        ("autotune run --workload ml", ["mlp_train"]),
+        ("autotune export s --format serving", ["serving", "serving-batching"]),
+        ("autotune knobs int", ["intra_op", "inter_op", "interleave_parallelism"]),
+        ("autotune token rev", ["revoke"]),
+    ],
+)
+def test_completion(folder: Path, line: str, offered: list[str]) -> None:
+    """Shells complete commands, options and the values of an option."""
+    assert completed(folder, "bash", line) == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_of_other_shells(folder: Path, shell: str) -> None:
+    """Zsh and fish are offered the same values as bash."""
+    offered = "\n".join(completed(folder, shell, "autotune run --effort "))
+    assert re.findall(r"\b(fast|balanced|thorough)\b", offered) == ["fast", "balanced", "thorough"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_set_up(folder: Path, shell: str) -> None:
+    """A shell can be given the script that asks autotune for completions."""
+    script = autotune(cwd=folder, _AUTOTUNE_COMPLETE=f"source_{shell}")
+    assert script.returncode == 0
+    assert f"_AUTOTUNE_COMPLETE=complete_{shell}" in script.stdout
+    assert "--install-completion" in autotune("--help", cwd=folder).stdout
+
+
+def test_knobs_at_80_columns(folder: Path) -> None:
+    """A knob is one line, its name whole; one that is named is described in full."""
+    listed = autotune("knobs", cwd=folder, COLUMNS="80").stdout.splitlines()
+    assert all(len(line) <= 80 for line in listed)
+    assert [line.split()[0] for line in listed[2 : 2 + len(KNOBS)]] == list(KNOBS)
+    described = autotune("knobs", "intra_op", cwd=folder, COLUMNS="80").stdout
+    assert "TF_NUM_INTRAOP_THREADS" in described
+    assert "inter_op" not in described
+    verbose = autotune("knobs", "--verbose", cwd=folder, COLUMNS="80").stdout
+    assert all(knob.variable in verbose and knob.name in verbose for knob in KNOBS.values())
+    wrong = autotune("knobs", "intra_opp", cwd=folder)
+    assert wrong.returncode == 1
+    assert 'hint: did you mean "intra_op"?' in wrong.stderr
 
 
 def test_the_parent_never_loads_tensorflow(folder: Path) -> None:

@@ -19,19 +19,11 @@ from autotuner.trial.confinement import Confinement, check_confinement
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import RunScript, left_of
-from tests.integration.sitting import QUICK, Sitting, trials_in
-from tests.integration.somebody import (
-    AS_NOBODY,
-    NOBODY,
-    PACKAGES,
-    PYTHON,
-    WHY_NOT,
-    open_folder,
-    open_up,
-)
-
-__all__ = ["NOBODY", "open_up"]  # for the service's test
+from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT, open_folder
+from tests.commands import QUICK
+from tests.processes import left_of
+from tests.run_process import RunProcess, trials_in
+from tests.trials import RunScript
 
 root_only = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
@@ -200,9 +192,9 @@ def test_a_script_that_runs_as_somebody_else_is_not_forked(
     script = WHO.format(secret="/etc/shadow", folder=str(tmp_path / "trial"))
     with ProcessRunner(os.environ, confinement=Confinement(user=NOBODY)) as runner:
         outcome = run_script(script, runner=runner, python=PYTHON, warm_start=warm)
-        assert "another user" in runner.why_cold
+    assert "another user" in outcome.cold_reason
     assert outcome.status is Status.MEASURED, outcome.reason
-    assert outcome.facts["forked"] is False
+    assert outcome.facts.forked is False
 
 
 @pytest.mark.parametrize("warm_start", [None, WarmStart(modules=("json",), start_timeout_s=20)])
@@ -212,7 +204,7 @@ def test_memory(run_script: RunScript, mark: str, warm_start: WarmStart | None) 
     with ProcessRunner(os.environ, confinement=confinement) as runner:
         outcome = run_script(GREEDY, runner=runner, warm_start=warm_start)
     assert outcome.status is Status.OVER_LIMIT
-    assert outcome.facts["forked"] is (warm_start is not None)
+    assert outcome.facts.forked is (warm_start is not None)
     assert "--trial-memory allows 200 MiB" in outcome.reason
 
 
@@ -252,9 +244,9 @@ def test_a_study_goes_on_after_a_trial_that_takes_too_much(tmp_path: Path) -> No
     limits = ["--run-as", NOBODY, "--trial-memory", "200M", "--trial-processes", "8"]
     command = ["--model", "train.py", "--study", "s", *QUICK, "--sequential", *limits]
     as_whom = ["--python", str(PYTHON), "--warm", "on"]
-    sitting = Sitting(tmp_path, *command, *as_whom, mark=uuid.uuid4().hex)
-    assert sitting.end() == 0, sitting.said
-    assert sitting.events[-1]["event"] == "result"
+    run = RunProcess(tmp_path, *command, *as_whom, mark=uuid.uuid4().hex)
+    assert run.end() == 0, run.stderr
+    assert run.events[-1]["event"] == "result"
     trials = trials_in(tmp_path / ".autotune/studies.db")
     over = [a for state, a in trials.values() if a.get("status") == Status.OVER_LIMIT.value]
     assert over
@@ -265,17 +257,17 @@ def test_a_study_goes_on_after_a_trial_that_takes_too_much(tmp_path: Path) -> No
     assert len(logs) >= len(over) + len(measured)
     who = f"as {pwd.getpwnam(NOBODY).pw_uid}"
     assert all(log.read_text().splitlines()[0] == who for log in logs)
-    assert left_of(sitting.mark) == []
+    assert left_of(run.mark) == []
 
 
 def test_defaults_that_take_too_much_end_the_study(tmp_path: Path) -> None:
     """There is nothing to tune then, and it is said which limit it was."""
     (tmp_path / "train.py").write_text(GREEDY)
     command = ["--model", "train.py", *QUICK, "--trial-memory", "100M"]
-    sitting = Sitting(tmp_path, *command, mark=uuid.uuid4().hex)
-    assert sitting.end() == 1
-    assert "--trial-memory allows 100 MiB" in sitting.events[-1]["message"]
-    assert left_of(sitting.mark) == []
+    run = RunProcess(tmp_path, *command, mark=uuid.uuid4().hex)
+    assert run.end() == 1
+    assert "--trial-memory allows 100 MiB" in run.events[-1]["message"]
+    assert left_of(run.mark) == []
 
 
 @root_only
@@ -302,7 +294,7 @@ def test_only_root_may(tmp_path: Path, command: str) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr == (
-        "error: --run-as daemon: only root may run scripts as somebody else\n"
+        "error: --run-as daemon: only root may run scripts as another user\n"
         "hint: start it by sudo, or leave --run-as out\n"
     )
     assert sorted(path.name for path in home.iterdir()) == ["train.py"]
@@ -351,7 +343,7 @@ def test_a_closed_place_is_said_before_anything_is_measured(tmp_path: Path) -> N
     script.write_text(FICKLE)
     script.chmod(0o600)
     command = ["--model", "train.py", "--study", "s", "--run-as", NOBODY, "--python", str(PYTHON)]
-    sitting = Sitting(tmp_path, *command, mark=uuid.uuid4().hex)
-    assert sitting.end() == 1
-    assert f"{script} is closed to it" in sitting.events[-1]["message"]
+    run = RunProcess(tmp_path, *command, mark=uuid.uuid4().hex)
+    assert run.end() == 1
+    assert f"{script} is closed to it" in run.events[-1]["message"]
     assert trials_in(tmp_path / ".autotune/studies.db") == {}

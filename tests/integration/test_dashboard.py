@@ -25,7 +25,6 @@ from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
 from autotuner.errors import UserError
-from autotuner.report.contents import gather
 from autotuner.service.access import AccessMiddleware
 from autotuner.service.dashboard import dashboard_app, open_dashboard, single_token
 from autotuner.study.artifacts import artifact_store, keep_study_files
@@ -33,21 +32,11 @@ from autotuner.study.bulk import count_trials, read_trials, write_attributes, wr
 from autotuner.study.record import Role, read_records
 from autotuner.study.studies import load_study
 from autotuner.trial.outcome import Status
-from benchmarks.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
+from tests.fakes import Bench, finished
 from tests.integration.served import Served
-from tests.integration.test_study import Bench, crash_with_many, run_all
 
 HOST = "127.0.0.1:8080"
-LOG = "epoch 1 `loss` <b>0.5</b>\nValueError: boom | pipe\n"
-
-
-def finished(folder: Path) -> Bench:
-    """Return a study that has run to its end, some of its trials having crashed."""
-    bench = Bench(folder)
-    bench.on_disk = bench.with_pages = True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many, log=LOG), trials=20))
-    bench.pages.refresh()
-    return bench
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +135,7 @@ def test_plots_are_drawn_from_what_was_measured(detail: Any) -> None:
 def test_notes_can_be_shortened_and_read_back(bench: Bench, detail: Any) -> None:
     """What we write is what the dashboard's own functions read."""
     assert optuna_dashboard.get_note(bench.study) == detail["note"]["body"]
-    assert gather(bench.study) is not None
+    assert load_result(bench.study) is not None
 
 
 def test_trials_are_read_as_optuna_reads_them(bench: Bench) -> None:

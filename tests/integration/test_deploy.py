@@ -26,10 +26,10 @@ import yaml
 
 import autotuner
 from autotuner.cli.app import app
-from benchmarks import postgres
+from autotuner.testing import postgres
+from tests.another_user import NOBODY, WHY_NOT, open_folder
 from tests.integration import slurm
 from tests.integration.deployed import PASSWORD, PATIENCE_S, Site
-from tests.integration.somebody import NOBODY, WHY_NOT, open_folder
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TREE = DEPLOY.parent

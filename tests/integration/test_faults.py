@@ -14,28 +14,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunScript, living_with
-from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended, role_phase, trials_in
+from tests.commands import QUICK, SCRIPT
+from tests.processes import living_with
+from tests.run_process import RunProcess, ended, role_phase, trials_in
+from tests.trials import RunScript
 
 COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--sequential"]
 
 
-def begin(folder: Path, *more: str) -> Sitting:
+def begin(folder: Path, *more: str) -> RunProcess:
     """Begin a run, or go on with it."""
     (folder / "train.py").write_text(SCRIPT)
-    return Sitting(folder, *COMMAND, *more, mark=uuid.uuid4().hex)
+    return RunProcess(folder, *COMMAND, *more, mark=uuid.uuid4().hex)
 
 
-def check_complete(folder: Path, sitting: Sitting) -> None:
+def check_complete(folder: Path, run: RunProcess) -> None:
     """The run has come to its end and each trial is counted once; nothing is left."""
-    assert sitting.end() == 0, sitting.said
-    assert sitting.events[-1]["event"] == "result"
+    assert run.end() == 0, run.stderr
+    assert run.events[-1]["event"] == "result"
     trials = trials_in(folder / ".autotune/studies.db")
     counted = [a["role"] for state, a in trials.values() if state == "COMPLETE"]
     assert counted.count("default") == 1
     assert sum(role in ("default", "recipe", "search") for role in counted) == 5
     assert "RUNNING" not in {state for state, _ in trials.values()}
-    assert living_with(sitting.mark) == []
+    assert living_with(run.mark) == []
 
 
 @pytest.fixture
@@ -52,16 +54,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(small_disk: Path) -> None:
     """The run ends with a clear error, and goes on when there is space again."""
-    sitting = begin(small_disk)
-    sitting.until(ended("control"))
+    run = begin(small_disk)
+    run.until(ended("control"))
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
-    assert sitting.end() == 1
-    assert "disk is full" in sitting.said
-    assert "bug" not in sitting.said
-    assert "go on" in sitting.said
+    assert run.end() == 1
+    assert "disk is full" in run.stderr
+    assert "bug" not in run.stderr
+    assert "go on" in run.stderr
     filler.unlink()
     before = trials_in(small_disk / ".autotune/studies.db")
     assert [a["role"] for s, a in before.values() if s == "COMPLETE"] == ["default", "control"]
@@ -69,7 +71,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     last = begin(small_disk)
     code = last.end()
     assert code == 1
-    assert "disk is full" in last.said
+    assert "disk is full" in last.stderr
     after = trials_in(small_disk / ".autotune/studies.db")
     roles = [a["role"] for s, a in after.values() if s == "COMPLETE"]
     assert roles.count("default") == 1
@@ -79,14 +81,14 @@ def test_a_full_disk(small_disk: Path) -> None:
 
 def test_a_lock_that_passes(tmp_path: Path) -> None:
     """Another process writes for some seconds: the run waits for it."""
-    sitting = begin(tmp_path)
-    sitting.until(ended("default"))
+    run = begin(tmp_path)
+    run.until(ended("default"))
     with contextlib.closing(sqlite3.connect(tmp_path / ".autotune/studies.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         release = threading.Event()
         release.wait(4)
         other.rollback()
-    check_complete(tmp_path, sitting)
+    check_complete(tmp_path, run)
 
 
 def test_a_lock_that_stays(tmp_path: Path) -> None:
@@ -94,56 +96,56 @@ def test_a_lock_that_stays(tmp_path: Path) -> None:
     database = tmp_path / ".autotune/studies.db"
     database.parent.mkdir()
     url = f"sqlite:///{database}?timeout=1"
-    sitting = begin(tmp_path, "--storage", url)
-    sitting.until(ended("default"))
+    run = begin(tmp_path, "--storage", url)
+    run.until(ended("default"))
     with contextlib.closing(sqlite3.connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert sitting.end() == 1
+        assert run.end() == 1
         other.rollback()
-    assert "database is locked" in sitting.said
-    assert "bug" not in sitting.said
-    assert living_with(sitting.mark) == []
+    assert "database is locked" in run.stderr
+    assert "bug" not in run.stderr
+    assert living_with(run.mark) == []
     check_complete(tmp_path, begin(tmp_path, "--storage", url))
 
 
 def test_folders_that_vanish(tmp_path: Path) -> None:
     """The folder of the trial, then that of the whole study, is deleted in mid-run."""
-    sitting = begin(tmp_path)
-    sitting.until(role_phase("control", "measurement", sitting))
+    run = begin(tmp_path)
+    run.until(role_phase("control", "measurement", run))
     shutil.rmtree(max(tmp_path.glob(".autotune/s/trials/*")))
-    sitting.until(role_phase("search", "measurement", sitting))
+    run.until(role_phase("search", "measurement", run))
     shutil.rmtree(tmp_path / ".autotune/s")
-    check_complete(tmp_path, sitting)
+    check_complete(tmp_path, run)
     assert (tmp_path / ".autotune/s/best.json").exists()
 
 
 def test_a_database_that_vanishes(tmp_path: Path) -> None:
     """The run ends with an error that says what is wrong."""
-    sitting = begin(tmp_path)
-    sitting.until(role_phase("search", "measurement", sitting))
+    run = begin(tmp_path)
+    run.until(role_phase("search", "measurement", run))
     for file in tmp_path.glob(".autotune/studies.db*"):
         file.unlink()
-    assert sitting.end() == 1
-    assert "studies.db: the database is gone" in sitting.said
-    assert "bug" not in sitting.said
-    assert living_with(sitting.mark) == []
+    assert run.end() == 1
+    assert "studies.db: the database is gone" in run.stderr
+    assert "bug" not in run.stderr
+    assert living_with(run.mark) == []
 
 
 def test_power_failure(tmp_path: Path) -> None:
     """What was on the disk at some moment is all there is: the study goes on from there."""
-    sitting = begin(tmp_path)
-    sitting.until(role_phase("search", "measurement", sitting))
-    heard = [e for e in sitting.events if e["event"] == "trial_ended"]
-    sitting.process.send_signal(signal.SIGSTOP)
+    run = begin(tmp_path)
+    run.until(role_phase("search", "measurement", run))
+    heard = [e for e in run.events if e["event"] == "trial_ended"]
+    run.process.send_signal(signal.SIGSTOP)
     saved = tmp_path / "saved"
     saved.mkdir()
     files = [*tmp_path.glob(".autotune/studies.db"), *tmp_path.glob(".autotune/studies.db-wal")]
     for file in files:
         shutil.copy(file, saved)
-    sitting.process.send_signal(signal.SIGCONT)
-    sitting.until(ended("search"))
-    sitting.process.kill()
-    sitting.end()
+    run.process.send_signal(signal.SIGCONT)
+    run.until(ended("search"))
+    run.process.kill()
+    run.end()
     for file in tmp_path.glob(".autotune/studies.db*"):
         file.unlink()
     for file in saved.iterdir():
@@ -192,8 +194,8 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     (folder / "my model's {x}.py").write_text(SCRIPT)
     name = "größe/of \"it\" {y} 'z' %s 🦊"
     command = ["--model", "my model's {x}.py", "--study", name, *QUICK, "--sequential"]
-    sitting = Sitting(folder, *command, mark=uuid.uuid4().hex)
-    assert sitting.end() == 0, sitting.said
+    run = RunProcess(folder, *command, mark=uuid.uuid4().hex)
+    assert run.end() == 0, run.stderr
     (page,) = folder.glob(".autotune/*/report.html")
     assert "größe/of &#34;it&#34; {y} &#39;z&#39; %s 🦊" in page.read_text()
     env = max(folder.glob(".autotune/*/best.env"))

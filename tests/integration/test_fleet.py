@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import optuna
@@ -17,23 +18,21 @@ from optuna.trial import TrialState
 
 from autotuner.knobs.knob import Configuration
 from autotuner.options.study_spec import Objective, SamplerName, StudySpec
+from autotuner.stages.final import decide_on
+from autotuner.stages.loop import search, tune
+from autotuner.stages.session import Clock, Session, Store, open_session
 from autotuner.statistics.sequential import Verdict
-from autotuner.study.preparation import is_prepared, run_first_trials
-from autotuner.study.record import Role, Task, TrialRecord, read_records
-from autotuner.study.search import run_search
-from autotuner.study.settings import write_spec
+from autotuner.study.memory import SPEC, Memory
+from autotuner.study.record import Role, Side, TrialRecord, read_records
 from autotuner.study.studies import create_study, is_idle, load_study
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.target import Target
+from autotuner.study.trials import Trials
 from autotuner.study.workers import Workers, is_alive, living, this_worker, worker_name
+from autotuner.testing.simulated import SimulatedRunner
 from autotuner.trial.request import TrialRequest
 from autotuner.verdict.decision import Decision
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import further_sentences, sentence
-from benchmarks.simulated import SimulatedRunner
-from tests.integration.test_study import Silent, threads_matter
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, machine, noise_of, run_first_trials, threads_matter
 
 _QUICK_S = 0.002
 
@@ -60,7 +59,7 @@ class Fleet:
         self.spec = StudySpec(model=script, **fields)  # type: ignore[arg-type]
         self.storage = optuna.storages.InMemoryStorage()
         study = create_study(self.storage, "s", Objective.THROUGHPUT)
-        write_spec(study, self.spec)
+        Memory(study).write(SPEC, self.spec)
         self.errors: list[BaseException] = []
 
     def study(self) -> optuna.Study:
@@ -71,32 +70,34 @@ class Fleet:
         """Return the workers as a worker on a machine sees it."""
         return Workers(study, shared=True, machine=host, poll_s=_QUICK_S)
 
-    def tuner(self, runner: SimulatedRunner, workers: Workers, study: optuna.Study) -> Tuner:
-        """Return a worker's tuner."""
-        return Tuner(
-            Setting(
-                study=study,
-                storage=self.storage,
-                spec=self.spec,
-                machine=dataclasses.replace(machine(affinity=4, cores=4), host=workers.machine),
-                build=BUILD,
-                python=Path("python"),
-                folder=self.folder / ".autotune" / workers.machine,
-                runner=runner,
-                listener=Silent(),
-                workers=workers,
-                monotonic=runner.monotonic,
-            )
+    def session(
+        self, runner: SimulatedRunner, workers: Workers, study: optuna.Study
+    ) -> AbstractContextManager[Session]:
+        """Return a worker's session."""
+        target = Target(
+            spec=self.spec,
+            machine=dataclasses.replace(machine(affinity=4, cores=4), host=workers.machine),
+            build=BUILD,
+            python=Path("python"),
+            folder=self.folder / ".autotune" / workers.machine,
         )
+        store, clock = Store(study=study, storage=self.storage), Clock(monotonic=runner.monotonic)
+        return open_session(target, store, runner, lambda event: None, workers=workers, clock=clock)
 
     def work(self, host: str, runner: SimulatedRunner) -> None:
         """Be a worker from joining to the end."""
         study = self.study()
-        with self.workers(host, study) as workers, self.tuner(runner, workers, study) as tuner:
-            run_first_trials(tuner)
-            run_search(tuner)
-            run_race(tuner)
-            run_final(tuner, study)
+        with self.workers(host, study) as workers, self.session(runner, workers, study) as session:
+            tune(session)
+
+    def lose(self, configuration: Configuration, session: Session) -> int:
+        """Leave a trial behind, as a worker does that dies; return its number."""
+        study = self.study()
+        dead = self.workers("a", study)
+        dead.me = dataclasses.replace(dead.me, pid=2**22 + 1)
+        side = Side(role=Role.SEARCH, configuration=configuration, machine="a")
+        trials = Trials(study, self.storage, dead, limit_s=60.0)
+        return trials.add(side, session.facts.space)
 
     def run(self, runners: Mapping[str, SimulatedRunner]) -> None:
         """Let one worker on each machine run the study to its end."""
@@ -123,8 +124,9 @@ class Fleet:
     def decision(self) -> Decision:
         """Return the decision on the study."""
         study = self.study()
-        tuner = self.tuner(SimulatedRunner(threads_matter), self.workers("reader", study), study)
-        found = decision_of(study, tuner.facts)
+        workers = self.workers("reader", study)
+        with self.session(SimulatedRunner(threads_matter), workers, study) as session:
+            found = decide_on(session.known())
         assert found is not None
         return found
 
@@ -198,7 +200,7 @@ def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
     found = fleet.decision()
     assert found.machines_disagree
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert not found.deploys_best
+    assert not found.is_recommended
     assert "slower on others" in sentence(found, Objective.THROUGHPUT)
 
 
@@ -208,16 +210,13 @@ def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
     study = fleet.study()
     workers = fleet.workers("a", study)
     runner = SimulatedRunner(threads_matter)
-    with workers, fleet.tuner(runner, workers, study) as tuner:
-        run_first_trials(tuner)
-        configuration = {**tuner.facts.space.default, "intra_op": 3}
-        dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
-        signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
-        dead.set_user_attr("owner", signature.replace(workers.me.key, "another"))
-        tuner._mine.clear()
-        run_search(tuner)
+    with workers, fleet.session(runner, workers, study) as session:
+        run_first_trials(session)
+        configuration = {**session.facts.space.default, "intra_op": 3}
+        dead = fleet.lose(configuration, session)
+        search(session)
     records = fleet.records()
-    lost = next(r for r in records if r.number == dead.number)
+    lost = next(r for r in records if r.number == dead)
     assert lost.lost
     assert lost.state is TrialState.FAIL
     assert "died" in lost.reason
@@ -233,18 +232,15 @@ def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
     study = fleet.study()
     with (
         fleet.workers("a", study) as workers,
-        fleet.tuner(SimulatedRunner(threads_matter), workers, study) as tuner,
+        fleet.session(SimulatedRunner(threads_matter), workers, study) as session,
     ):
-        run_first_trials(tuner)
-        configuration = {**tuner.facts.space.default, "intra_op": 3, "inter_op": 3}
+        run_first_trials(session)
+        configuration = {**session.facts.space.default, "intra_op": 3, "inter_op": 3}
         for _ in range(2):
-            dead = tuner._add(Task(role=Role.SEARCH, configuration=configuration))
-            signature = dead.user_attrs["owner"].replace('"pid": ', '"pid": 9999')
-            dead.set_user_attr("owner", signature.replace(workers.me.key, "another"))
-            tuner._mine.clear()
-            assert tuner.sweep() == 1
+            fleet.lose(configuration, session)
+            assert session.trials.sweep() == 1
         before = len(fleet.records())
-        run_search(tuner)
+        search(session)
     new = fleet.records()[before:]
     assert new
     assert all(dict(r.configuration) != configuration for r in new[:1])
@@ -281,7 +277,7 @@ def test_the_eldest_becomes_captain(tmp_path: Path) -> None:
             assert not second.is_leader()
             assert not third.is_leader()
             assert first.is_leader()
-            assert first.machines() == {"a", "b", "c"}
+            assert set(first.machines()) == {"a", "b", "c"}
     with second, third:
         second._since, third._since = 1.0, 2.0
         second._sign()
@@ -315,13 +311,12 @@ def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
     fleet.run(runners("a"))
     study = fleet.study()
     workers = fleet.workers("b", study)
-    with workers, fleet.tuner(SimulatedRunner(threads_matter), workers, study) as tuner:
-        assert is_prepared(tuner)
+    with workers, fleet.session(SimulatedRunner(threads_matter), workers, study) as session:
         count = len(fleet.records())
-        run_first_trials(tuner)
-        run_search(tuner)
+        run_first_trials(session)
+        search(session)
         assert len(fleet.records()) == count
-        assert tuner.noise.processes > 1
+        assert noise_of(session).processes > 1
 
 
 def test_who_has_ended_is_not_there() -> None:

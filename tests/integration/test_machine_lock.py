@@ -11,8 +11,8 @@ import pytest
 
 from autotuner.errors import UserError
 from autotuner.machine.lock import hold_machine, lock_path
-from tests.integration.test_children import wait_for
-from tests.integration.test_command_line import autotune
+from tests.commands import autotune
+from tests.processes import wait_for
 
 HOLD = """
 import sys, time

@@ -14,16 +14,17 @@ from optuna.trial import create_trial
 from sqlalchemy import Connection, event
 
 from autotuner.errors import UserError
-from autotuner.report.contents import gather
 from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.record import read_records
 from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
-from benchmarks import postgres
-from benchmarks.simulated import SimulatedRunner
-from tests.conftest import living_with
-from tests.integration.sitting import QUICK, SCRIPT, Sitting, ended
-from tests.integration.test_study import Bench, crash_with_many, run_all
+from autotuner.testing import postgres
+from autotuner.testing.simulated import SimulatedRunner
+from autotuner.verdict.result import load_result
+from tests.commands import QUICK, SCRIPT
+from tests.fakes import Bench, crash_with_many, run_all
+from tests.processes import living_with
+from tests.run_process import RunProcess, ended
 
 pytestmark = [
     pytest.mark.postgres,
@@ -47,11 +48,11 @@ def storage_of(server: postgres.Server) -> Iterator[BaseStorage]:
     storage.engine.dispose()
 
 
-def sitting(folder: Path, server: postgres.Server, study: str, mark: str) -> Sitting:
+def start(folder: Path, server: postgres.Server, study: str, mark: str) -> RunProcess:
     folder.mkdir(exist_ok=True)
     (folder / "train.py").write_text(SCRIPT)
     command = ["--model", "train.py", "--study", study, "--storage", server.url, *QUICK]
-    return Sitting(folder, *command, "--sequential", mark=mark)
+    return RunProcess(folder, *command, "--sequential", mark=mark)
 
 
 def check(server: postgres.Server, name: str) -> None:
@@ -59,7 +60,7 @@ def check(server: postgres.Server, name: str) -> None:
     with storage_of(server) as storage:
         study = load_study(storage, name)
         trials = study.get_trials(deepcopy=False)
-        assert gather(study) is not None
+        assert load_result(study) is not None
     roles = [t.user_attrs["role"] for t in trials if t.state is optuna.trial.TrialState.COMPLETE]
     assert roles.count("default") == 1
     assert sum(role in ("default", "recipe", "search") for role in roles) == 5
@@ -69,7 +70,7 @@ def check(server: postgres.Server, name: str) -> None:
 def test_two_runs_and_a_restart(server: postgres.Server, tmp_path: Path) -> None:
     """Two processes tune different studies in one database; its server restarts in mid-run."""
     mark = uuid.uuid4().hex
-    runs = {name: sitting(tmp_path / name, server, name, mark) for name in ("one", "two")}
+    runs = {name: start(tmp_path / name, server, name, mark) for name in ("one", "two")}
     for run in runs.values():
         run.until(ended("default"))
     stop = threading.Event()
@@ -88,7 +89,7 @@ def test_two_runs_and_a_restart(server: postgres.Server, tmp_path: Path) -> None
         stop.set()
         restarts.join()
     for name, run in runs.items():
-        assert codes[name] == 0, run.said
+        assert codes[name] == 0, run.stderr
         assert run.events[-1]["event"] == "result"
         check(server, name)
     assert living_with(mark) == []
@@ -126,12 +127,12 @@ def test_killed_and_gone_on_with(server: postgres.Server, tmp_path: Path) -> Non
     """As with SQLite: what was running is swept, what was finished is counted once."""
     mark = uuid.uuid4().hex
     for moment in ("default", "control", "search"):
-        run = sitting(tmp_path / "x", server, "killed", mark)
+        run = start(tmp_path / "x", server, "killed", mark)
         run.until(ended(moment))
         run.process.kill()
         run.end()
-    last = sitting(tmp_path / "x", server, "killed", mark)
-    assert last.end() == 0, last.said
+    last = start(tmp_path / "x", server, "killed", mark)
+    assert last.end() == 0, last.stderr
     check(server, "killed")
 
 
@@ -139,7 +140,7 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
     """Notes, plots and attributes are written and read as in SQLite."""
     bench = Bench(tmp_path)
     bench.url, bench.with_pages = server.url, True
-    run_all(bench.tuner(SimulatedRunner(crash_with_many), trials=20))
+    run_all(bench.session(SimulatedRunner(crash_with_many), trials=20))
     bench.pages.refresh()
     with storage_of(server) as storage:
         study = load_study(storage, "s")
@@ -147,11 +148,11 @@ def test_a_whole_study_with_its_pages(server: postgres.Server, tmp_path: Path) -
         assert read_records(trials) == read_records(study.get_trials())
         assert count_trials(storage)["s"] == len(trials)
         assert any(len(trial.intermediate_values) > 1 for trial in study.get_trials())
-        contents = gather(study, trials)
+        result = load_result(study, trials)
     bench.close()
-    assert contents is not None
-    assert contents.decision.verdict.value == "FASTER"
-    assert contents.effects
+    assert result is not None
+    assert result.decision.verdict.value == "FASTER"
+    assert result.effects
 
 
 def test_errors_are_clear(server: postgres.Server) -> None:

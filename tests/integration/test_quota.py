@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.test_launch import write_best
-from tests.integration.test_command_line import AUTOTUNE
+from tests.commands import AUTOTUNE, write_best
 
 SCRIPTS = Path(__file__).parents[1] / "end_to_end" / "scripts"
 pytestmark = pytest.mark.real_tensorflow

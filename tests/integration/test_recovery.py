@@ -14,17 +14,9 @@ from traceback import format_exception
 import psutil
 import pytest
 
-from tests.conftest import left_of
-from tests.integration.sitting import (
-    KILL,
-    QUICK,
-    SCRIPT,
-    Sitting,
-    ended,
-    role_phase,
-    signal_all,
-    trials_in,
-)
+from tests.commands import QUICK, SCRIPT
+from tests.processes import left_of
+from tests.run_process import KILL, RunProcess, ended, role_phase, signal_all, trials_in
 
 START, WARMUP, MEASURE, BETWEEN, FILES = "start", "warm-up", "measurement", "between", "files"
 Moment = tuple[str, str]
@@ -45,53 +37,53 @@ EVERY_MOMENT: list[Moment] = [
     ("export", FILES),
 ]
 SOME: list[Moment] = [m for m in EVERY_MOMENT if m[1] in (START, MEASURE)]
-Kill = Callable[[Sitting], None]
+Kill = Callable[[RunProcess], None]
 
 
-def the_parent(sitting: Sitting) -> None:
-    sitting.process.kill()
+def the_parent(run: RunProcess) -> None:
+    run.process.kill()
 
 
-def both(sitting: Sitting) -> None:
-    signal_all([*sitting.family(), psutil.Process(sitting.process.pid)], KILL)
+def both(run: RunProcess) -> None:
+    signal_all([*run.descendants(), psutil.Process(run.process.pid)], KILL)
 
 
-def the_warden_and_the_parent(sitting: Sitting) -> None:
-    sitting.warden().kill()
-    sitting.process.kill()
+def the_warden_and_the_parent(run: RunProcess) -> None:
+    run.warden().kill()
+    run.process.kill()
 
 
-def by_sigterm(sitting: Sitting) -> None:
-    sitting.process.terminate()
+def by_sigterm(run: RunProcess) -> None:
+    run.process.terminate()
 
 
-def by_ctrl_c_twice(sitting: Sitting) -> None:
-    sitting.process.send_signal(signal.SIGINT)
+def by_ctrl_c_twice(run: RunProcess) -> None:
+    run.process.send_signal(signal.SIGINT)
     time.sleep(0.05)
-    if sitting.process.poll() is None:
-        sitting.process.send_signal(signal.SIGINT)
+    if run.process.poll() is None:
+        run.process.send_signal(signal.SIGINT)
 
 
-def wait_for(moment: Moment, sitting: Sitting) -> None:
-    """Follow a sitting to a moment."""
+def wait_for(moment: Moment, run: RunProcess) -> None:
+    """Follow a run to a moment."""
     role, when = moment
     match when:
         case "files" if role == "probe":
-            sitting.until_file("*/probe/events.jsonl")
+            run.until_file("*/probe/events.jsonl")
         case "files":
-            sitting.until_file("*/best.json")  # the report is written after it
+            run.until_file("*/best.json")  # the report is written after it
         case "between":
-            sitting.until(ended(role))
+            run.until(ended(role))
         case _:
-            sitting.until(role_phase(role, when, sitting))
+            run.until(role_phase(role, when, run))
 
 
-def check_nothing_lost(sitting: Sitting, known: dict[int, object]) -> None:
+def check_nothing_lost(run: RunProcess, known: dict[int, object]) -> None:
     """Hold the database against what was heard before the kill; nothing may go on running."""
-    assert left_of(sitting.mark) == []
-    database = sitting.folder / ".autotune/studies.db"
+    assert left_of(run.mark) == []
+    database = run.folder / ".autotune/studies.db"
     trials = trials_in(database) if database.exists() else {}
-    for event in sitting.events:
+    for event in run.events:
         if event["event"] == "trial_ended" and event["gain"] is not None:
             known[event["number"]] = event["gain"]
     for number, gain in known.items():
@@ -131,13 +123,13 @@ def run_chain(name: str, folder: Path) -> None:
     command, known = [*arguments(folder), *more], dict[int, object]()
     mark = uuid.uuid4().hex
     for moment in moments:
-        sitting = Sitting(folder, *command, mark=mark)
-        wait_for(moment, sitting)
-        kill(sitting)
-        assert sitting.end() in CODES[name], sitting.said
-        check_nothing_lost(sitting, known)
-    last = Sitting(folder, *command, mark=mark)
-    assert last.end() == 0, last.said
+        run = RunProcess(folder, *command, mark=mark)
+        wait_for(moment, run)
+        kill(run)
+        assert run.end() in CODES[name], run.stderr
+        check_nothing_lost(run, known)
+    last = RunProcess(folder, *command, mark=mark)
+    assert last.end() == 0, last.stderr
     check_nothing_lost(last, known)
     assert last.events[-1]["event"] == "result"
 
@@ -154,13 +146,13 @@ def run_chain(name: str, folder: Path) -> None:
 def run_without(what: str, folder: Path) -> None:
     """Kill a child or a warden at every moment: it costs one trial, the run goes on to its end."""
     command, mark = arguments(folder), uuid.uuid4().hex
-    sitting = Sitting(folder, *command, mark=mark)
+    run = RunProcess(folder, *command, mark=mark)
     for moment in SOME[2:]:
-        wait_for(moment, sitting)
-        (sitting.child() if what == "child" else sitting.warden()).kill()
-    assert sitting.end() == 0, sitting.said
-    check_nothing_lost(sitting, {})
-    assert sitting.events[-1]["event"] == "result"
+        wait_for(moment, run)
+        (run.child() if what == "child" else run.warden()).kill()
+    assert run.end() == 0, run.stderr
+    check_nothing_lost(run, {})
+    assert run.events[-1]["event"] == "result"
 
 
 @pytest.mark.long

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import random
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -10,15 +12,15 @@ import pytest
 
 from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.options.study_spec import SamplerName
+from autotuner.testing.calibration import BUILD, MACHINE
+from autotuner.testing.course import course
+from autotuner.testing.replay import ReplayRunner, Surface, load_surface
+from autotuner.testing.strategies import BY_HAND, ByHand
+from autotuner.testing.surface import Duel, Provenance, as_line
+from autotuner.testing.traces import trace_by_hand, trace_ours
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import TrialRequest, WarmStart
-from benchmarks.calibration import BUILD, MACHINE
-from benchmarks.course import course
-from benchmarks.replay import ReplayRunner, Surface, load_surface
-from benchmarks.search import trace_by_hand, trace_ours
-from benchmarks.search_page import Results, as_text, write_page
-from benchmarks.strategies import BY_HAND, ByHand
-from benchmarks.surface import Duel, Provenance, as_line
+from tests.commands import TREE
 
 AXES: dict[str, list[KnobValue]] = {
     "intra_op": [1, 2],
@@ -213,16 +215,21 @@ def test_the_clock_knows_of_forks(surface: Surface) -> None:
 
 
 def test_the_page_of_results(surface: Surface, tmp_path: Path) -> None:
-    """It has a table and a picture of each surface, and says whether the goals are met."""
-    found = {
-        "autotune": course(surface, [trace_ours(surface, 1, 6, SamplerName.GP)], 6),
-        "random": course(surface, [trace_by_hand("random", surface, 1, 6)], 6),
-    }
-    results = Results(surface=surface, courses=found, seeds=1)
-    write_page([results], tmp_path)
+    """``benchmarks.search`` writes a table and a picture of each surface, and the goals."""
+    lines = [as_line(surface.provenance), *map(as_line, surface.duels)]
+    (tmp_path / "made_up.jsonl").write_text("".join(lines))
+    options = ["--seeds", "1", "--minutes", "6", "--budget", "3", "--recordings", str(tmp_path)]
+    options += ["--only", "autotune", "--only", "random", "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.search", *options],
+        cwd=TREE,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     page = (tmp_path / "search-results.md").read_text()
     assert "## made_up" in page
-    assert as_text(results) in page
+    assert done.stdout.strip() in page
     assert "| autotune |" in page
     assert "10% of the grid): " in page
     picture = tmp_path / "pictures" / "search-made_up.png"

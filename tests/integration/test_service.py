@@ -29,10 +29,9 @@ from autotuner.service.queue import BusyStudyError, JobState, Queue, QueueFullEr
 from autotuner.service.views import Views
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.workers import this_worker
+from tests.another_user import NOBODY, TREE, open_up
+from tests.commands import SCRIPT
 from tests.integration.serving import Serving, serving
-from tests.integration.sitting import SCRIPT
-from tests.integration.somebody import TREE
-from tests.integration.test_confinement import NOBODY, open_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCRIPTS = ("a.py", "b.py", "a.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.somebody import TREE
+from tests.commands import TREE
 
 HEAVY = ("optuna", "sqlalchemy", "numpy", "scipy", "tensorflow")
 SCRIPT = f"""\

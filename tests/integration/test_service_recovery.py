@@ -12,9 +12,9 @@ from optuna.storages import RDBStorage
 
 from autotuner.service.queue import JobState, Queue
 from autotuner.study.storage import default_url, open_database, open_storage
-from benchmarks import postgres
-from tests.conftest import left_of, living_with
+from autotuner.testing import postgres
 from tests.integration.serving import serving
+from tests.processes import left_of, living_with
 
 
 def test_killed_in_mid_study(tmp_path: Path) -> None:

@@ -9,39 +9,40 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import ScriptFailedError, UserError
 from autotuner.knobs.knob import Configuration
 from autotuner.knobs.liveness import KnobState
-from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective, Pairing, SamplerName, StudySpec
-from autotuner.report.dashboard_pages import DashboardPages
+from autotuner.stages.final import Final, decide_on
+from autotuner.stages.loop import repeat, search
+from autotuner.stages.race import Race
+from autotuner.stages.session import Session
 from autotuner.statistics.sequential import FIRST_LOOK, Verdict
-from autotuner.study.artifacts import artifact_store
-from autotuner.study.diagnosis import Diagnosis
-from autotuner.study.events import Listener, Listeners
+from autotuner.study.elapsed import begin_run, finish_run
 from autotuner.study.identity import claim_folder, folder_name, identify
 from autotuner.study.import_trials import check_source, import_trials
-from autotuner.study.noise import Method, Noise
-from autotuner.study.preparation import run_first_trials
-from autotuner.study.record import Role, StudyFacts, TrialRecord, configuration_key
-from autotuner.study.search import run_search
-from autotuner.study.settings import read_spec, write_spec
-from autotuner.study.sittings import begin_sitting, finish_sitting
+from autotuner.study.memory import SPEC, Memory
+from autotuner.study.noise import Method
+from autotuner.study.record import Role, TrialRecord, configuration_key
 from autotuner.study.storage import default_url, open_database, open_storage
-from autotuner.study.studies import create_study, is_idle, load_study, matching_name, reusable_name
-from autotuner.study.tuner import Setting, Tuner
+from autotuner.study.studies import create_study, is_idle, matching_name, reusable_name
 from autotuner.study.workers import is_alive, this_worker, worker_name
-from autotuner.trial.outcome import Notice, Outcome, Phase, Status
+from autotuner.testing.simulated import SimulatedRunner
+from autotuner.trial.outcome import Notice, Outcome, Status
 from autotuner.verdict.decision import Decision, candidates, count_finals
-from autotuner.verdict.final import decision_of, run_final
-from autotuner.verdict.race import run_race
 from autotuner.verdict.sentences import sentence
-from benchmarks.simulated import SimulatedRunner
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import (
+    BUILD,
+    Bench,
+    crash_with_many,
+    machine,
+    noise_of,
+    run_all,
+    run_first_trials,
+    threads_matter,
+)
 
 NO_PIPELINE: dict[str, list[object]] = {"sites": [], "loops": []}
 PIPELINE = {
@@ -52,113 +53,10 @@ PIPELINE = {
 }
 
 
-class Silent:
-    """A listener that only remembers."""
-
-    def __init__(self) -> None:
-        self.records: list[TrialRecord] = []
-        self.parts: list[float] = []
-        self.remarks: list[str] = []
-
-    def trial_started(self, number: int, role: Role, configuration: Configuration) -> None:
-        pass
-
-    def phase_entered(self, phase: Phase) -> None:
-        pass
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        self.records.append(record)
-
-    def facts_known(self, facts: StudyFacts) -> None:
-        pass
-
-    def diagnosis_known(self, diagnosis: Diagnosis) -> None:
-        self.diagnosis = diagnosis
-
-    def noise_known(self, noise: Noise) -> None:
-        self.noise = noise
-
-    def remark(self, text: str) -> None:
-        self.remarks.append(text)
-
-    def progress(self, done: float) -> None:
-        self.parts.append(done)
-
-
-class Bench:
-    """A study that can be opened again as another process would; in memory unless ``on_disk``.
-
-    ``url``: of another storage. ``with_pages``: its notes, plots and files are kept for the
-    dashboard, too.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.script = folder / "train.py"
-        self.script.write_text("import tensorflow\n")
-        self.listener = Silent()
-        self.machine: Machine = machine(affinity=4, cores=4)
-        self.on_disk = False
-        self.with_pages = False
-        self.url: str | None = None
-        self._memory = optuna.storages.InMemoryStorage()
-
-    def tuner(self, runner: SimulatedRunner, **fields: object) -> Tuner:
-        """Return a tuner on the study, made if need be."""
-        spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
-        storage: BaseStorage = self._memory
-        if self.on_disk or self.url:
-            storage = open_database(self.url or default_url(self.folder / ".autotune"), create=True)
-        known = optuna.get_all_study_names(storage)
-        if "s" not in known:
-            create_study(storage, "s", spec.objective)
-        study = load_study(storage, "s")
-        write_spec(study, spec)
-        self.study, self.storage = study, storage
-        listener: Listener = self.listener
-        if self.with_pages:
-            self.pages = DashboardPages(study, storage)
-            listener = Listeners([self.listener, self.pages])
-        return Tuner(
-            Setting(
-                study=study,
-                storage=storage,
-                spec=spec,
-                machine=self.machine,
-                build=BUILD,
-                python=Path("python"),
-                folder=self.folder / ".autotune" / "s",
-                runner=runner,
-                listener=listener,
-                artifacts=artifact_store(self.folder / ".autotune") if self.with_pages else None,
-                monotonic=runner.monotonic,
-            )
-        )
-
-    def close(self) -> None:
-        """Close connections to a server."""
-        if isinstance(self.storage, RDBStorage):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """Return a bench in a folder of its own."""
     return Bench(tmp_path)
-
-
-def threads_matter(configuration: Configuration) -> float:
-    """Fastest with two threads inside an op and oneDNN off: 1.3 times the default."""
-    intra, onednn = configuration.get("intra_op", 4), configuration.get("onednn", "1")
-    return 100 * (1.2 if intra == 2 else 1.0) * (1.1 if onednn == "0" else 1.0)
-
-
-def crash_with_many(configuration: Configuration) -> float | Status:
-    """Crash with more than two threads between ops."""
-    if configuration.get("inter_op", 1) in (3, 4):
-        return Status.CRASHED
-    return threads_matter(configuration)
 
 
 def flat(configuration: Configuration) -> float:
@@ -166,41 +64,32 @@ def flat(configuration: Configuration) -> float:
     return 100.0
 
 
-def run_all(tuner: Tuner) -> None:
-    """Run a study to its end."""
-    tuner.sweep()
-    run_first_trials(tuner)
-    run_search(tuner)
-    run_race(tuner)
-    run_final(tuner, tuner.study)
-
-
-def decision(tuner: Tuner) -> Decision:
+def decision(session: Session) -> Decision:
     """Return the decision on a study that has been run."""
-    found = decision_of(tuner.study, tuner.facts)
+    found = decide_on(session.known())
     assert found is not None
     return found
 
 
-def of_role(tuner: Tuner, *roles: Role) -> list[TrialRecord]:
+def of_role(session: Session, *roles: Role) -> list[TrialRecord]:
     """Return the records of some roles."""
-    return [record for record in tuner.records() if record.role in roles]
+    return [record for record in session.trials.records() if record.role in roles]
 
 
-@pytest.mark.parametrize("sampler", list(SamplerName)[:4])
+@pytest.mark.parametrize("sampler", list(SamplerName))
 def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerName) -> None:
     """Default first, then the recipe, then the sampler; at the end fresh pairs."""
     bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
-    tuner = bench.tuner(runner, trials=32, sampler=sampler)
-    run_all(tuner)
-    roles = [record.role for record in tuner.records()]
+    session = bench.session(runner, trials=32, sampler=sampler)
+    run_all(session)
+    roles = [record.role for record in session.trials.records()]
     assert roles[:4] == [Role.DEFAULT, Role.CONTROL, Role.CONTROL, Role.RECIPE]
     assert roles.count(Role.SEARCH) == 30
     assert roles.count(Role.RACE) >= 3
     assert roles.count(Role.FINAL) >= 2 * FIRST_LOOK
     assert runner.requests[0].configuration == {}
-    found = decision(tuner)
+    found = decision(session)
     best = found.best.configuration
     assert (best["intra_op"], best["onednn"]) == (2, "0")
     assert found.verdict is Verdict.FASTER
@@ -209,27 +98,27 @@ def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerNa
     assert found.finding.low is not None
     assert found.finding.high is not None
     assert found.finding.low < 1.32 < found.finding.high
-    assert found.deploys_best
-    assert sentence(found, tuner.facts.objective).startswith("FASTER: 1.3")
+    assert found.is_recommended
+    assert sentence(found, session.facts.objective).startswith("FASTER: 1.3")
 
 
 def test_final_pairs_alternate_who_goes_first(bench: Bench) -> None:
     """So that a machine that slows down steadily favours neither side."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=32)
-    run_all(tuner)
-    firsts = [bool(r.configuration) for r in of_role(tuner, Role.FINAL)][::2]
+    session = bench.session(SimulatedRunner(threads_matter), trials=32)
+    run_all(session)
+    firsts = [bool(r.configuration) for r in of_role(session, Role.FINAL)][::2]
     assert firsts == [bool(k % 2) for k in range(len(firsts))]
 
 
 def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
     """A flat landscape: the luckiest trial is not sold as a winner."""
-    tuner = bench.tuner(SimulatedRunner(flat, process=0.005, seed=4), trials=32)
-    run_all(tuner)
-    found = decision(tuner)
+    session = bench.session(SimulatedRunner(flat, process=0.005, seed=4), trials=32)
+    run_all(session)
+    found = decision(session)
     assert found.best.gain > 1.0
     assert found.verdict is Verdict.NO_DIFFERENCE
-    assert found.deployed == found.default
-    assert "Keep the defaults" in sentence(found, tuner.facts.objective)
+    assert found.recommended == found.default
+    assert "Keep the defaults" in sentence(found, session.facts.objective)
 
 
 def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
@@ -238,20 +127,20 @@ def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
     def slow(configuration: Configuration) -> float:
         return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 80.0
 
-    tuner = bench.tuner(SimulatedRunner(slow), trials=4, knobs=("intra_op",))
-    run_all(tuner)
-    found = decision(tuner)
+    session = bench.session(SimulatedRunner(slow), trials=4, knobs=("intra_op",))
+    run_all(session)
+    found = decision(session)
     assert found.verdict is Verdict.SLOWER
-    assert not found.deploys_best
+    assert not found.is_recommended
 
 
 def test_drift_is_out_of_the_gains(bench: Bench) -> None:
     """The machine gets slower by a factor of two: trials are held against what ran beside them."""
     runner = SimulatedRunner(flat, process=0.005, noise=0.01, drift=lambda now: 2 ** (-now / 400))
-    tuner = bench.tuner(runner, trials=20)
-    run_first_trials(tuner)
-    run_search(tuner)
-    records = of_role(tuner, Role.SEARCH)
+    session = bench.session(runner, trials=20)
+    run_first_trials(session)
+    search(session)
+    records = of_role(session, Role.SEARCH)
     assert all(r.gain == pytest.approx(1.0, abs=0.05) for r in records)
     raw = [r.throughput.value for r in records if r.throughput is not None]
     assert min(raw) < 0.8 * max(raw)
@@ -262,13 +151,13 @@ def test_drift_is_out_of_the_gains(bench: Bench) -> None:
 def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
     """A script that is not to be stopped: trials are held against the latest control."""
     runner = SimulatedRunner(threads_matter, process=0.005, drift=lambda now: 2 ** (-now / 600))
-    tuner = bench.tuner(runner, trials=20, pairing=Pairing.SEQUENTIAL)
-    run_all(tuner)
+    session = bench.session(runner, trials=20, pairing=Pairing.SEQUENTIAL)
+    run_all(session)
     assert runner.duels == 0
-    assert tuner.noise.method is Method.SEQUENTIAL
-    assert tuner.noise.why == "it was asked for"
-    assert len(of_role(tuner, Role.CONTROL)) >= 5
-    assert decision(tuner).verdict is Verdict.FASTER
+    assert noise_of(session).method is Method.SEQUENTIAL
+    assert noise_of(session).why == "it was asked for"
+    assert len(of_role(session, Role.CONTROL)) >= 5
+    assert decision(session).verdict is Verdict.FASTER
 
 
 @pytest.mark.parametrize(
@@ -283,11 +172,11 @@ def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
 )
 def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str) -> None:
     """The fall-back is said, with its reason."""
-    tuner = bench.tuner(SimulatedRunner(flat, **fields), trials=3)
-    run_first_trials(tuner)
-    assert tuner.noise.method is Method.SEQUENTIAL
-    assert why in tuner.noise.why + "".join(bench.listener.remarks)
-    assert all(r.gain is not None for r in tuner.records())
+    session = bench.session(SimulatedRunner(flat, **fields), trials=3)
+    run_first_trials(session)
+    assert noise_of(session).method is Method.SEQUENTIAL
+    assert why in noise_of(session).why + "".join(bench.recorder.remarks)
+    assert all(r.gain is not None for r in session.trials.records())
 
 
 def test_a_script_that_does_not_bear_being_stopped(bench: Bench) -> None:
@@ -300,19 +189,19 @@ def test_a_script_that_does_not_bear_being_stopped(bench: Bench) -> None:
         return dataclasses.replace(outcome, status=Status.CRASHED, reason="lost its connection")
 
     runner.duel = fail  # type: ignore[method-assign]
-    tuner = bench.tuner(runner, trials=3)
-    run_all(tuner)
-    assert "lost its connection" in tuner.noise.why
-    assert decision(tuner).finding is not None
+    session = bench.session(runner, trials=3)
+    run_all(session)
+    assert "lost its connection" in noise_of(session).why
+    assert decision(session).finding is not None
 
 
 def test_residents_are_replaced_when_their_script_ends(bench: Bench) -> None:
     """A script of a few minutes: a new reference is started, and no trial is lost."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter, resident_duels=4), trials=20)
-    run_all(tuner)
-    assert tuner.noise.method is Method.DUEL
-    assert all(r.gain is not None for r in of_role(tuner, Role.SEARCH))
-    assert len(list((tuner.folder / "residents").iterdir())) >= 4
+    session = bench.session(SimulatedRunner(threads_matter, resident_duels=4), trials=20)
+    run_all(session)
+    assert noise_of(session).method is Method.DUEL
+    assert all(r.gain is not None for r in of_role(session, Role.SEARCH))
+    assert len(list((session.target.folder / "references").iterdir())) >= 4
 
 
 def test_slow_configurations_end_early(bench: Bench) -> None:
@@ -321,32 +210,32 @@ def test_slow_configurations_end_early(bench: Bench) -> None:
     def terrible(configuration: Configuration) -> float:
         return 30.0 if configuration.get("onednn", "1") == "0" else 100.0
 
-    tuner = bench.tuner(SimulatedRunner(terrible, rounds=12, noise=0.05), trials=20)
-    run_all(tuner)
-    search = of_role(tuner, Role.SEARCH)
+    session = bench.session(SimulatedRunner(terrible, rounds=12, noise=0.05), trials=20)
+    run_all(session)
+    search = of_role(session, Role.SEARCH)
     slow = [r for r in search if r.configuration["onednn"] == "0"]
     assert slow
     assert all(r.abandoned and r.gain == pytest.approx(0.3, rel=0.1) for r in slow)
     assert all(r.state is TrialState.COMPLETE for r in slow)
     assert not any(r.abandoned for r in search if r not in slow)
-    assert not any(r.abandoned for r in of_role(tuner, Role.RACE, Role.CONTROL, Role.FINAL))
+    assert not any(r.abandoned for r in of_role(session, Role.RACE, Role.CONTROL, Role.FINAL))
 
 
 def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
     """Pairs during which a hog runs are repeated, and the result says so."""
     hog = {"from": 1e9}
     runner = SimulatedRunner(threads_matter, others=lambda now: 1.5 if now > hog["from"] else 0.0)
-    tuner = bench.tuner(runner, trials=12)
-    run_first_trials(tuner)
-    run_search(tuner)
-    run_race(tuner)
+    session = bench.session(runner, trials=12)
+    run_first_trials(session)
+    search(session)
+    repeat(session, Race())
     hog["from"] = runner.now + 25  # in the first pairs, then it goes
     runner._others = lambda now: 1.5 if hog["from"] < now < hog["from"] + 60 else 0.0
-    run_final(tuner, bench.study)
-    found = decision(tuner)
+    repeat(session, Final())
+    found = decision(session)
     assert found.disturbed_pairs >= 2
     assert found.verdict is Verdict.FASTER
-    finals = of_role(tuner, Role.FINAL)
+    finals = of_role(session, Role.FINAL)
     assert found.finding is not None
     assert len(finals) == 2 * (found.finding.pairs + found.disturbed_pairs)
 
@@ -354,15 +243,15 @@ def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
 @pytest.mark.parametrize("objective", list(Objective))
 def test_objectives(bench: Bench, objective: Objective) -> None:
     """Values keep the unit and the direction; the gain is more than 1 where it is better."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=32, objective=objective)
-    run_all(tuner)
-    found = decision(tuner)
+    session = bench.session(SimulatedRunner(threads_matter), trials=32, objective=objective)
+    run_all(session)
+    found = decision(session)
     assert found.best.configuration["intra_op"] == 2
     assert found.verdict is Verdict.FASTER
     unit = {"throughput": "steps/s", "cpu-efficiency": "steps/CPU s"}.get(objective.value, "ms")
-    assert tuner.facts.score_unit == unit
+    assert session.facts.score_unit == unit
     best = bench.study.best_trial.user_attrs["gain"]
-    assert best == max(r.gain for r in tuner.records() if r.gain is not None)
+    assert best == max(r.gain for r in session.trials.records() if r.gain is not None)
 
 
 def test_limits_leave_configurations_out(bench: Bench) -> None:
@@ -372,23 +261,23 @@ def test_limits_leave_configurations_out(bench: Bench) -> None:
         return 2**33 if configuration.get("onednn", "1") == "0" else 2**30
 
     runner = SimulatedRunner(threads_matter, peak_bytes=peak)
-    tuner = bench.tuner(runner, trials=32, max_memory_bytes=2**31)
-    run_all(tuner)
-    over = [r for r in of_role(tuner, Role.SEARCH) if r.configuration["onednn"] == "0"]
+    session = bench.session(runner, trials=32, max_memory_bytes=2**31)
+    run_all(session)
+    over = [r for r in of_role(session, Role.SEARCH) if r.configuration["onednn"] == "0"]
     assert over
     assert all(r.status is Status.OVER_LIMIT and r.state is TrialState.PRUNED for r in over)
     assert "8,192 MiB, allowed 2,048 MiB" in over[0].reason
-    assert decision(tuner).best.configuration["onednn"] == "1"
-    assert decision(tuner).verdict is Verdict.FASTER
+    assert decision(session).best.configuration["onednn"] == "1"
+    assert decision(session).verdict is Verdict.FASTER
 
 
 def test_latency_limit(bench: Bench) -> None:
     """A p99 above the limit counts as a failure of the configuration."""
     runner = SimulatedRunner(lambda c: 100.0 if not c else 50.0)
-    tuner = bench.tuner(runner, trials=4, max_latency_p99_s=0.015)
-    run_all(tuner)
-    assert {r.status for r in of_role(tuner, Role.SEARCH)} == {Status.OVER_LIMIT}
-    assert decision(tuner).is_default
+    session = bench.session(runner, trials=4, max_latency_p99_s=0.015)
+    run_all(session)
+    assert {r.status for r in of_role(session, Role.SEARCH)} == {Status.OVER_LIMIT}
+    assert decision(session).is_default
 
 
 def different_losses(configuration: Configuration) -> list[list[float]]:
@@ -400,22 +289,22 @@ def different_losses(configuration: Configuration) -> list[list[float]]:
 def test_the_numerical_guard(bench: Bench, strict: bool) -> None:
     """Changed results are reported, and refused on request."""
     runner = SimulatedRunner(threads_matter, numerics=different_losses)
-    tuner = bench.tuner(runner, trials=32, strict_numerics=strict)
-    run_all(tuner)
-    found = decision(tuner)
+    session = bench.session(runner, trials=32, strict_numerics=strict)
+    run_all(session)
+    found = decision(session)
     assert found.is_faster
     assert found.numerics is not None
     assert found.numerics.differs
-    assert found.deploys_best is not strict
+    assert found.is_recommended is not strict
 
 
 def test_a_second_final_asks_for_more(bench: Bench) -> None:
     """Each further search and final in a study is another chance to err: the level shrinks."""
     runner = SimulatedRunner(threads_matter)
-    run_all(bench.tuner(runner, trials=8))
-    again = bench.tuner(runner, trials=12)
+    run_all(bench.session(runner, trials=8))
+    again = bench.session(runner, trials=12)
     run_all(again)
-    records = again.records()
+    records = again.trials.records()
     assert count_finals(records) == 2
     last_search = max(r.number for r in records if r.role is Role.SEARCH)
     assert any(r.role is Role.FINAL and r.number > last_search for r in records)
@@ -424,12 +313,12 @@ def test_a_second_final_asks_for_more(bench: Bench) -> None:
 
 def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
     """No trial is spent on a repeat when there are fewer points than trials."""
-    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=100)
-    run_all(tuner)
-    space = tuner.facts.space
+    session = bench.session(SimulatedRunner(threads_matter), trials=100)
+    run_all(session)
+    space = session.facts.space
     tried = [
         configuration_key({**space.default, **record.configuration})
-        for record in tuner.records()
+        for record in session.trials.records()
         if record.role not in (Role.FINAL, Role.RACE, Role.CONTROL)
     ]
     assert space.size == 4 * 4 * 2
@@ -439,9 +328,9 @@ def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
 
 def test_what_crashes_teaches_the_sampler(bench: Bench) -> None:
     """A crash is told as PRUNED, which samplers learn from, and later trials stay away."""
-    tuner = bench.tuner(SimulatedRunner(crash_with_many, inspection=PIPELINE), trials=60)
-    run_all(tuner)
-    search = [record for record in tuner.records() if record.role is Role.SEARCH]
+    session = bench.session(SimulatedRunner(crash_with_many, inspection=PIPELINE), trials=60)
+    run_all(session)
+    search = [record for record in session.trials.records() if record.role is Role.SEARCH]
     crashed = [record.status is Status.CRASHED for record in search]
     states = {record.state for record in search if record.status is Status.CRASHED}
     assert states == {TrialState.PRUNED}
@@ -450,9 +339,9 @@ def test_what_crashes_teaches_the_sampler(bench: Bench) -> None:
 
 def test_a_failing_default_stops_the_study(bench: Bench) -> None:
     """Nothing can be compared with a default that does not run."""
-    tuner = bench.tuner(SimulatedRunner(lambda configuration: Status.CRASHED), trials=10)
+    session = bench.session(SimulatedRunner(lambda configuration: Status.CRASHED), trials=10)
     with pytest.raises(ScriptFailedError, match="does not run with TensorFlow's defaults"):
-        run_all(tuner)
+        run_all(session)
     assert [trial.state for trial in bench.study.trials] == [TrialState.FAIL]
 
 
@@ -467,27 +356,27 @@ def test_an_interrupted_study_goes_on(bench: Bench) -> None:
 
     runner.before_run = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run_all(bench.tuner(runner, trials=20))
+        run_all(bench.session(runner, trials=20))
     states = [trial.state for trial in bench.study.trials]
     assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a resident
     runner.before_run = lambda count: None
-    tuner = bench.tuner(runner, trials=20)
-    run_all(tuner)
-    records = [r for r in tuner.records() if r.state is TrialState.COMPLETE]
+    session = bench.session(runner, trials=20)
+    run_all(session)
+    records = [r for r in session.trials.records() if r.state is TrialState.COMPLETE]
     assert sum(record.role is Role.DEFAULT for record in records) == 1
     searched = (Role.DEFAULT, Role.RECIPE, Role.SEARCH)
     assert sum(record.role in searched for record in records) == 20
-    count = len(tuner.records())
-    run_all(bench.tuner(runner, trials=20))
-    assert len(tuner.records()) == count
+    count = len(session.trials.records())
+    run_all(bench.session(runner, trials=20))
+    assert len(session.trials.records()) == count
 
 
 def test_killed_while_the_default_was_told(bench: Bench) -> None:
     """A study whose facts are there but whose default is not gets a new default."""
     bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
-    tuner = bench.tuner(runner, trials=3)
-    run_first_trials(tuner)
+    session = bench.session(runner, trials=3)
+    run_first_trials(session)
     storage = open_storage(default_url(bench.folder / ".autotune"), create=False)
     study_id = storage.get_study_id_from_name("s")
     other = create_study(storage, "copy", Objective.THROUGHPUT)
@@ -497,22 +386,22 @@ def test_killed_while_the_default_was_told(bench: Bench) -> None:
     renamed = create_study(storage, "s", Objective.THROUGHPUT)
     for key, value in other.user_attrs.items():
         renamed.set_user_attr(key, value)
-    tuner = bench.tuner(runner, trials=3)
-    run_all(tuner)
-    assert tuner.records()[0].role is Role.DEFAULT
-    assert decision(tuner).default.trials
+    session = bench.session(runner, trials=3)
+    run_all(session)
+    assert session.trials.records()[0].role is Role.DEFAULT
+    assert decision(session).default.trials
 
 
 def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
     """RUNNING trials of a process that died are failed; those of a living one are left."""
     bench.on_disk = True
-    tuner = bench.tuner(SimulatedRunner(flat), trials=3)
+    session = bench.session(SimulatedRunner(flat), trials=3)
     dead, living = bench.study.ask(), bench.study.ask()
     dead.set_user_attr("owner", this_worker().signature(60).replace('"pid": ', '"pid": 9999'))
     living.set_user_attr("owner", this_worker().signature(60))
     bench.study.enqueue_trial({"intra_op": 1})
     assert not is_idle(bench.study)
-    assert tuner.sweep() == 1
+    assert session.trials.sweep() == 1
     states = [trial.state for trial in bench.study.trials]
     assert states == [TrialState.FAIL, TrialState.RUNNING, TrialState.FAIL]
     assert "died" in bench.study.trials[0].user_attrs["reason"]
@@ -521,30 +410,30 @@ def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
 def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
     """With ten minutes and ten seconds a trial, search and final end in time."""
     runner = SimulatedRunner(threads_matter, inspection=PIPELINE, trial_s=10)
-    tuner = bench.tuner(runner, budget_s=600.0)
-    run_all(tuner)
+    session = bench.session(runner, budget_s=600.0)
+    run_all(session)
     assert 500 <= runner.now <= 630
-    assert len(of_role(tuner, Role.FINAL)) >= 2 * FIRST_LOOK
-    assert bench.listener.parts == sorted(bench.listener.parts)
-    assert bench.listener.parts[-1] >= 0.9  # what is left is too short for two pairs
+    assert len(of_role(session, Role.FINAL)) >= 2 * FIRST_LOOK
+    assert bench.recorder.parts == sorted(bench.recorder.parts)
+    assert bench.recorder.parts[-1] >= 0.9  # what is left is too short for two pairs
 
 
 def test_one_trial_measures_the_defaults(bench: Bench) -> None:
     """--trials 1 is the default and nothing else."""
-    tuner = bench.tuner(SimulatedRunner(flat), trials=1)
-    run_all(tuner)
-    assert [record.role for record in tuner.records()] == [Role.DEFAULT]
+    session = bench.session(SimulatedRunner(flat), trials=1)
+    run_all(session)
+    assert [record.role for record in session.trials.records()] == [Role.DEFAULT]
 
 
 def test_a_quota_puts_the_default_outside_the_space(bench: Bench) -> None:
     """The default is measured as TensorFlow does it, though the sampler can't represent it."""
     bench.machine = machine(affinity=64, quota=2.0, cores=32)
-    tuner = bench.tuner(SimulatedRunner(threads_matter), trials=6)
-    run_all(tuner)
+    session = bench.session(SimulatedRunner(threads_matter), trials=6)
+    run_all(session)
     assert bench.study.trials[0].params == {}
-    assert tuner.facts.space.default["intra_op"] == 64
+    assert session.facts.space.default["intra_op"] == 64
     assert all(t.params.get("intra_op", 1) <= 2 for t in bench.study.trials)
-    assert decision(tuner).configurations > 1
+    assert decision(session).configurations > 1
 
 
 def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
@@ -553,28 +442,28 @@ def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
     variable = Notice(
         kind="override", where="train.py:1", text="sets", knob="TF_ENABLE_ONEDNN_OPTS", value="0"
     )
-    tuner = bench.tuner(SimulatedRunner(threads_matter, notices=(own, variable)), trials=4)
-    run_all(tuner)
-    record = next(r for r in tuner.records() if r.role is Role.SCRIPT)
+    session = bench.session(SimulatedRunner(threads_matter, notices=(own, variable)), trials=4)
+    run_all(session)
+    record = next(r for r in session.trials.records() if r.role is Role.SCRIPT)
     assert (record.configuration["intra_op"], record.configuration["onednn"]) == (2, "0")
-    assert decision(tuner).own is not None
+    assert decision(session).own is not None
 
 
 def test_data_knobs_only_for_scripts_with_a_pipeline(bench: Bench) -> None:
     """A script without a dataset of its own is not searched for map parallelism."""
-    tuner = bench.tuner(SimulatedRunner(flat, inspection=NO_PIPELINE), trials=2)
-    run_first_trials(tuner)
-    assert list(tuner.facts.space.domains) == ["intra_op", "inter_op", "onednn"]
+    session = bench.session(SimulatedRunner(flat, inspection=NO_PIPELINE), trials=2)
+    run_first_trials(session)
+    assert list(session.facts.space.domains) == ["intra_op", "inter_op", "onednn"]
 
 
 def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
     """What the inspection has seen decides, and is kept in the study."""
-    tuner = bench.tuner(SimulatedRunner(flat, inspection=PIPELINE), trials=2)
-    run_first_trials(tuner)
-    assert "map_parallelism" in tuner.facts.space.domains
-    assert "interleave_parallelism" not in tuner.facts.space.domains
-    again = bench.tuner(SimulatedRunner(flat), trials=2)
-    assert again.facts.evidence == tuner.facts.evidence
+    session = bench.session(SimulatedRunner(flat, inspection=PIPELINE), trials=2)
+    run_first_trials(session)
+    assert "map_parallelism" in session.facts.space.domains
+    assert "interleave_parallelism" not in session.facts.space.domains
+    again = bench.session(SimulatedRunner(flat), trials=2)
+    assert again.facts.evidence == session.facts.evidence
     states = {one.knob: one.state for one in again.facts.liveness}
     assert states["map_parallelism"] is KnobState.LIVE
     assert states["interleave_parallelism"] is KnobState.INERT
@@ -583,8 +472,8 @@ def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
 def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:
     """All trials measure the step that the default showed."""
     runner = SimulatedRunner(flat)
-    tuner = bench.tuner(runner, trials=3)
-    run_all(tuner)
+    session = bench.session(runner, trials=3)
+    run_all(session)
     assert [(r.source.value, r.phase) for r in runner.requests][:2] == [
         ("auto", None),
         ("keras", "fit"),
@@ -593,9 +482,9 @@ def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:
 
 def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
     """Another script under the same name would mix what can't be compared: it gets another name."""
-    tuner = bench.tuner(SimulatedRunner(flat), trials=1)
-    run_first_trials(tuner)
-    identity = tuner.facts.identity
+    session = bench.session(SimulatedRunner(flat), trials=1)
+    run_first_trials(session)
+    identity = session.facts.identity
     storage = bench.storage
     assert matching_name(storage, "s", identity, ()) == ("s", [])
     other = dataclasses.replace(identity, tensorflow="3.0")
@@ -614,63 +503,70 @@ def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
 def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
     """They teach the sampler, the best are run again, and none of them counts here."""
     bench.on_disk = True
-    run_all(bench.tuner(SimulatedRunner(threads_matter), trials=12, pairs=0))
+    run_all(bench.session(SimulatedRunner(threads_matter), trials=12, pairs=0))
     source = check_source(bench.study, Objective.THROUGHPUT)
     runner = SimulatedRunner(threads_matter)
     optuna.delete_study(study_name="s", storage=bench.storage)
-    tuner = bench.tuner(runner, trials=8, pairs=0)
-    run_first_trials(tuner)
-    said = import_trials(bench.study, tuner.facts, source)
+    session = bench.session(runner, trials=8, pairs=0)
+    run_first_trials(session)
+    said = import_trials(session.trials, session.facts, source)
     count = sum(r.role in (Role.RECIPE, Role.SEARCH) and r.gain is not None for r in source.records)
     assert said.startswith(f"taken over from s: {count} trials")
-    assert import_trials(bench.study, tuner.facts, source).startswith("taken over from s: 0 trials")
+    assert import_trials(session.trials, session.facts, source).startswith(
+        "taken over from s: 0 trials"
+    )
     before = len(runner.requests)
-    run_search(tuner)
+    search(session)
     best = max((r for r in source.records if r.role is Role.SEARCH), key=lambda r: r.gain or 0)
     assert runner.requests[before].configuration == best.configuration
-    assert len(of_role(tuner, Role.IMPORTED)) == count
-    assert len(of_role(tuner, Role.DEFAULT, Role.RECIPE, Role.SEARCH)) == 8
-    assert all(c.trials <= 8 for c in candidates(tuner.records(), tuner.facts.space.default))
-    measured = {r.key(tuner.facts.space.default) for r in tuner.records() if r.throughput}
-    pooled = candidates(tuner.records(), tuner.facts.space.default)
+    assert len(of_role(session, Role.IMPORTED)) == count
+    assert len(of_role(session, Role.DEFAULT, Role.RECIPE, Role.SEARCH)) == 8
+    assert all(
+        c.trials <= 8 for c in candidates(session.trials.records(), session.facts.space.default)
+    )
+    measured = {
+        r.key(session.facts.space.default) for r in session.trials.records() if r.throughput
+    }
+    pooled = candidates(session.trials.records(), session.facts.space.default)
     assert {configuration_key(c.configuration) for c in pooled} <= measured
 
 
 def test_trials_of_another_objective_are_not_taken_over(bench: Bench) -> None:
     """A latency says nothing about a throughput."""
-    tuner = bench.tuner(SimulatedRunner(flat), trials=1)
-    run_first_trials(tuner)
+    session = bench.session(SimulatedRunner(flat), trials=1)
+    run_first_trials(session)
     with pytest.raises(UserError, match="measured by throughput, this study by latency-p50"):
         check_source(bench.study, Objective.LATENCY_P50)
 
 
 def test_a_budget_that_was_cut_off_goes_on(bench: Bench) -> None:
     """A run that did not come to its end has used some; another budget, or an end, begins anew."""
-    bench.tuner(SimulatedRunner(flat))
+    bench.session(SimulatedRunner(flat))
     study = bench.study
-    assert begin_sitting(study, anew=True) == 0
+    memory = Memory(study)
+    assert begin_run(study, memory, anew=True) == 0
     begun = datetime.now()
     for start in (0, 70, 500):  # the long gap is not tuning
         study.add_trial(optuna.trial.create_trial(value=1.0))
         trial = study.get_trials(deepcopy=False)[-1]
         trial.datetime_start = begun + timedelta(seconds=start)
         trial.datetime_complete = begun + timedelta(seconds=start + 20)
-    assert begin_sitting(study, anew=False) == pytest.approx(90 + 20, abs=1)
-    assert begin_sitting(study, anew=True) == 0
-    finish_sitting(study)
-    assert begin_sitting(study, anew=False) == 0
+    assert begin_run(study, memory, anew=False) == pytest.approx(90 + 20, abs=1)
+    assert begin_run(study, memory, anew=True) == 0
+    finish_run(memory)
+    assert begin_run(study, memory, anew=False) == 0
 
 
 def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
     """A sitting that has only a minute left tries less than one that has ten."""
     tried = []
     for spent_s in (0.0, 540.0):
-        tuner = bench.tuner(SimulatedRunner(flat, trial_s=10), budget_s=600.0, pairs=0)
-        tuner._setting = dataclasses.replace(tuner._setting, spent_s=spent_s)
-        before = len(tuner.records())
-        run_first_trials(tuner)
-        run_search(tuner)
-        tried.append(len(tuner.records()) - before)
+        runner = SimulatedRunner(flat, trial_s=10)
+        session = bench.session(runner, spent_s=spent_s, budget_s=600.0, pairs=0)
+        before = len(session.trials.records())
+        run_first_trials(session)
+        search(session)
+        tried.append(len(session.trials.records()) - before)
     assert tried[1] < tried[0] / 2
 
 
@@ -694,15 +590,16 @@ def test_names(bench: Bench) -> None:
     bench.on_disk = True
     storage = open_storage(default_url(bench.folder / ".autotune"), create=True)
     assert reusable_name(storage, "s") == "s"
-    write_spec(create_study(storage, "s", Objective.THROUGHPUT), StudySpec(model=bench.script))
+    spec = StudySpec(model=bench.script)
+    Memory(create_study(storage, "s", Objective.THROUGHPUT)).write(SPEC, spec)
     assert reusable_name(storage, "s") == "s"
-    run_first_trials(bench.tuner(SimulatedRunner(flat), trials=1))
+    run_first_trials(bench.session(SimulatedRunner(flat), trials=1))
     assert reusable_name(storage, "s") == "s-2"
 
 
 def test_the_specification_is_kept(bench: Bench) -> None:
     """A study can be gone on with by its name alone."""
-    bench.tuner(SimulatedRunner(flat))
+    bench.session(SimulatedRunner(flat))
     spec = StudySpec(
         model=bench.script,
         arguments=("a",),
@@ -712,8 +609,8 @@ def test_the_specification_is_kept(bench: Bench) -> None:
         budget_s=60.0,
         sampler=SamplerName.RANDOM,
     )
-    write_spec(bench.study, spec)
-    assert read_spec(bench.study) == spec
+    Memory(bench.study).write(SPEC, spec)
+    assert Memory(bench.study).read(SPEC) == spec
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "a/b", 'q"{}"', "ünï", "..", "x" * 300])

@@ -16,14 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autotuner.trial.fork_server import settings_at_import
+from autotuner.trial.fork_server import values_at_import
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK, left_of
-from tests.integration.test_children import STEPS, mark, wait_for
-
-__all__ = ["mark"]
+from tests.processes import left_of, wait_for
+from tests.trials import QUICK, STEPS
 
 WARM = WarmStart(modules=("heavy",), start_timeout_s=5)
 
@@ -79,7 +77,8 @@ def test_a_forked_trial_is_measured(place: Place) -> None:
     for _ in range(3):
         outcome = place.run(script, arguments=("a", "b c"))
         assert outcome.status is Status.MEASURED, outcome.reason
-        assert outcome.facts["forked"]
+        assert outcome.facts.forked
+        assert outcome.cold_reason == ""
         seen.append(json.loads(outcome.log.read_text().splitlines()[0]))
     assert len({one[0] for one in seen}) == 1
     assert len({one[1] for one in seen}) == 3
@@ -88,7 +87,6 @@ def test_a_forked_trial_is_measured(place: Place) -> None:
         assert folder == path == str(place.folder)
         assert argv == [str(place.folder / "script.py"), "a", "b c"]
     assert len(place.parents()) == 1
-    assert place.runner.why_cold == ""
 
 
 def test_a_trial_ends_like_any_process(place: Place) -> None:
@@ -113,7 +111,7 @@ def test_the_environment_is_the_trials(
         printed = []
         for warm_start in (WARM, None):
             outcome = place.run(script, warm_start, configuration=configuration)
-            assert outcome.facts["forked"] is (warm_start is not None)
+            assert outcome.facts.forked is (warm_start is not None)
             found = outcome.log.read_text().splitlines()[0]
             printed.append([kv for kv in eval(found) if kv[0] != "AUTOTUNE_TRIAL_MARK"])
         assert printed[0] == printed[1]
@@ -128,7 +126,7 @@ def test_settings_read_at_import_have_a_parent_each(place: Place) -> None:
     )
     for value in ("0", "1", "0"):
         outcome = place.run(script, configuration={"onednn": value, "intra_op": 1})
-        assert outcome.facts["forked"]
+        assert outcome.facts.forked
         assert outcome.log.read_text().splitlines()[0] == value
     assert len(place.parents()) == 2
     for number in range(8):
@@ -148,7 +146,7 @@ def test_which_settings_are_read_at_import() -> None:
         "kmp_blocktime": "0",
         "onednn_isa": "AVX2",
     }
-    assert set(settings_at_import(everything)) == {
+    assert set(values_at_import(everything)) == {
         "onednn",
         "allocator",
         "malloc_arenas",
@@ -175,8 +173,8 @@ def test_a_parent_that_can_not_fork(place: Place, module: str, reason: str) -> N
     for _ in range(2):
         outcome = place.run(STEPS)
         assert outcome.status is Status.MEASURED, outcome.reason
-        assert not outcome.facts["forked"]
-        assert reason in place.runner.why_cold
+        assert not outcome.facts.forked
+        assert reason in outcome.cold_reason
     assert place.parents() == []
 
 
@@ -189,8 +187,8 @@ def test_a_fork_that_hangs_or_crashes(place: Place, fault: str) -> None:
     warm_start = dataclasses.replace(WARM, start_timeout_s=1)
     outcome = place.run(script, warm_start)
     assert outcome.status is Status.MEASURED, outcome.reason
-    assert not outcome.facts["forked"]
-    assert "a started one did not" in place.runner.why_cold
+    assert not outcome.facts.forked
+    assert "a started one did not" in outcome.cold_reason
 
 
 def test_a_script_that_fails_both_ways_is_no_fault_of_the_fork(place: Place) -> None:
@@ -198,15 +196,15 @@ def test_a_script_that_fails_both_ways_is_no_fault_of_the_fork(place: Place) -> 
     outcome = place.run("import heavy\nraise ValueError('no good')")
     assert outcome.status is Status.CRASHED
     assert "no good" in outcome.reason
-    assert place.runner.why_cold == ""
-    assert place.run(STEPS).facts["forked"]
+    assert outcome.cold_reason == ""
+    assert place.run(STEPS).facts.forked
 
 
 def test_many_forks_leave_the_parent_as_it_was(place: Place) -> None:
     """No descriptor, thread, process or memory stays behind with a trial."""
     counts = []
     for _ in range(25):
-        assert place.run("pass").facts["forked"]
+        assert place.run("pass").facts.forked
         (parent,) = place.parents()
         counts.append((parent.num_fds(), parent.num_threads(), parent.memory_info().rss >> 20))
     assert counts[2:] == [counts[2]] * len(counts[2:])
@@ -218,7 +216,7 @@ import os, sys
 from pathlib import Path
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
-from tests.conftest import QUICK
+from tests.trials import QUICK
 from tests.integration.test_warm import WARM
 folder = Path(sys.argv[1])
 with ProcessRunner(os.environ) as runner:

@@ -19,9 +19,10 @@ from autotuner.cli.main import main
 from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
 from autotuner.study.studies import load_study
-from benchmarks import postgres
-from tests.conftest import living_with
-from tests.integration.sitting import QUICK, SCRIPT, STUB, Sitting, ended, role_phase
+from autotuner.testing import postgres
+from tests.commands import QUICK, SCRIPT, STUB
+from tests.processes import living_with
+from tests.run_process import RunProcess, ended, role_phase
 
 pytestmark = [
     pytest.mark.postgres,
@@ -45,23 +46,23 @@ class Site:
         self.study = folder.name
         self.mark = uuid.uuid4().hex
 
-    def _sitting(self, name: str, command: str, *options: str) -> Sitting:
+    def _start(self, name: str, command: str, *options: str) -> RunProcess:
         folder = self.folder / name
         folder.mkdir()
         (folder / "train.py").write_text(SCRIPT)
         where = ["--model", "train.py", "--storage", self.url, "--study", self.study]
         lock = str(self.folder / "lock")
-        return Sitting(
+        return RunProcess(
             folder, *where, *options, mark=self.mark, command=command, AUTOTUNE_LOCK=lock
         )
 
-    def run(self) -> Sitting:
+    def run(self) -> RunProcess:
         """Begin the study."""
-        return self._sitting("run", "run", *QUICK)
+        return self._start("run", "run", *QUICK)
 
-    def worker(self) -> Sitting:
+    def worker(self) -> RunProcess:
         """Join it."""
-        return self._sitting("worker", "worker", "--wait-for-study", "60s")
+        return self._start("worker", "worker", "--wait-for-study", "60s")
 
     def records(self) -> list[TrialRecord]:
         """Return the study's trials."""
@@ -99,7 +100,7 @@ def test_one_of_two_is_killed_and_the_other_ends_the_study(
     victim.until(role_phase("search", "measurement", victim))
     victim.process.kill()
     victim.end()
-    assert other.end() == 0, other.said
+    assert other.end() == 0, other.stderr
     records = check(site)
     lost = [record for record in records if record.lost]
     assert [record.role for record in lost] == [Role.SEARCH]
@@ -117,8 +118,8 @@ def test_a_worker_waits_for_its_study_and_both_say_the_same(
     worker = site.worker()
     worker.until(lambda event: "waiting for study" in event.get("text", ""))
     run = site.run()
-    assert run.end() == 0, run.said
-    assert worker.end() == 0, worker.said
+    assert run.end() == 0, run.stderr
+    assert worker.end() == 0, worker.stderr
     assert run.events[-1]["event"] == "result"
     check(site)
 
@@ -144,7 +145,7 @@ def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -
     assert "the script: this copy is another one" in said
     assert "arguments: none in the study, here --fast" in said
     assert 'unknown study "none"' in refused(*where, "--study", "none")
-    assert run.end() == 0, run.said
+    assert run.end() == 0, run.stderr
     check(site)
 
 
@@ -169,8 +170,8 @@ def test_through_optuna_s_proxy(server: postgres.Server, tmp_path: Path) -> None
         run.until(ended("default"))
         site.url = url
         worker = site.worker()
-        assert run.end() == 0, run.said
-        assert worker.end() == 0, worker.said
+        assert run.end() == 0, run.stderr
+        assert worker.end() == 0, worker.stderr
         site.url = server.url
         check(site)
     finally:

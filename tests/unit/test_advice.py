@@ -1,4 +1,4 @@
-"""What the doctor warns of, and what it does not."""
+"""The doctor's advice: which problems it reports, and which states it does not."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from autotuner.knobs.advice import find_advice
 from autotuner.knobs.knob import Build
 from autotuner.machine.conditions import find_causes, read_counters
-from tests.unit.test_machine import machine
+from tests.fakes import machine
 
 STOCK = Build(
     tensorflow="2.21.0",
@@ -34,7 +34,7 @@ def kinds(environment: dict[str, str], build: Build, tmp_path: Path) -> list[str
     [
         (QUIET, STOCK, []),
         ({}, STOCK, ["onednn_unset"]),
-        ({}, INTEL, []),  # always on there, and told by another variable
+        ({}, INTEL, []),  # always on there, unless another variable switches it off
         ({**QUIET, "TF_NUM_INTRAOP_THREADS": "-1"}, STOCK, ["aborts"]),
         ({**QUIET, "TF_NUM_INTEROP_THREADS": "9"}, STOCK, ["oversubscribed"]),
         ({**QUIET, "OMP_NUM_THREADS": "4"}, STOCK, ["inert"]),
@@ -47,12 +47,12 @@ def kinds(environment: dict[str, str], build: Build, tmp_path: Path) -> list[str
 def test_what_is_in_the_environment(
     tmp_path: Path, environment: dict[str, str], build: Build, expected: list[str]
 ) -> None:
-    """What would bite is named, once; what is as it should be is not."""
+    """Each problem is reported once; a sound environment gives no advice."""
     assert kinds(environment, build, tmp_path) == expected
 
 
 def test_a_quota_is_not_seen_by_tensorflow(tmp_path: Path) -> None:
-    """The advice is the line to paste, for what is not set yet."""
+    """The advice is a line to paste, for the variables that are not set yet."""
     (found,) = find_advice(QUIET, machine(affinity=8, quota=1.5), STOCK, dev=tmp_path)
     assert found.kind == "quota_ignored"
     assert "the CPU quota is 1.5" in found.text
@@ -63,7 +63,7 @@ def test_a_quota_is_not_seen_by_tensorflow(tmp_path: Path) -> None:
 
 
 def test_threads_matter_under_a_quota_of_one() -> None:
-    """They do not where there is one CPU in the affinity."""
+    """With one CPU in the affinity they don't matter."""
     now = read_counters()
 
     def names(affinity: int, quota: float | None) -> set[str]:
@@ -74,7 +74,7 @@ def test_threads_matter_under_a_quota_of_one() -> None:
 
 
 def test_a_gpu_is_reported(tmp_path: Path) -> None:
-    """With what CPU knobs can still do."""
+    """A GPU is reported, with the CPU knobs that still matter."""
     (tmp_path / "nvidia0").touch()
     (found,) = find_advice(QUIET, machine(affinity=8), STOCK, dev=tmp_path)
     assert found.kind == "gpu"

@@ -1,4 +1,4 @@
-"""The bottleneck out of two ratios, and what is tried first because of it."""
+"""The bottleneck from two ratios, and the configurations that are tried first for it."""
 
 import pytest
 
@@ -8,12 +8,11 @@ from autotuner.statistics.comparison import Comparison
 from autotuner.study.candidates import first_candidates
 from autotuner.study.diagnosis import Bottleneck, diagnose
 from autotuner.study.space import Space, make_space
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, machine
 
 
 def faster(times: float) -> Comparison:
-    """Return how one side compares with the other."""
+    """Return a comparison with this gain."""
     return Comparison(gain=times, low=None, high=None, rounds=5, reference=1.0)
 
 
@@ -35,7 +34,7 @@ def sites(*sites: Site) -> Evidence:
 def test_the_largest_part_is_the_bottleneck(
     cached: float, single: float, kind: Bottleneck, parts: tuple[float, float, float]
 ) -> None:
-    """Parts add up to the step."""
+    """The parts add up to the step."""
     found = diagnose(faster(cached), faster(single), sites())
     assert found.bottleneck is kind
     assert (found.waits, found.overhead, found.compute) == pytest.approx(parts)
@@ -43,7 +42,7 @@ def test_the_largest_part_is_the_bottleneck(
 
 
 def test_a_sequential_map_is_named() -> None:
-    """Only where the script waits, and not where TensorFlow makes it parallel by itself."""
+    """Only where the script waits, and not where TensorFlow itself makes the map parallel."""
     python = Site(op="map", where="/x/train.py:31", stateful=("EagerPyFunc",))
     stateless = Site(op="map", where="/x/train.py:30")
     said = diagnose(faster(5.0), faster(9.0), sites(stateless, python)).sentence
@@ -53,7 +52,7 @@ def test_a_sequential_map_is_named() -> None:
 
 
 def test_what_can_t_be_told_is_not() -> None:
-    """Without a dataset nothing is known; without a batch only the waiting is."""
+    """Without a dataset nothing is known; without a batch only the input's part is known."""
     assert diagnose(None, None, sites()).bottleneck is Bottleneck.UNKNOWN
     half = diagnose(faster(4.0), None, sites())
     assert (half.bottleneck, half.waits, half.compute) == (Bottleneck.INPUT, 0.75, None)
@@ -67,7 +66,7 @@ def space(*names: str, quota: float | None = None) -> Space:
 @pytest.mark.parametrize("bottleneck", list(Bottleneck))
 @pytest.mark.parametrize("quota", [None, 1.0])
 def test_candidates_lie_in_the_space(bottleneck: Bottleneck, quota: float | None) -> None:
-    """Each is whole, none is the default, none comes twice, and under a quota they keep to it."""
+    """Candidates are complete, distinct, not the default, and within a quota."""
     whole = space(*KNOBS, quota=quota)
     found = first_candidates(bottleneck, whole)
     assert found
@@ -77,7 +76,7 @@ def test_candidates_lie_in_the_space(bottleneck: Bottleneck, quota: float | None
 
 
 def test_candidates_suit_the_bottleneck() -> None:
-    """OpenMP's waiting where threads compute, more calls where the input is slow."""
+    """OpenMP's spinning if threads compute, more calls if the input is slow."""
     compute = first_candidates(Bottleneck.COMPUTE, space("inter_op", "onednn", "kmp_blocktime"))
     assert compute[0] == {"inter_op": 1, "onednn": "1", "kmp_blocktime": "0"}
     waiting = first_candidates(Bottleneck.INPUT, space("intra_op", "map_parallelism"))
@@ -86,7 +85,7 @@ def test_candidates_suit_the_bottleneck() -> None:
 
 
 def test_the_recipe_keeps_tf_data_within_a_quota() -> None:
-    """Without one it leaves the pool alone; with one both pool and budget are bounded."""
+    """Without a quota the pool stays as written; with one, pool and budget are bounded."""
     names = ("data_threads", "data_cpu_budget")
     free = recipe_configuration(names, machine=machine(8), build=BUILD)
     bound = recipe_configuration(names, machine=machine(8, 3.0), build=BUILD)

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from google.protobuf import (
     text_format,
     wrappers_pb2,
 )
-from optuna.trial import TrialState
 
 from autotuner.errors import UserError
-from autotuner.export.content import Export, code_settings
+from autotuner.export.content import Export, code_settings, export_of
 from autotuner.export.deployment import (
     render_batching,
     render_dockerfile,
@@ -34,6 +32,7 @@ from autotuner.export.deployment import (
 )
 from autotuner.export.formats import (
     FILE_NAMES,
+    RENDERERS,
     Format,
     render_env,
     render_json,
@@ -42,18 +41,16 @@ from autotuner.export.formats import (
 )
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import AS_WRITTEN, Configuration
-from autotuner.options.study_spec import Objective, StudySpec
-from autotuner.report.wording import describe, number, result_text
-from autotuner.statistics.sequential import Finding, Verdict
-from autotuner.statistics.throughput import Throughput, Unit
+from autotuner.options.study_spec import StudySpec
+from autotuner.statistics.sequential import Verdict
+from autotuner.statistics.throughput import Unit
 from autotuner.study.identity import identify
-from autotuner.study.record import Role, StudyFacts, TrialRecord
 from autotuner.study.space import make_space
-from autotuner.trial.outcome import Notice, Status
-from autotuner.verdict.decision import Candidate, Decision
+from autotuner.trial.outcome import Notice
+from autotuner.verdict.decision import Candidate
 from autotuner.verdict.numerics import Numerics
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from autotuner.verdict.result import Result
+from tests.unit.results import BUILD, FASTER, HERE, a_decision, a_result, decided
 
 BEST: Configuration = {
     "intra_op": 2,
@@ -66,53 +63,44 @@ BEST: Configuration = {
 }
 
 
-FASTER = Finding(verdict=Verdict.FASTER, ratio=1.25, low=1.2, high=1.3, pairs=5)
+@pytest.fixture
+def result(tmp_path: Path) -> Result:
+    """Return the result of a study with odd names in it."""
+    script = tmp_path / "tr'ain $(touch hacked).py"
+    script.touch()
+    plain = a_result(tmp_path)
+    facts = dataclasses.replace(
+        plain.facts,
+        identity=identify(StudySpec(model=script, arguments=("--x\nrm -rf /",)), HERE, BUILD),
+        space=make_space(tuple(BEST), machine=HERE, build=BUILD),
+        unit=Unit.SAMPLES,
+        notices=(
+            Notice(
+                kind="override",
+                where="train.py:3",
+                text="calls set_x(1)",
+                knob="intra_op",
+                value="1",
+            ),
+            Notice(kind="map_randomness", where="train.py:9", text="draws"),
+        ),
+    )
+    decision = a_decision(
+        BEST, facts.space.default, numerics=Numerics(differs=True, text="results change a bit")
+    )
+    return dataclasses.replace(plain, facts=facts, records=(), decision=decision)
+
+
+def best_of(result: Result, configuration: Configuration) -> Export:
+    """Return the export of a result with another best configuration."""
+    best = Candidate(configuration=configuration, gain=1.3, trials=2)
+    return export_of(decided(result, best=best), anyway=False)
 
 
 @pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """Return an export of a study with odd names in it."""
-    script = tmp_path / "tr'ain $(touch hacked).py"
-    script.touch()
-    here = machine(affinity=4)
-    space = make_space(tuple(BEST), machine=here, build=BUILD)
-    facts = StudyFacts(
-        identity=identify(StudySpec(model=script, arguments=("--x\nrm -rf /",)), here, BUILD),
-        machine=here,
-        build=BUILD,
-        space=space,
-        unit=Unit.SAMPLES,
-        source="keras",
-        phase="fit",
-        folder=tmp_path,
-        seed=0,
-        objective=Objective.THROUGHPUT,
-        base=100.0,
-    )
-    decision = Decision(
-        best=Candidate(configuration=BEST, gain=1.3, trials=2),
-        default=Candidate(configuration=space.default, gain=1.0, trials=1),
-        recipe=None,
-        own=None,
-        finding=FASTER,
-        configurations=20,
-        numerics=Numerics(differs=True, text="results change a bit"),
-    )
-    notices = (
-        Notice(
-            kind="override", where="train.py:3", text="calls set_x(1)", knob="intra_op", value="1"
-        ),
-        Notice(kind="map_randomness", where="train.py:9", text="draws"),
-    )
-    return Export(
-        study="s",
-        created=datetime(2026, 11, 23, tzinfo=UTC),
-        version="0.1.0",
-        facts=facts,
-        decision=decision,
-        notices=notices,
-        tuning_s=600.0,
-    )
+def export(result: Result) -> Export:
+    """Return what is exported of it."""
+    return export_of(result, anyway=False)
 
 
 def sourced(text: str, tmp_path: Path) -> dict[str, str]:
@@ -163,12 +151,10 @@ def test_the_module_is_python(export: Export) -> None:
     assert "'TF_NUM_INTRAOP_THREADS': '2'" in text
 
 
-def test_without_data_knobs_the_module_is_short(export: Export) -> None:
+def test_without_data_knobs_the_module_is_short(result: Result) -> None:
     """Nothing is patched where nothing is to be changed."""
     plain: Configuration = {"intra_op": 2, "map_parallelism": AS_WRITTEN}
-    best = Candidate(configuration=plain, gain=1.3, trials=2)
-    decision = dataclasses.replace(export.decision, best=best)
-    text = render_python(dataclasses.replace(export, decision=decision))
+    text = render_python(best_of(result, plain))
     assert "def " not in text
     assert code_settings(plain) == {}
 
@@ -189,14 +175,13 @@ def test_json_holds_everything(export: Export) -> None:
 @pytest.mark.parametrize("anyway", [False, True])
 @pytest.mark.parametrize("verdict", [*Verdict, None])
 def test_the_files_follow_the_verdict(
-    export: Export, verdict: Verdict | None, anyway: bool
+    result: Result, verdict: Verdict | None, anyway: bool
 ) -> None:
     """Unless the best is proven, the files hold TensorFlow's defaults and say why; or say so."""
     finding = None
     if verdict is not None:
         finding = dataclasses.replace(FASTER, verdict=verdict, low=0.99, ratio=1.01)
-    decision = dataclasses.replace(export.decision, finding=finding, exported_anyway=anyway)
-    changed = dataclasses.replace(export, decision=decision)
+    changed = export_of(decided(result, finding=finding), anyway=anyway)
     proven = verdict is Verdict.FASTER
     text = render_env(changed)
     assert json.loads(render_json(changed))["holds"] == ("best" if proven or anyway else "default")
@@ -227,10 +212,9 @@ ODD: Configuration = {
 
 
 @pytest.fixture
-def odd(export: Export) -> Export:
-    """Return an export whose values hold what shells, systemd and YAML take for theirs."""
-    best = Candidate(configuration=ODD, gain=1.3, trials=2)
-    return dataclasses.replace(export, decision=dataclasses.replace(export.decision, best=best))
+def odd(result: Result) -> Export:
+    """Return an export whose values hold characters that shells, systemd and YAML interpret."""
+    return best_of(result, ODD)
 
 
 def expected() -> dict[str, str]:
@@ -347,15 +331,15 @@ def batching_message() -> "message.Message":
     return message_factory.GetMessageClass(found)()
 
 
-def test_serving(export: Export, tmp_path: Path) -> None:
+def test_serving(result: Result, tmp_path: Path) -> None:
     """Flags for two of the three pools, and a batching file that protocol buffers can read."""
     with pytest.raises(UserError, match="takes a SavedModel"):
-        render_serving(export)
+        render_serving(export_of(result, anyway=False))
     (tmp_path / "m").mkdir()
     (tmp_path / "m/saved_model.pb").touch()
     spec = StudySpec(model=tmp_path / "m", batch_size=16)
-    identity = identify(spec, export.facts.machine, BUILD)
-    served = dataclasses.replace(export, facts=dataclasses.replace(export.facts, identity=identity))
+    facts = dataclasses.replace(result.facts, identity=identify(spec, HERE, BUILD))
+    served = export_of(dataclasses.replace(result, facts=facts), anyway=False)
     flags = [line for line in render_serving(served).splitlines() if not line.startswith("#")]
     assert flags == [
         "--tensorflow_intra_op_parallelism=2",
@@ -368,40 +352,27 @@ def test_serving(export: Export, tmp_path: Path) -> None:
     assert [getattr(parsed, name).value for name in BATCHING] == [16, 0, 4, 16]
 
 
-def test_disturbed_trials_say_so() -> None:
-    """A trial during which others used the CPUs is marked."""
-    throughput = Throughput(value=100.0, low=None, high=None, unit=Unit.STEPS, windows=1)
-    record = TrialRecord(
-        number=1,
-        role=Role.SEARCH,
-        configuration={},
-        state=TrialState.COMPLETE,
-        status=Status.MEASURED,
-        reason="",
-        throughput=throughput,
-        folder="",
-        elapsed_s=1.0,
-        gain=2.0,
-        gain_low=1.9,
-        gain_high=2.1,
-        others_cores=0.82,
-    )
-    assert result_text(record) == (
-        "100 steps/s  2.00x (1.90-2.10)  (other processes used 0.8 CPUs meanwhile)"
-    )
-    slow = dataclasses.replace(record, others_cores=0.05, abandoned=True, gain_low=None)
-    assert result_text(slow) == "100 steps/s  2.00x  (ended early: clearly slower)"
-    default = dataclasses.replace(slow, role=Role.DEFAULT, abandoned=False)
-    assert result_text(default) == "100 steps/s"
+@pytest.mark.parametrize("kind", list(Format))
+def test_every_format_states_the_settings_and_the_verdict(result: Result, kind: Format) -> None:
+    """A format is in the table, and its files hold the header; those of a SavedModel too."""
+    folder = result.facts.folder
+    (folder / "m").mkdir()
+    (folder / "m/saved_model.pb").touch()
+    identity = dataclasses.replace(result.facts.identity, model=str(folder / "m"))
+    facts = dataclasses.replace(result.facts, identity=identity)
+    export = export_of(dataclasses.replace(result, facts=facts), anyway=False)
+    text = RENDERERS[kind](export)
+    assert "FASTER: 1.25x" in text
+    assert "intra_op" in text
 
 
-def test_wording() -> None:
-    """Configurations are told by what differs; numbers have sensible digits."""
-    assert describe({"intra_op": 1, "onednn": "1"}, {"intra_op": 2, "onednn": "1"}) == "intra_op=1"
-    assert describe({"intra_op": 2}, {"intra_op": 2}) == "as the default"
-    assert [number(v) for v in (12345.6, 123.4, 41.83, 0.5123)] == [
-        "12,346",
-        "123",
-        "41.8",
-        "0.512",
-    ]
+def test_only_notices_that_concern_the_file_are_in_its_header(result: Result) -> None:
+    """A line to remove, another order of random draws, a short measurement; nothing else."""
+    notices = (
+        Notice(kind="short", where="", text="measured for 2 s only"),
+        Notice(kind="other", where="train.py:1", text="of no concern"),
+    )
+    facts = dataclasses.replace(result.facts, notices=notices)
+    text = render_env(export_of(dataclasses.replace(result, facts=facts), anyway=False))
+    assert "# note: measured for 2 s only" in text
+    assert "of no concern" not in text

@@ -15,8 +15,7 @@ from autotuner.study.joining import (
     space_problems,
 )
 from autotuner.study.space import Space
-from tests.unit.test_knobs import BUILD
-from tests.unit.test_machine import machine
+from tests.fakes import BUILD, machine
 
 
 def identity_of(*, model: str, arguments: tuple[str, ...]) -> Identity:

@@ -1,5 +1,6 @@
 """The model of the knobs: what it learns, what it does not know, and what a sampler makes of it."""
 
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -9,11 +10,17 @@ import numpy as np
 import pytest
 
 from autotuner.knobs.knob import Choice, Configuration, Domain, IntRange
-from autotuner.statistics.knob_model import KnobModel, Observation, expected_improvement
-from autotuner.study.model_sampler import ModelSampler, observe
-from autotuner.study.record import Role, TrialRecord
+from autotuner.statistics.knob_model import (
+    KnobEffect,
+    KnobModel,
+    Observation,
+    expected_improvement,
+    knob_effects,
+)
+from autotuner.study.proposals import observe, propose
+from autotuner.study.record import TrialRecord, configuration_key
 from autotuner.study.space import Space
-from autotuner.trial.outcome import Status
+from tests.fakes import record
 
 DOMAINS: dict[str, Domain] = {
     "intra_op": IntRange(1, 4),
@@ -91,25 +98,6 @@ def test_expected_improvement() -> None:
     assert sure.tolist() == pytest.approx([0.2, 0.0])
 
 
-def record(number: int, point: Configuration, gain: float | None, **fields: object) -> TrialRecord:
-    from optuna.trial import TrialState
-
-    status = Status.CRASHED if gain is None else Status.MEASURED
-    return TrialRecord(
-        number=number,
-        role=Role.SEARCH,
-        configuration=point,
-        state=TrialState.PRUNED if gain is None else TrialState.COMPLETE,
-        status=status,
-        reason="",
-        throughput=None,
-        folder="",
-        elapsed_s=1.0,
-        gain=gain,
-        **fields,  # type: ignore[arg-type]
-    )
-
-
 def test_observations_pool_repeats_and_keep_away_from_failures() -> None:
     """Repeats count by how well they are known; the defaults are left out; a crash is far below."""
     fast = {**DEFAULT, "intra_op": 1}
@@ -132,10 +120,9 @@ def search(
     space: Space, value: Callable[[Configuration], float | None], trials: int
 ) -> TrialRecord:
     records: list[TrialRecord] = [record(0, {}, 1.0)]
-    sampler = ModelSampler(space, lambda: records, between=0.01, seed=5)
     noise = random.Random(6)
     for number in range(1, trials + 1):
-        point = sampler.proposals()[0]
+        point = propose(space, records, between=0.01, seed=5)[0].configuration
         assert space.holds(point)
         gain = value(point)
         measured = None if gain is None else math.exp(gain + noise.gauss(0, 0.01))
@@ -172,11 +159,102 @@ def test_the_sampler_leaves_what_crashes() -> None:
         return None if point["onednn"] == "0" else truth(point)
 
     records: list[TrialRecord] = [record(0, {}, 1.0)]
-    sampler = ModelSampler(SPACE, lambda: records, between=0.01, seed=7)
     crashes = 0
     for number in range(1, 31):
-        point = sampler.proposals()[0]
+        point = propose(SPACE, records, between=0.01, seed=7)[0].configuration
         gain = crashing(point)
         crashes += gain is None
         records.append(record(number, point, None if gain is None else math.exp(gain)))
     assert crashes <= 5
+
+
+FEW: dict[str, Domain] = {
+    "intra_op": IntRange(1, 4),
+    "data_autotune": Choice(("as_written", "0")),
+    "onednn": Choice(("1", "0")),
+}
+USUAL: Configuration = {"intra_op": 1, "data_autotune": "as_written", "onednn": "1"}
+ALONE = {("intra_op", 2): 0.2, ("intra_op", 4): -0.1, ("data_autotune", "0"): 0.05}
+Tried = list[tuple[Configuration, float]]
+
+
+def tried(count: int, noise: float, seed: int) -> Tried:
+    generator = random.Random(seed)
+    found: Tried = []
+    for _ in range(count):
+        one: Configuration = {
+            "intra_op": generator.choice([1, 2, 4]),
+            "data_autotune": generator.choice(["as_written", "0"]),
+            "onednn": generator.choice(["1", "0"]),
+        }
+        true_gain = sum(ALONE.get(pair, 0.0) for pair in one.items())
+        found.append((one, true_gain + generator.gauss(0, noise)))
+    return found
+
+
+def effects(trials: Tried, noise: float) -> list[KnobEffect]:
+    """Return the effects by a model of the trials' means, as the report has them."""
+    gains: dict[str, list[float]] = {}
+    for point, log_gain in trials:
+        gains.setdefault(configuration_key(point), []).append(log_gain)
+    observations = [
+        Observation(
+            configuration=json.loads(key),
+            log_gain=sum(values) / len(values),
+            variance=noise**2 / len(values),
+        )
+        for key, values in gains.items()
+        if key != configuration_key(USUAL)
+    ]
+    model = KnobModel(FEW, USUAL, observations)
+    return knob_effects(model, [point for point, _ in trials], USUAL)
+
+
+def test_known_effects_are_found() -> None:
+    """With little noise the effects are as they were made, knob by knob and value by value."""
+    found = effects(tried(200, 0.01, 0), 0.01)
+    pairs = [("intra_op", 2), ("intra_op", 4), ("data_autotune", "0"), ("onednn", "0")]
+    assert [(e.knob, e.value) for e in found] == pairs
+    for effect in found:
+        true_gain = ALONE.get((effect.knob, effect.value), 0.0)
+        assert math.log(effect.ratio) == pytest.approx(true_gain, abs=0.01)
+        assert effect.low < math.exp(true_gain) < effect.high
+    assert sum(effect.trials for effect in found[:2]) < 200
+
+
+def test_intervals_cover() -> None:
+    """Of 200 small searches the intervals cover the truth about as often as they say."""
+    inside = total = 0
+    for seed in range(200):
+        for effect in effects(tried(25, 0.05, seed), 0.05):
+            true_gain = math.exp(ALONE.get((effect.knob, effect.value), 0.0))
+            inside += effect.low <= true_gain <= effect.high
+            total += 1
+    assert 0.90 <= inside / total <= 0.99
+
+
+def test_noise_alone_has_no_effect() -> None:
+    """Where nothing matters, effects shrink to nothing, and their intervals hold 1."""
+    generator = random.Random(1)
+    only_noise = [(point, generator.gauss(0, 0.05)) for point, _ in tried(40, 0.0, 2)]
+    found = effects(only_noise, 0.05)
+    assert all(abs(effect.ratio - 1) < 0.04 for effect in found)
+    assert sum(effect.low <= 1 <= effect.high for effect in found) >= len(found) - 1
+
+
+def test_without_trials_there_are_no_effects() -> None:
+    """Neither with no trial at all nor with the defaults alone."""
+    model = KnobModel(FEW, USUAL, [])
+    assert knob_effects(model, [], USUAL) == []
+    assert knob_effects(model, [USUAL], USUAL) == []
+
+
+def test_a_knob_that_does_nothing_by_itself_has_no_effect() -> None:
+    """Intel's OpenMP threads count for nothing where oneDNN is off by default."""
+    domains: dict[str, Domain] = {"onednn": Choice(("0", "1")), "omp_num_threads": IntRange(1, 4)}
+    off: Configuration = {"onednn": "0", "omp_num_threads": 4}
+    both: Configuration = {"onednn": "1", "omp_num_threads": 2}
+    model = KnobModel(
+        domains, off, [Observation(configuration=both, log_gain=0.2, variance=0.0001)]
+    )
+    assert [(e.knob, e.value) for e in knob_effects(model, [both], off)] == [("onednn", "1")]

@@ -9,11 +9,9 @@ from autotuner.knobs.catalogue import (
     default_configuration,
     recipe_configuration,
 )
-from autotuner.knobs.knob import AS_WRITTEN, Build, Group, Tier
+from autotuner.knobs.knob import AS_WRITTEN, Group, Tier
 from autotuner.knobs.selection import EVERYTHING, select_knobs
-from tests.unit.test_machine import machine
-
-BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11.7", onednn_default=True, openmp=None)
+from tests.fakes import BUILD, machine
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64, 256])
@@ -29,7 +27,7 @@ def test_every_default_and_recipe_is_in_its_domain(cpus: int) -> None:
 
 
 def test_a_quota_bounds_the_search_but_not_the_default() -> None:
-    """TensorFlow's default ignores a quota; what is searched and recommended does not."""
+    """TensorFlow's default ignores a quota; domains and recipe respect it."""
     here = machine(affinity=64, quota=4.0, cores=32)
     for name in ("intra_op", "inter_op", "omp_num_threads"):
         assert max(KNOBS[name].domain(here).values()) == 4
@@ -58,10 +56,10 @@ def test_autotune_is_always_a_value() -> None:
 
 
 def test_variables() -> None:
-    """Each knob has a variable of its own, and all are kept out of the default's environment."""
+    """Each knob has its own variable, and a trial of the defaults has none of them."""
     variables = {knob.variable for knob in KNOBS.values()}
     assert len(variables) == len(KNOBS)
-    # what the user preloads stays, with the trial's in front of it
+    # the user's preloads stay, after the trial's
     assert set(MANAGED_VARIABLES) == variables - {"LD_PRELOAD"} | {"TF_DISABLE_MKL"}
     assert as_environment({"intra_op": 3, "kmp_blocktime": "0"}) == {
         "TF_NUM_INTRAOP_THREADS": "3",
@@ -70,7 +68,7 @@ def test_variables() -> None:
 
 
 def test_onednn_is_told_to_both_builds() -> None:
-    """The stock wheel reads one variable, Intel's builds another one that says the opposite."""
+    """The stock wheel reads one variable, Intel's builds another with the opposite meaning."""
     off = as_environment({"onednn": "0"})
     assert off == {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_DISABLE_MKL": "1"}
     on = as_environment({"onednn": "1"})

@@ -23,22 +23,21 @@ STAGES = [
     "statistics",
     "study",
     "verdict",
+    "stages",
     "export",
     "exec",
     "report",
     "service",
     "cli",
+    "testing",
 ]
 
 # where Optuna's names are still used outside of study/; the list only ever gets shorter
 OPTUNA_ELSEWHERE = {
-    "cli/browse.py",
     "cli/run_study.py",
     "cli/worker.py",
-    "export/content.py",
-    "report/contents.py",
     "report/dashboard_pages.py",
-    "verdict/final.py",
+    "stages/session.py",
 }
 
 
@@ -77,12 +76,19 @@ def test_optuna_is_imported_where_studies_are() -> None:
     for file in modules(child=False):
         packages = {module.split(".")[0] for module, _ in imports(file)}
         name = file.relative_to(PACKAGE).as_posix()
-        if "optuna" in packages and not name.startswith("study/"):
+        if "optuna" in packages and not name.startswith(("study/", "testing/")):
             users.add(name)
         if "optuna_dashboard" in packages:
             dashboards.add(name)
     assert users <= OPTUNA_ELSEWHERE
     assert dashboards == {"service/dashboard.py"}
+
+
+def test_the_product_does_without_its_test_support() -> None:
+    """Simulator and replay are for tests and benchmarks; the product never imports them."""
+    for file in PACKAGE.rglob("*.py"):
+        if PACKAGE / "testing" not in file.parents:
+            assert not [m for m, _ in imports(file) if m.startswith("autotuner.testing")], file
 
 
 def test_the_parent_never_imports_tensorflow_or_the_child() -> None:
@@ -115,5 +121,13 @@ def test_one_place_prints() -> None:
         names = {
             n.attr for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Attribute)
         }
-        if stage not in ("cli", "report"):
+        if stage not in ("cli", "report", "testing"):
             assert not names & {"stdout", "stderr"} or file.name in ("warden.py",), file
+
+
+def test_no_module_has_a_namesake_on_the_other_side() -> None:
+    """A module's name alone tells whether it runs in the user's interpreter."""
+    here, there = (
+        {file.stem for file in modules(child=child)} - {"__init__"} for child in (False, True)
+    )
+    assert here & there == set()

@@ -1,4 +1,4 @@
-"""Which knobs can act, told from what a short run has shown."""
+"""The states of knobs from the evidence of a short run."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Configuration, Tier
 from autotuner.knobs.liveness import Evidence, KnobState, Liveness, Loop, Site, find_liveness
 from autotuner.knobs.selection import effective, select_knobs
-from autotuner.trial.inspect_script import read_onednn
-from tests.unit.test_machine import machine
+from autotuner.trial.probe import read_onednn
+from tests.fakes import machine
 
 STOCK = Evidence(
     libraries={"openmp": [], "mkl": [], "allocator": []},
@@ -35,7 +35,7 @@ def sites(*sites: Site) -> Evidence:
 
 
 def test_every_knob_has_a_rule() -> None:
-    """No knob of the catalogue is forgotten, and each state has its reason."""
+    """Every knob of the catalogue has a rule, and every state a reason."""
     found = find_liveness(KNOBS, STOCK, machine())
     assert [one.knob for one in found] == list(KNOBS)
     assert all(one.reason for one in found)
@@ -43,7 +43,7 @@ def test_every_knob_has_a_rule() -> None:
 
 @pytest.mark.parametrize("knob", OPENMP)
 def test_openmp_is_inert_on_the_stock_wheel_and_live_on_intel_s(knob: str) -> None:
-    """The same variable does nothing on one build and a lot on the other."""
+    """The same variable is inert on one build and live on another."""
     stock, intel = state_of(STOCK, knob), state_of(INTEL, knob)
     assert (stock.state, intel.state) == (KnobState.INERT, KnobState.LIVE)
     assert "runtime threadpool" in stock.evidence
@@ -51,7 +51,7 @@ def test_openmp_is_inert_on_the_stock_wheel_and_live_on_intel_s(knob: str) -> No
 
 
 def test_gnu_openmp_reads_only_its_own() -> None:
-    """libgomp knows OMP_NUM_THREADS and none of Intel's variables."""
+    """libgomp reads OMP_NUM_THREADS and none of Intel's variables."""
     gnu = dataclasses.replace(STOCK, libraries={"openmp": ["libgomp.so.1"]})
     assert [state_of(gnu, knob).state for knob in OPENMP] == [
         KnobState.LIVE,
@@ -68,7 +68,7 @@ def test_a_script_without_tf_data() -> None:
 
 
 def test_a_map_that_calls_python() -> None:
-    """It must stay sequential, so neither its parallelism nor the pool does anything."""
+    """The map must stay sequential, so its parallelism and the pool are inert."""
     found = sites(Site(op="map", where="t.py:3", stateful=("PyFunc",), why_sequential="stateful"))
     assert state_of(found, "map_parallelism").state is KnobState.INERT
     assert "stateful" in state_of(found, "map_parallelism").reason
@@ -77,14 +77,14 @@ def test_a_map_that_calls_python() -> None:
 
 
 def test_a_map_that_its_author_made_parallel_is_live_whatever_it_does() -> None:
-    """The author has decided that its state may be met in any order."""
+    """A parallel stateful map is live: the script has made it parallel itself."""
     site = Site(op="map", where="t.py:3", parallel="4", stateful=("PyFunc",), why_sequential="x")
     for knob in ("map_parallelism", "data_threads"):
         assert state_of(sites(site), knob).state is KnobState.LIVE
 
 
 def test_a_loop_inside_a_function() -> None:
-    """Its prefetch and its pool are out of reach; its maps are not."""
+    """Its prefetch and its pool are inert; its maps are live."""
     found = dataclasses.replace(
         STOCK,
         sites=(Site(op="map", where="t.py:3"), Site(op="iterate in graph", where="t.py:5")),
@@ -95,7 +95,7 @@ def test_a_loop_inside_a_function() -> None:
 
 
 def test_callbacks_that_hear_of_batches_keep_the_steps() -> None:
-    """steps_per_execution would make them rarer."""
+    """steps_per_execution would make their calls rarer."""
     loop = Loop(loop="fit", where="t.py:3")
     free = dataclasses.replace(STOCK, loops=(loop,))
     bound = dataclasses.replace(
@@ -108,12 +108,12 @@ def test_callbacks_that_hear_of_batches_keep_the_steps() -> None:
 
 
 def test_one_cpu_leaves_no_threads_to_choose() -> None:
-    """A knob with one value is frozen."""
+    """A knob with one value is inert."""
     assert state_of(STOCK, "intra_op", cpus=1).state is KnobState.INERT
 
 
 def test_onednn() -> None:
-    """Live where a primitive ran, inert where none did, unknown where it said nothing."""
+    """Live if a primitive ran, inert if none did, unknown if oneDNN printed nothing."""
     silent = dataclasses.replace(STOCK, onednn_runtime=None, onednn_primitives={})
     idle = dataclasses.replace(STOCK, onednn_primitives={})
     assert [state_of(e, "onednn").state for e in (STOCK, idle, silent)] == [
@@ -124,7 +124,7 @@ def test_onednn() -> None:
 
 
 def test_what_is_searched() -> None:
-    """By default the safe ones that are not inert; a name forces, a group or tier does not."""
+    """The default is the safe knobs that are not inert; a name selects inert knobs as well."""
     liveness = {one.knob: one for one in find_liveness(KNOBS, STOCK, machine())}
     assert select_knobs((), liveness) == ("intra_op", "inter_op", "onednn")
     assert select_knobs(("openmp",), liveness) == ()
@@ -139,7 +139,7 @@ def test_what_is_searched() -> None:
 
 
 def test_what_a_configuration_comes_to() -> None:
-    """With oneDNN off, OpenMP's variables are at their defaults, whatever is set."""
+    """With oneDNN off, OpenMP's variables are at their defaults."""
     default: Configuration = {"onednn": "1", "kmp_blocktime": "200", "intra_op": 2}
     off: Configuration = {"onednn": "0", "kmp_blocktime": "0", "intra_op": 1}
     assert effective(off, default) == {"onednn": "0", "kmp_blocktime": "200", "intra_op": 1}
@@ -162,7 +162,7 @@ def test_what_a_configuration_comes_to() -> None:
     ],
 )
 def test_onednn_s_verbose_lines(text: str) -> None:
-    """Both forms of oneDNN's lines are understood, among anything that the script prints."""
+    """Both forms of oneDNN's lines are read, among other output of the script."""
     said = read_onednn(text)
     assert said.runtime == "threadpool"
     assert said.isa == "Intel AVX-512 with AVX512BW"
@@ -170,5 +170,5 @@ def test_onednn_s_verbose_lines(text: str) -> None:
 
 
 def test_nothing_said() -> None:
-    """A script's own output is not taken for oneDNN's."""
+    """The script's own output is not mistaken for oneDNN's."""
     assert read_onednn("loss 0.1\n").runtime is None

@@ -1,29 +1,16 @@
-"""Bounds from affinity, quota and memory limits, read from made-up cgroup trees."""
+"""Bounds from affinity, quota and memory limits, read from fake cgroup trees."""
 
 from pathlib import Path
 
 import pytest
 
 from autotuner.machine.host import (
-    Machine,
     count_oom_kills,
     inspect_machine,
     read_cpu_quota,
     read_memory_limit,
 )
-
-
-def machine(affinity: int = 8, quota: float | None = None, cores: int = 4) -> Machine:
-    """Return a machine."""
-    return Machine(
-        host="h",
-        cpu_model="cpu",
-        affinity_cpus=affinity,
-        physical_cores=cores,
-        sockets=1,
-        quota_cpus=quota,
-        memory_bytes=2**33,
-    )
+from tests.fakes import machine
 
 
 @pytest.mark.parametrize(
@@ -44,7 +31,7 @@ def put(root: Path, files: dict[str, str]) -> None:
 
 
 def test_quota_v2_takes_the_tightest_of_the_parents(tmp_path: Path) -> None:
-    """A quota anywhere up the tree binds."""
+    """A quota of any parent cgroup applies."""
     put(
         tmp_path,
         {
@@ -82,7 +69,7 @@ def test_quota_v1(tmp_path: Path) -> None:
 
 
 def test_in_a_container_the_host_s_path_is_not_there(tmp_path: Path) -> None:
-    """The path in /proc/self/cgroup may be the host's: the root is then our own cgroup."""
+    """If the path in /proc/self/cgroup is the host's, the root is this process's cgroup."""
     put(
         tmp_path,
         {
@@ -103,7 +90,7 @@ def test_no_cgroups(tmp_path: Path) -> None:
 
 
 def test_this_machine() -> None:
-    """The machine that runs the tests is described with sense."""
+    """The facts about the machine that runs the tests are plausible."""
     here = inspect_machine()
     assert 1 <= here.usable_cores <= here.usable_cpus <= here.affinity_cpus
     assert here.memory_bytes > 2**28

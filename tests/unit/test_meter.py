@@ -36,7 +36,7 @@ def rate(meter: Meter, stage: str) -> float:
 
 
 def test_a_steady_script_is_measured_exactly() -> None:
-    """Ten milliseconds a step are a hundred steps a second."""
+    """Steps of ten milliseconds are a hundred steps per second."""
     meter = run_meter(itertools.repeat(10.0))
     assert meter.stage == COMPLETE
     assert rate(meter, MEASURE) == pytest.approx(100)
@@ -77,7 +77,7 @@ def test_long_steps_are_a_window_each() -> None:
 
 
 def take_marks(meter: Meter, now: int, lengths_ms: list[float]) -> list[MeterWindow]:
-    """Feed steps and return the windows that they close, marks and all."""
+    """Feed steps and return the windows that they close, with marks."""
     windows = []
     for length in lengths_ms:
         now += round(length * MS)
@@ -88,7 +88,7 @@ def take_marks(meter: Meter, now: int, lengths_ms: list[float]) -> list[MeterWin
 
 
 def test_marks_say_when_each_step_ended() -> None:
-    """Absolute times of step ends, so that the parent can tell which turn they belong to."""
+    """The marks are absolute times, so that the parent can assign steps to turns."""
     meter = Meter("keras", "fit", RULE)
     meter.tick(5_000 * MS)
     first, second = take_marks(meter, 5_000 * MS, [50.0, 70.0, 90.0, 100.0, 100.0])
@@ -98,7 +98,7 @@ def test_marks_say_when_each_step_ended() -> None:
 
 
 def test_marks_leave_pauses_out_of_lengths() -> None:
-    """Time between two calls of fit is in the times of day, not in the steps' lengths."""
+    """The time between two calls of fit is in the marks, not in the steps' lengths."""
     meter, now = Meter("keras", "fit", RULE), 0
     meter.tick(0)
     meter.tick(100 * MS)
@@ -111,7 +111,7 @@ def test_marks_leave_pauses_out_of_lengths() -> None:
 
 
 def test_very_many_marks_are_merged() -> None:
-    """A hundred thousand steps a second do not make a hundred thousand marks."""
+    """A hundred thousand steps per second are merged into fewer marks."""
     meter = Meter("keras", "fit", RULE)
     meter.tick(0)
     (window,) = take_marks(meter, 0, [0.04] * 5000)
@@ -122,7 +122,7 @@ def test_very_many_marks_are_merged() -> None:
 
 
 def test_a_pause_does_not_count() -> None:
-    """Time between two calls of fit is not the loop's."""
+    """The time between two calls of fit does not count for the loop."""
     meter, now = Meter("keras", "fit", RULE), 0
     meter.tick(0)
     while meter.stage != COMPLETE:
@@ -136,7 +136,7 @@ def test_a_pause_does_not_count() -> None:
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -204,7 +204,7 @@ def loop(clock: Clock, finder: StepFinder, *ticks: tuple[str, str], steps: int =
 def test_the_preferred_source_counts(
     clock: Clock, ticks: list[tuple[str, str]], expected: tuple[str, str]
 ) -> None:
-    """Where several sources tick, the preferred one is measured; among equals the first."""
+    """Of several ticking sources the preferred one is measured; among equals the first."""
     pipe = Pipe()
     with pytest.raises(MeasurementComplete):
         loop(clock, finder(pipe), *ticks)
@@ -213,7 +213,7 @@ def test_the_preferred_source_counts(
 
 
 def test_a_short_preferred_phase_does_not_hold_up_a_long_one(clock: Clock) -> None:
-    """A fit of a few steps before a long inference loop: the first that lasts is measured."""
+    """A fit of a few steps before a long inference loop: the first long loop is measured."""
     pipe = Pipe()
     subject = finder(pipe)
     loop(clock, subject, ("keras", "fit"), steps=20)
@@ -223,7 +223,7 @@ def test_a_short_preferred_phase_does_not_hold_up_a_long_one(clock: Clock) -> No
 
 
 def test_a_phase_that_is_asked_for(clock: Clock) -> None:
-    """Only the phase asked for counts."""
+    """Only the requested phase counts."""
     pipe = Pipe()
     with pytest.raises(MeasurementComplete):
         loop(clock, finder(pipe, phase="predict"), ("keras", "fit"), ("keras", "predict"))
@@ -231,7 +231,7 @@ def test_a_phase_that_is_asked_for(clock: Clock) -> None:
 
 
 def test_a_script_that_means_to_mark_steps_is_waited_for(clock: Clock) -> None:
-    """Taking autotuner.step is enough to be waited for, however rare the steps are."""
+    """If the script accesses autotuner.step, the finder waits for its steps, however rare."""
     pipe = Pipe()
     subject = finder(pipe)
     subject.explicit = True
@@ -241,7 +241,7 @@ def test_a_script_that_means_to_mark_steps_is_waited_for(clock: Clock) -> None:
 
 
 def test_the_script_is_unwound_once(clock: Clock) -> None:
-    """Steps in the script's finally blocks are not disturbed."""
+    """Steps in the script's finally blocks raise nothing."""
     subject = finder(Pipe())
     with pytest.raises(MeasurementComplete):
         loop(clock, subject, ("function", "f"))
@@ -249,7 +249,7 @@ def test_the_script_is_unwound_once(clock: Clock) -> None:
 
 
 def test_a_phase_is_not_held_up_by_marks(clock: Clock) -> None:
-    """Asking for a phase outranks the script's own marks, which belong to none."""
+    """A requested phase outranks the script's own marks, which belong to no phase."""
     pipe = Pipe()
     subject = finder(pipe, phase="fit")
     subject.explicit = True
@@ -259,7 +259,7 @@ def test_a_phase_is_not_held_up_by_marks(clock: Clock) -> None:
 
 
 def test_other_phases_are_named(clock: Clock) -> None:
-    """Asking for a phase that never comes tells which ones there were."""
+    """If the requested phase never comes, the result lists the phases seen."""
     pipe = Pipe()
     subject = finder(pipe, phase="fitt")
     loop(clock, subject, ("keras", "fit"), ("keras", "predict"), steps=3)
@@ -288,7 +288,7 @@ def test_executions_are_counted_as_large_as_they_are(
 
 
 def test_a_script_that_ends_early_reports_its_best(clock: Clock) -> None:
-    """Without a complete meter the warm one of the preferred source is reported."""
+    """Without a complete meter the warm meter of the preferred source is reported."""
     pipe = Pipe()
     subject = finder(pipe)
     loop(clock, subject, ("function", "f"), ("dataset", "d"), steps=100)
@@ -312,7 +312,7 @@ def test_a_phase_shorter_than_a_window_is_reported(clock: Clock) -> None:
 
 
 def test_the_whole_process_is_the_last_resort(clock: Clock) -> None:
-    """A script without a step is one step; one that was asked for keras is none."""
+    """A script without a step counts as one step, unless the request asks for keras."""
     pipe = Pipe()
     finder(pipe).script_ended(4.0)
     assert pipe.done["source"] == "process"
@@ -323,7 +323,7 @@ def test_the_whole_process_is_the_last_resort(clock: Clock) -> None:
 
 
 def test_the_parent_may_end_a_measurement(clock: Clock) -> None:
-    """Not before the warm-up is over, then with the next window."""
+    """The order takes effect with the first window after the warm-up."""
     read, write = os.pipe()
     pipe = Pipe()
     subject = finder(pipe, orders=OrderPipe(read))
@@ -339,7 +339,7 @@ def test_the_parent_may_end_a_measurement(clock: Clock) -> None:
 
 
 def test_a_cache_s_first_pass_is_warm_up(clock: Clock) -> None:
-    """While a cache is being filled nothing is measured; it says so if that takes too long."""
+    """The first pass over a cache counts as warm-up; a notice reports if it takes too long."""
     pipe = Pipe()
     subject = finder(pipe)
     subject.cache_met("train.py:3")
@@ -355,4 +355,4 @@ def test_a_cache_s_first_pass_is_warm_up(clock: Clock) -> None:
     with pytest.raises(MeasurementComplete):
         loop(clock, subject, ("keras", "fit"))
     notices = [e["text"] for e in pipe.events if e["event"] == "notice"]
-    assert "what is measured is the filling" in notices[-1]
+    assert "so the measurement includes it" in notices[-1]

@@ -1,14 +1,16 @@
-"""What the user may say: durations, study files, flags."""
+"""The specification of a study: durations, study files, flags."""
 
 from pathlib import Path
 
 import pytest
 
+from autotuner.cli.flags import Flags
 from autotuner.cli.main import split_arguments
-from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
+from autotuner.cli.resolve import apply_flags, base_spec, find_interpreter
 from autotuner.errors import UserError
 from autotuner.options.duration import format_duration, parse_duration
-from autotuner.options.study_spec import SamplerName, StepSource, StudySpec, load_study_file
+from autotuner.options.study_file import load_study_file
+from autotuner.options.study_spec import SamplerName, StepSource, StudySpec
 from autotuner.options.workloads import list_workloads, load_workload
 
 
@@ -129,9 +131,10 @@ def test_workloads_are_complete() -> None:
 
 
 def test_flags_go_over_the_file(tmp_path: Path) -> None:
-    """A flag overrides the file; what no flag names stays."""
+    """A flag overrides the file; options without a flag keep the file's value."""
     file = write(tmp_path, 'model = "train.py"\ntrials = 5\nseed = 3\narguments = ["a"]')
-    flags = Flags(study_file=file, trials=9, knobs="threads, onednn", arguments=("b", "c"))
+    given = {"trials": 9, "knobs": "threads, onednn"}
+    flags = Flags(study_file=file, given=given, arguments=("b", "c"))
     base = base_spec(flags)
     assert base is not None
     spec = apply_flags(base, flags)
@@ -143,8 +146,16 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"trials": 0}, "--trials 0"),
-        ({"trials": -3}, "--trials -3"),
+        ({"trials": 0}, "--trials: 0 is too few"),
+        ({"trials": -3}, "--trials: -3 is too few"),
+        ({"pairs": -1}, "--pairs: -1 is less than nothing"),
+        ({"margin": 3.0}, "--margin: expected a number between 0 and 1"),
+        ({"batch_size": 0}, "--batch-size: a batch of 0 samples"),
+        ({"shapes": ["x"]}, '--shape "x": not a shape'),
+        ({"environment": ["A"]}, '--env: "A" has no value'),
+        ({"environment": ["1=2"]}, '--env: "1" can\'t be the name of a variable'),
+        ({"max_memory": "much"}, "--max-memory"),
+        ({"start_timeout": "late"}, "--start-timeout"),
         ({"knobs": "intra_opp"}, 'unknown knob "intra_opp"'),
         ({"sampler": "magic"}, "--sampler"),
         ({"measure": "kears"}, "--measure"),
@@ -157,14 +168,24 @@ def test_wrong_flags(tmp_path: Path, flags: dict[str, object], message: str) -> 
     script = tmp_path / "train.py"
     script.touch()
     with pytest.raises(UserError) as caught:
-        apply_flags(StudySpec(model=script), Flags(**flags))  # type: ignore[arg-type]
+        apply_flags(StudySpec(model=script), Flags(given=flags))
     assert message in caught.value.message
+
+
+def test_a_budget_replaces_the_trials_of_a_file(tmp_path: Path) -> None:
+    """A budget on the command line is the bound; the file's number of trials is not."""
+    flags = Flags(study_file=write(tmp_path, 'model = "train.py"\ntrials = 5'))
+    base = base_spec(flags)
+    assert base is not None
+    assert apply_flags(base, Flags(given={"budget": "10m"})).trials is None
+    both = apply_flags(base, Flags(given={"budget": "10m", "trials": 7}))
+    assert (both.trials, both.budget_s) == (7, 600.0)
 
 
 def test_only_one_thing_to_tune(tmp_path: Path) -> None:
     """A file, a script and a workload exclude each other."""
     with pytest.raises(UserError, match="only one"):
-        base_spec(Flags(model=Path("a.py"), workload="mlp_train"))
+        base_spec(Flags(given={"model": Path("a.py")}, workload="mlp_train"))
     with pytest.raises(UserError, match="a script is given by --model"):
         base_spec(Flags(study_file=Path("train.py")))
 

@@ -1,4 +1,4 @@
-"""Statistics on known distributions: intervals cover, ratios are what they should be."""
+"""Statistics on known distributions: intervals cover the truth, ratios are correct."""
 
 import dataclasses
 import math
@@ -60,13 +60,13 @@ def test_the_median_s_interval_covers(shape: str, n: int) -> None:
 
 
 def test_too_few_values_have_no_interval() -> None:
-    """Five values can't give a 95 % interval of the median; six give their range."""
+    """Five values give no 95 % interval of the median; six give their range."""
     assert median_interval([1, 2, 3, 4, 5]) is None
     assert median_interval([6, 1, 5, 2, 4, 3]) == (1, 6)
 
 
 def test_the_warm_up_does_not_count() -> None:
-    """Only windows after the warm-up make the throughput, and an outlier does not move it."""
+    """Only windows after the warm-up count, and an outlier does not move the throughput."""
     windows = [window(10, warmup=True), *(window(100) for _ in range(8)), window(3)]
     throughput = summarize(outcome(*windows), count_samples=False)
     assert throughput is not None
@@ -75,13 +75,13 @@ def test_the_warm_up_does_not_count() -> None:
 
 
 def test_a_script_that_never_got_warm() -> None:
-    """Where nothing but warm-up was seen, its later half counts."""
+    """If there is only warm-up, its later half counts."""
     windows = [window(rate, warmup=True) for rate in (10, 50, 100, 100)]
     assert measured_windows(outcome(*windows)) == tuple(windows[2:])
 
 
 def test_units() -> None:
-    """Samples where all windows know them and the study counts them; runs for whole processes."""
+    """Samples if all windows know them and the study counts them; runs for whole processes."""
     known = outcome(*(window(10, samples=32_000) for _ in range(6)))
     throughput = summarize(known, count_samples=True)
     assert throughput is not None
@@ -114,7 +114,7 @@ def autoregressive(generator: random.Random, n: int, r: float) -> list[float]:
 @pytest.mark.parametrize("r", [0.0, 0.3, 0.6])
 @pytest.mark.parametrize("of", ["median", "hodges_lehmann"])
 def test_intervals_of_neighbours_that_resemble_each_other(of: str, r: float) -> None:
-    """Autocorrelated values, 40 of them: the 95 % interval holds the centre as often as stated."""
+    """For 40 autocorrelated values the 95 % interval covers the centre at the stated rate."""
     generator = random.Random(f"{of} {r}")
     covered = 0
     for _ in range(1000):
@@ -129,7 +129,7 @@ def test_intervals_of_neighbours_that_resemble_each_other(of: str, r: float) -> 
 
 
 def test_ignoring_autocorrelation_would_show() -> None:
-    """The check above can fail: taken as independent, such values cover far less often."""
+    """The test above can fail: without the correction the intervals cover far less often."""
     generator = random.Random(1)
     sizes = [effective_size(autoregressive(generator, 40, 0.6)) for _ in range(200)]
     assert sum(sizes) / len(sizes) < 20
@@ -139,7 +139,7 @@ def test_ignoring_autocorrelation_would_show() -> None:
 
 @pytest.mark.parametrize("shape", ["normal", "heavy", "one in ten is far off"])
 def test_the_centre_of_rounds(shape: str) -> None:
-    """Eight rounds: the centre's interval covers, with outliers as well."""
+    """With eight rounds the interval covers the centre, with outliers as well."""
     generator = random.Random(shape)
 
     def draw() -> float:
@@ -172,7 +172,7 @@ def turn(rate: float, step_s: float = 0.01) -> Turn:
 
 
 def test_a_steady_drift_cancels_in_a_duel() -> None:
-    """Each turn of the candidate is held against the turns before and after it."""
+    """Each turn of the candidate is compared with the turns before and after it."""
     speeds = [100 * 0.9**k for k in range(13)]  # a tenth slower with every turn
     rounds = [
         Round(reference=turn(speeds[2 * k]), candidate=turn(1.2 * speeds[2 * k + 1]))
@@ -185,7 +185,7 @@ def test_a_steady_drift_cancels_in_a_duel() -> None:
 
 
 def test_single_turns_that_are_far_off() -> None:
-    """One turn of the reference and one of the candidate off by a factor: the gain stays."""
+    """The gain is stable if one turn of each side is off by a factor."""
     speeds = [100.0] * 7
     speeds[3] = 400.0
     rounds = [
@@ -201,7 +201,7 @@ def test_single_turns_that_are_far_off() -> None:
 
 
 def test_every_objective_gains_above_one() -> None:
-    """Shorter steps, more throughput, fewer CPU seconds: more than 1 is always better."""
+    """Above 1 is better for every objective: shorter steps, more throughput, less CPU time."""
     rounds = [Round(reference=turn(100, 0.01), candidate=turn(200, 0.005))] * 6
     for objective in Objective:
         seen = compare_rounds(rounds, None, objective, Unit.STEPS)
@@ -214,7 +214,7 @@ def test_every_objective_gains_above_one() -> None:
 
 
 def test_step_percentiles() -> None:
-    """Nearest rank: of a hundred values the 99th; of few the largest."""
+    """Nearest rank: the 99th of a hundred values; the largest of a few."""
     assert percentile(range(1, 101), 99) == 99
     assert percentile([3.0, 1.0, 2.0], 99) == 3.0
     assert percentile([3.0, 1.0, 2.0], 50) == 2.0
@@ -225,7 +225,7 @@ def test_step_percentiles() -> None:
 
 
 def test_two_modes_are_seen() -> None:
-    """Every third step three times as long is two kinds; a wide or a skewed spread is one."""
+    """If every third step takes three times as long, there are two kinds; a wide spread is one."""
     generator = random.Random(0)
     jitter = [math.exp(generator.gauss(0, 0.05)) for _ in range(300)]
     found = two_modes([j * (0.03 if k % 3 == 0 else 0.01) for k, j in enumerate(jitter)])
@@ -239,7 +239,7 @@ def test_two_modes_are_seen() -> None:
 
 
 def test_trends_are_seen() -> None:
-    """A fifth slower over a measurement is a trend; noise, and autocorrelated noise, is none."""
+    """A slowdown by a fifth is a trend; noise is none, even if autocorrelated."""
     generator = random.Random(0)
     slowing = [100 * (1 - 0.2 * k / 29) * math.exp(generator.gauss(0, 0.03)) for k in range(30)]
     assert trend(slowing) == pytest.approx(-0.22, abs=0.05)

@@ -1,10 +1,10 @@
-"""Runs a saved model's inference for ever, on made-up inputs: what ``--model model.keras`` tunes.
+"""Runs a saved model's inference for ever on generated inputs; ``--model model.keras`` tunes this.
 
 Command line: ``infer_model.py MODEL --batch-size N [--shape NAME=D1,D2,...]``. MODEL is a
 ``.keras`` or ``.h5`` file, or a folder with a ``saved_model.pb``. Inputs have the shapes and types
-of the model's signature; what a shape leaves open is the batch size in the first place, 1
-elsewhere, unless ``--shape`` says. ``AUTOTUNE_BATCH_SIZE`` beats ``--batch-size``: it is a knob.
-Standard library and TensorFlow only, as this runs in the user's interpreter.
+of the model's signature. An open first dimension is the batch size, other open dimensions are 1,
+unless ``--shape`` gives them. ``AUTOTUNE_BATCH_SIZE``, a knob, overrides ``--batch-size``.
+Standard library and TensorFlow only, because this runs in the user's interpreter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Call = Callable[[dict[str, Any]], Any]
 
 
 def main() -> None:
-    """Load the model, make inputs, and call it until the trial is over."""
+    """Load the model, generate inputs, and call the model until the trial is over."""
     arguments = _arguments()
     import tensorflow as tf
 
@@ -31,10 +31,11 @@ def main() -> None:
     if unknown:
         sys.exit("--shape: no input {}; there are: {}".format(unknown[0], ", ".join(specs)))
     inputs = {
-        name: _made_up(tf, name, spec, shapes.get(name), batch_size) for name, spec in specs.items()
+        name: _generated(tf, name, spec, shapes.get(name), batch_size)
+        for name, spec in specs.items()
     }
     samples = min((int(x.shape[0]) for x in inputs.values() if x.shape.rank), default=1)
-    from autotuner import step  # the trial's, in which nothing of autotune is installed
+    from autotuner import step  # a module that the child provides
 
     while True:
         outputs = call(inputs)
@@ -87,8 +88,8 @@ def _load_keras(tf: Any, path: str) -> tuple[Call, dict[str, Any]]:
     return call, specs
 
 
-def _made_up(tf: Any, name: str, spec: Any, shape: Sequence[int] | None, batch_size: int) -> Any:
-    """Return a tensor for a specification: small random numbers, so that nothing overflows."""
+def _generated(tf: Any, name: str, spec: Any, shape: Sequence[int] | None, batch_size: int) -> Any:
+    """Return a tensor for a specification: small random numbers, which don't overflow."""
     dtype = tf.as_dtype(spec.dtype)
     if shape is None:
         if spec.shape.rank is None:

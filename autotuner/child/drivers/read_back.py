@@ -1,10 +1,10 @@
-"""Reads back, in a fresh process, what each setting has come to: for ``autotune check``.
+"""Reads back each knob's effect in a fresh process, for ``autotune check``.
 
-Command line: ``read_back.py KNOBS``, KNOBS being a JSON object of knobs and their values. Started
-by the same means as ``autotune exec`` starts a script. The last line on standard output is a mark
-and a JSON object: ``facts`` and ``read``, which has [value, how] by knob. Only what TensorFlow, a
-library under it or the kernel says of itself counts; ``tf.config.threading.get_*`` does not, as it
-returns what was configured and not what is. Standard library and TensorFlow only.
+Command line: ``read_back.py KNOBS``, where KNOBS is a JSON object of values by knob. It is started
+in the same way as ``autotune exec`` starts a script. The last line on standard output is a mark and
+a JSON object: ``facts``, and ``read``, which has [value, how] by knob. Values are observed in
+TensorFlow, in a library under it or in the kernel; ``tf.config.threading.get_*`` only returns what
+was configured. Standard library and TensorFlow only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INFINITE = 2**31 - 1
 
 
 def main() -> None:
-    """Run a few ops, look, and print."""
+    """Run a few ops, read the knobs back, and print them."""
     wanted = json.loads(sys.argv[1])
     import tensorflow as tf
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _facts() -> Any:
-    """Return the module of that name, of which autotune exec has loaded the package."""
+    """Return the child's module ``facts``; autotune exec has loaded its package."""
     return importlib.import_module("_autotune_child.facts")
 
 
@@ -59,7 +59,7 @@ _WORKED = 10  # a thread of the pool gets the CPU about once for each repeat
 
 
 def _threads() -> dict[int, str]:
-    """Return the names of the process' threads by their identifiers."""
+    """Return the names of this process's threads by their identifiers."""
     found = {}
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open("/proc/self/task/" + task + "/comm") as file:
@@ -68,7 +68,7 @@ def _threads() -> dict[int, str]:
 
 
 def _times_on_cpu(threads: Iterable[int]) -> dict[int, int]:
-    """Return how often each thread has been given a CPU."""
+    """Return how often each thread has run on a CPU."""
     found = {}
     for thread in threads:
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/schedstat") as file:
@@ -77,10 +77,10 @@ def _times_on_cpu(threads: Iterable[int]) -> dict[int, int]:
 
 
 def _read_pools(tf: Any, read: dict[str, Any]) -> None:
-    """Count the threads that work on one op, which is none of oneDNN's, and those that do not.
+    """Count the threads that work on one op (not one of oneDNN's), and those that do not.
 
     TensorFlow starts both pools with its first op. An op in a pool of one runs in the caller.
-    Newer builds name the threads between ops, in older ones they are those that did nothing.
+    Newer builds name the inter-op threads; in older ones they are the threads without work.
     """
     before = set(_threads())
     tf.config.list_logical_devices()
@@ -112,7 +112,7 @@ def _read_onednn(read: dict[str, Any]) -> None:
 
 
 def _run_convolution(tf: Any) -> None:
-    """Run something that oneDNN splits over all its threads."""
+    """Run a convolution, which oneDNN splits over all its threads."""
 
     def relu(images: Any, filters: Any) -> Any:
         return tf.nn.relu(tf.nn.conv2d(images, filters, 1, "SAME"))
@@ -174,7 +174,7 @@ _DATA = ("map_", "interleave_", "batch_par", "prefetch_", "data_")
 
 
 def _read_pipeline(tf: Any, read: dict[str, Any]) -> None:
-    """Build a pipeline as a user would, iterate it, and read its graph and its options."""
+    """Build a pipeline, iterate it, and read its graph and its options."""
     dataset = (
         tf.data.Dataset.range(64)
         .interleave(tf.data.Dataset.from_tensors, cycle_length=2)
@@ -187,7 +187,7 @@ def _read_pipeline(tf: Any, read: dict[str, Any]) -> None:
     graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
     nodes = {node.name: node for node in graph.node}
 
-    def setting(parallel: str, sequential: str, at: int) -> Any:
+    def parallelism(parallel: str, sequential: str, at: int) -> Any:
         for node in graph.node:
             if node.op.startswith(parallel):
                 value = nodes[node.input[at]].attr["value"].tensor
@@ -199,14 +199,14 @@ def _read_pipeline(tf: Any, read: dict[str, Any]) -> None:
     optimization = options.experimental_optimization
     by_itself = optimization.map_parallelization is not False
     read["map_parallelism"] = [
-        setting("ParallelMap", "left to TensorFlow" if by_itself else "sequential", -1),
+        parallelism("ParallelMap", "left to TensorFlow" if by_itself else "sequential", -1),
         how,
     ]
-    read["interleave_parallelism"] = [setting("ParallelInterleave", "sequential", -1), how]
-    read["batch_parallelism"] = [setting("ParallelBatch", "sequential", 2), how]
+    read["interleave_parallelism"] = [parallelism("ParallelInterleave", "sequential", -1), how]
+    read["batch_parallelism"] = [parallelism("ParallelBatch", "sequential", 2), how]
     injected = getattr(optimization, "inject_prefetch", False) is not False
     read["prefetch_depth"] = [
-        setting("Prefetch", "left to TensorFlow" if injected else "0", 1),
+        parallelism("Prefetch", "left to TensorFlow" if injected else "0", 1),
         how,
     ]
     how = "the options of a dataset that was iterated"
@@ -267,7 +267,7 @@ def _read_process(read: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _arenas() -> int:
-    """Return how many arenas glibc makes for 16 threads that allocate at the same time."""
+    """Return the number of arenas that glibc makes for 16 threads allocating at the same time."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]

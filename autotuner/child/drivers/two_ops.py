@@ -1,13 +1,13 @@
-"""Runs a convolution and a matrix product: shows what a TensorFlow is built with, without a script.
+"""Runs a convolution and a matrix product to show what a TensorFlow is built with.
 
-Standard library and TensorFlow only, as this runs in the user's interpreter.
+Standard library and TensorFlow only, because this runs in the user's interpreter.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from autotuner import step  # the trial's, in which nothing of autotune is installed
+from autotuner import step  # a module that the child provides
 
 
 def main() -> None:

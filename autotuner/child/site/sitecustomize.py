@@ -1,15 +1,15 @@
 """Applies a configuration inside every Python that ``autotune exec`` starts.
 
 Python imports the first ``sitecustomize`` on its path when it starts, and ``autotune exec`` puts
-this folder first; the environment's own one, if there is one, is imported afterwards. Nothing of
-TensorFlow is imported here: what needs code is applied when the script has imported it. As in a
-trial, a setting of the script's own does not beat the configuration.
+this folder first. The environment's own ``sitecustomize``, if there is one, is imported afterwards.
+This module does not import TensorFlow: knobs that need code are applied after the script's import.
+As in a trial, the configuration overrides the script.
 
-``AUTOTUNE_EXEC`` holds JSON: ``child`` (the folder of the code that trials use), ``file`` (whose
-configuration it is), ``data`` and ``keras`` (arguments of pipeline.apply_data_settings and
+``AUTOTUNE_EXEC`` holds JSON: ``child`` (the folder of the code that trials use), ``file`` (the
+configuration's file), ``data`` and ``keras`` (arguments of pipeline.apply_data_settings and
 keras_settings.apply_keras_settings), ``variables`` (environment variables to hold), ``threads``
-(which of intra_op and inter_op to hold), ``tensorflow`` (version and distribution that it was found
-with, or null), ``verbose`` (whether to say what is done).
+(which of intra_op and inter_op to hold), ``tensorflow`` (version and distribution of the tuned
+TensorFlow, or null), ``verbose`` (whether to print what is applied).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 
 class _Notices:
-    """Takes the place of a trial's event pipe."""
+    """Prints notices; stands in for a trial's event pipe."""
 
     is_open = True
 
@@ -31,18 +31,18 @@ class _Notices:
         self._verbose = verbose
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Say a notice, if wanted."""
+        """Print a notice if verbose."""
         if self._verbose:
-            self.say("{}: {}; it is ignored".format(fields["where"], fields["text"]))
+            self.write("{}: {}; it is ignored".format(fields["where"], fields["text"]))
 
-    def say(self, text: str) -> None:
-        """Write a line to standard error, if wanted."""
+    def write(self, text: str) -> None:
+        """Write a line to standard error if verbose."""
         if self._verbose:
             sys.stderr.write("autotune exec: " + text + "\n")
 
 
 def _load(folder: str) -> str:
-    """Make the child's folder importable as a package, without touching sys.path."""
+    """Make the child's folder importable as a package without changing sys.path."""
     name = "_autotune_child"
     spec = importlib.util.spec_from_file_location(
         name, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
@@ -71,15 +71,15 @@ def _install(settings: dict[str, Any]) -> None:
         overrides.hold_threads(notices, settings["threads"])
         overrides.hold_until_first_op(hold)
         if settings["data"]:
-            notices.say("tf.data: " + json.dumps(settings["data"]))
+            notices.write("tf.data: " + json.dumps(settings["data"]))
             part("pipeline").apply_data_settings(**settings["data"])
 
     def keras_imported(keras: Any) -> None:
         if hasattr(keras, "Model") and settings["keras"]:
-            notices.say("keras: " + json.dumps(settings["keras"]))
+            notices.write("keras: " + json.dumps(settings["keras"]))
             part("keras_settings").apply_keras_settings(keras, **settings["keras"])
 
-    part("importing").ImportHooks(
+    part("import_hooks").ImportHooks(
         before={"numpy": hold, "tensorflow": hold},
         after={
             "tensorflow": tensorflow_imported,
@@ -90,7 +90,7 @@ def _install(settings: dict[str, Any]) -> None:
 
 
 def _check(tensorflow: Any, settings: dict[str, Any], facts: Any) -> None:
-    """End the process if this is not the TensorFlow that the configuration was found with."""
+    """End the process if the configuration was tuned with another TensorFlow."""
     if settings["tensorflow"] is None:
         return
     found = facts.tensorflow_facts(tensorflow)
@@ -105,7 +105,7 @@ def _check(tensorflow: Any, settings: dict[str, Any], facts: Any) -> None:
 
 
 def _import_the_next() -> None:
-    """Import the sitecustomize that there would be without this one."""
+    """Import the environment's own sitecustomize, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     own = sys.modules.pop("sitecustomize")

@@ -6,12 +6,17 @@ import json
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from autotuner.report.contents import Contents
 from autotuner.report.sections import sections
+from autotuner.verdict.result import Result
 
 
-def render_page(contents: Contents) -> str:
-    """Return the page. Everything in it that comes from the study is escaped."""
+def render_page(result: Result, *, anyway: bool = False) -> str:
+    """Return the page; everything in it that comes from the study is escaped.
+
+    Args:
+        result: of the study.
+        anyway: the files hold the best of the search even if it is not recommended.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,
@@ -19,17 +24,17 @@ def render_page(contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = sections(contents)
+    found = sections(result, anyway=anyway)
     figures = {
         picture.name: json.loads(picture.figure.to_json())
         for section in found
         for picture in section.pictures
     }
     return environment.get_template("report.html").render(
-        study=contents.export.study,
-        created=contents.export.created,
-        verdict=contents.decision.verdict.value,
-        recommended=contents.decision.is_recommended,
+        study=result.study,
+        created=result.as_of,
+        verdict=result.decision.verdict.value,
+        recommended=result.decision.is_recommended,
         sections=found,
         figures=figures,
         plotly=get_plotlyjs(),

@@ -1,0 +1,43 @@
+"""The checks of a specification that need the disk or the catalogue of knobs."""
+
+import dataclasses
+from pathlib import Path
+
+from autotuner.errors import UserError
+from autotuner.knobs.catalogue import MANAGED_VARIABLES
+from autotuner.knobs.selection import check_knob_names
+from autotuner.options.study_spec import StudySpec, is_saved_model
+
+
+def check_spec(spec: StudySpec) -> StudySpec:
+    """Return a specification with the absolute path of its script.
+
+    Raises:
+        UserError: if there is no such script, or options do not go together or with the catalogue.
+    """
+    spec = dataclasses.replace(spec, model=_script_path(spec.model))
+    check_knob_names(spec.knobs)
+    if is_saved_model(spec.model):
+        if spec.arguments:
+            raise UserError(f"{spec.model}: a saved model takes no arguments", hint="leave out --")
+    elif spec.batch_size is not None or spec.shapes:
+        hint = "pass them to the script after --, if it takes such arguments"
+        raise UserError("--batch-size and --shape are for saved models, not scripts", hint=hint)
+    for name, _ in spec.environment:
+        if name in MANAGED_VARIABLES:
+            hint = "remove it from the study's environment: it is searched"
+            raise UserError(f"{name} is a knob", hint=hint)
+    return spec
+
+
+def _script_path(path: Path) -> Path:
+    """Return the absolute path of a script or a saved model; raise UserError for anything else."""
+    if path.is_dir() and not is_saved_model(path):
+        hint = "name a Python script, a .keras file, or a folder with a saved_model.pb"
+        raise UserError(f"{path}: is a folder, and no SavedModel", hint=hint)
+    if not path.exists():
+        raise UserError(f"{path}: no such file", hint="--model takes the path of a Python script")
+    if not is_saved_model(path) and path.suffix not in (".py", ".pyw", ""):
+        hint = "--model takes a .py file, a .keras file or a SavedModel's folder"
+        raise UserError(f"{path}: not a Python script, nor a saved model", hint=hint)
+    return path.absolute()

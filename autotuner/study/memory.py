@@ -1,0 +1,99 @@
+"""What a study knows once for all its workers, in Optuna's user attributes of the study.
+
+Each key holds one value of one type as JSON with a schema number. A study of another schema is not
+one of ours.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import optuna
+from optuna.storages import BaseStorage
+
+from autotuner.codec import from_json, to_json
+from autotuner.options.study_spec import StudySpec
+from autotuner.study.bulk import read_attribute
+from autotuner.study.diagnosis import Diagnosis
+from autotuner.study.facts import Origin, StudyFacts
+from autotuner.study.noise import Noise
+from autotuner.study.warm_check import WarmCheck
+
+SCHEMA = 4
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Key(Generic[T]):
+    """Where a study keeps a value, and the value's type."""
+
+    name: str
+    kind: type[T]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The result in a few words, for lists; ``trials``: how many there were then."""
+
+    text: str
+    trials: int
+
+
+SPEC = Key("spec", StudySpec)
+ORIGIN = Key("origin", Origin)
+FACTS = Key("facts", StudyFacts)
+NOISE = Key("noise", Noise)
+WARM = Key("warm_check", WarmCheck)
+DIAGNOSIS = Key("diagnosis", Diagnosis)
+SUMMARY = Key("summary", Summary)
+UNFINISHED_SINCE = Key("unfinished_since", datetime)
+
+
+class Memory:
+    """The remembered values of one study."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._known: dict[str, Any] = {}
+
+    def read(self, key: Key[T]) -> T | None:
+        """Return a value; None if it has not been written.
+
+        A value that has been read once is not read again: only this process changes it then.
+        """
+        if self._known.get(key.name) is None:
+            self._known[key.name] = decode(self._study.user_attrs, key)
+        found: T | None = self._known[key.name]
+        return found
+
+    def write(self, key: Key[T], value: T | None) -> None:
+        """Keep a value in the study; None removes it."""
+        stored = None if value is None else {"schema": SCHEMA, "value": to_json(value)}
+        self._study.set_user_attr(key.name, stored)
+        self._known[key.name] = value
+        if isinstance(value, StudyFacts):
+            self._name_metric(value)
+
+    def _name_metric(self, facts: StudyFacts) -> None:
+        """Name the study's values for the dashboard."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([f"{facts.objective.value} ({facts.score_unit})"])
+
+
+def read_all(storage: BaseStorage, key: Key[T]) -> dict[str, T]:
+    """Return the values of all studies that have one, by the studies' names."""
+    every = read_attribute(storage, key.name)
+    found = {name: decode({key.name: stored}, key) for name, stored in every.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def decode(attributes: Mapping[str, Any], key: Key[T]) -> T | None:
+    """Return a value from a study's user attributes; None if it is not there."""
+    stored = attributes.get(key.name)
+    if not isinstance(stored, Mapping) or stored.get("schema") != SCHEMA:
+        return None
+    found: T = from_json(key.kind, stored["value"])
+    return found

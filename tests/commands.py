@@ -1,0 +1,49 @@
+"""The ``autotune`` command in a process of its own, and the least that it takes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[1]
+STUB = Path(__file__).parent / "stub"
+"""For PYTHONPATH: a TensorFlow that does nothing, so that a trial takes a second."""
+
+SCRIPT = """\
+import time
+from autotuner import step
+print("hello")
+while True:
+    time.sleep(0.004)
+    step(8)
+"""
+QUICK = [
+    *("--effort", "fast", "--trials", "5", "--measure-time", "0.3s", "--pairs", "2"),
+    *("--knobs", "intra_op,kernels"),
+]
+
+AUTOTUNE = [sys.executable, "-m", "autotuner"]
+STUBBED_PATH = f"{STUB}:{TREE}"
+"""For PYTHONPATH: the stub, and the tree that is tested."""
+
+STUBBED = {"PYTHONPATH": STUBBED_PATH}
+
+
+def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line, with further variables in its environment."""
+    return subprocess.run(
+        [*AUTOTUNE, *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def write_best(folder: Path, configuration: dict[str, object], **further: object) -> Path:
+    """Write a best.json with a configuration, and return its path."""
+    path = folder / "best.json"
+    path.write_text(json.dumps({"configuration": configuration, **further}))
+    return path
