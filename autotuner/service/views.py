@@ -119,7 +119,7 @@ class Views:
             result = load_result(study, trials)
             if result is None:
                 raise NotMeasuredError(f"study {tuned}: the defaults were not measured yet")
-            if ended is not None:  # so that the document stays the same until another trial ends
+            if ended is not None:  # so that the document changes only with the trials
                 result = dataclasses.replace(result, as_of=ended.astimezone())
             found = self._documents[key] = _render(result, file)
             if len(self._documents) > _MOST_KEPT:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import httpx
 
-from tests.commands import SCRIPT, STUB, TREE
+from tests.commands import SCRIPT, STUBBED_PATH
 
 _PATIENCE_S = 120
 _MOST_LOGGED = 8 << 20
@@ -50,7 +50,7 @@ class Serving:
             cwd=folder,
             env={
                 **os.environ,
-                "PYTHONPATH": f"{STUB}:{TREE}",
+                "PYTHONPATH": STUBBED_PATH,
                 "AUTOTUNE_LOCK": str(folder / "lock"),
                 "SECRET_OF_THE_SERVICE": "not for trials",
                 "MARK": mark,
