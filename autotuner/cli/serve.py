@@ -11,7 +11,7 @@ from autotuner.cli.browse import HOME
 from autotuner.cli.extras import check_installed
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
-from autotuner.service.executor import environment_of_runs
+from autotuner.service.executor import RunSettings, environment_of_runs
 from autotuner.service.queue import Queue
 from autotuner.service.server import Front, log_refusals
 from autotuner.service.tokens import Scope, create_token, list_tokens, revoke_token
@@ -46,23 +46,21 @@ def serve(
         UserError: for an error that the user can fix.
     """
     check_installed("fastapi")
-    from autotuner.service.assembly import Setup, assemble
+    from autotuner.service.assembly import assemble
 
     if not models.is_dir():
         hint = "--models takes the folder of the scripts that may be submitted"
         raise UserError(f"--models {models}: no such folder", hint=hint)
     url = storage_url or default_url(HOME)
     log_refusals()
-    setup = Setup(
-        storage_url=url,
+    settings = RunSettings(
         models=models,
         home=HOME,
         interpreters=_interpreters(interpreters),
         environment=environment_of_runs(os.environ, passed, url),
         limits=limits,
-        machine=os.uname().nodename,
     )
-    service = assemble(setup, front, _report)
+    service = assemble(url, settings, front, _report)
     # outermost: from the line about Ctrl-C on, a Ctrl-C has no other effect than a regular end
     with contextlib.suppress(KeyboardInterrupt, SystemExit), service.running():
         if front is None:

@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from autotuner.errors import UserError
 from autotuner.service.access import BODY_S, LOOPBACK, AccessMiddleware, AccessRules, host_names
 from autotuner.service.api import Service, make_app
 from autotuner.service.dashboard import LOGIN_PAGE as DASHBOARD_PAGE
 from autotuner.service.dashboard import open_dashboard
-from autotuner.service.executor import Executor
+from autotuner.service.executor import Executor, RunSettings
 from autotuner.service.login import Login, LoginPage
 from autotuner.service.queue import Queue
 from autotuner.service.server import Front, Server, Thread, bind
@@ -32,24 +32,6 @@ _LOGIN_PAGE = LoginPage(
     title="autotune",
     hint="Enter a token from the command autotune token create.",
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What a service is made of.
-
-    ``models``: the folder of the scripts that may be submitted. ``home``: the folder ``.autotune``.
-    ``interpreters``: paths by the names that clients use. ``environment``: of runs. ``limits``:
-    further options of ``autotune run``. ``machine``: this machine's name.
-    """
-
-    storage_url: str
-    models: Path
-    home: Path
-    interpreters: Mapping[str, str]
-    environment: Mapping[str, str]
-    limits: Iterable[str]
-    machine: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,11 +67,17 @@ class Assembled:
             self.http.run()
 
 
-def assemble(setup: Setup, front: Front | None, report: Callable[[str], None]) -> Assembled:
+def assemble(
+    storage_url: str,
+    settings: RunSettings,
+    front: Front | None,
+    report: Callable[[str], None],
+) -> Assembled:
     """Open the storage, listen, and return the service.
 
     Args:
-        setup: what it is made of.
+        storage_url: where queue and studies are.
+        settings: how a job is run.
         front: where it listens; None to work on the queue only.
         report: is called with each message for the user.
 
@@ -97,39 +85,31 @@ def assemble(setup: Setup, front: Front | None, report: Callable[[str], None]) -
         UserError: if the storage can't be opened, an address is not available, or a token is
             needed and there is none.
     """
-    storage = open_storage(setup.storage_url, create=True)
+    storage = open_storage(storage_url, create=True)
     queue = Queue(storage)
     http = dashboard = None
     if front is not None:
-        http, dashboard = _open_http(setup, front, queue)
-    workers = Workers(
-        queue.store.study, shared=is_shared(storage), machine=setup.machine, remark=report
-    )
-    executor = Executor(
-        queue,
-        workers,
-        models=setup.models,
-        home=setup.home.absolute().parent,
-        interpreters=setup.interpreters,
-        environment=setup.environment,
-        limits=setup.limits,
-        report=report,
-    )
+        http, dashboard = _open_http(storage_url, settings, front, queue)
+    machine = os.uname().nodename
+    workers = Workers(queue.store.study, shared=is_shared(storage), machine=machine, remark=report)
+    executor = Executor(queue, workers, settings, report)
     return Assembled(workers=workers, executor=executor, http=http, dashboard=dashboard)
 
 
-def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server]:
+def _open_http(
+    storage_url: str, settings: RunSettings, front: Front, queue: Queue
+) -> tuple[Server, Server]:
     """Listen; return the servers of the interface and of the dashboard, which share sessions."""
     needs_token = front.require_token or front.name not in LOOPBACK
     if needs_token and all(token.revoked for token in list_tokens(queue.store)):
-        where = f"--storage {shown_url(setup.storage_url)}"
+        where = f"--storage {shown_url(storage_url)}"
         hint = f"make one first: autotune token create --name me --scope submit {where}"
         raise UserError(f"--host {front.host}: a token is needed, and there is none yet", hint=hint)
 
     def find_token(given: str) -> Token | None:
         return check_token(queue.store.attributes(), given)
 
-    storage = open_storage(setup.storage_url, create=False)
+    storage = open_storage(storage_url, create=False)
     login = Login(page=_LOGIN_PAGE, find_token=find_token)
     page = dataclasses.replace(_LOGIN_PAGE, path=DASHBOARD_PAGE.path, title=DASHBOARD_PAGE.title)
     listening = bind(front.host, front.port)
@@ -139,7 +119,7 @@ def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server
         beside = 0 if port == _LAST_PORT else port + 1
     dashboard = open_dashboard(
         storage,
-        artifact_folder(setup.home),
+        artifact_folder(settings.home),
         host=front.host,
         port=beside,
         allowed=front.allowed,
@@ -149,8 +129,8 @@ def _open_http(setup: Setup, front: Front, queue: Queue) -> tuple[Server, Server
     service = Service(
         queue=queue,
         views=Views(storage, queue),
-        models=setup.models,
-        interpreters=setup.interpreters,
+        models=settings.models,
+        interpreters=settings.interpreters,
         most_studies=_MOST_STUDIES,
         dashboard_port=dashboard.port,
         needs_token=needs_token,

@@ -135,17 +135,29 @@ class _RunEnd:
         return self.status.error or self.last_line or f"autotune run ended with {self.code}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How ``autotune run`` is started for every job.
+
+    ``models``: the folder of scripts. ``home``: the folder ``.autotune``; runs start beside it.
+    ``interpreters``: their paths by the names that clients use. ``environment``: see
+    :func:`environment_of_runs`. ``limits``: further options of ``run``.
+    """
+
+    models: Path
+    home: Path
+    interpreters: Mapping[str, str]
+    environment: Mapping[str, str]
+    limits: Sequence[str]
+
+
 class Executor:
     """Takes jobs from the queue and tunes them, one at a time.
 
     Args:
         queue: the queue.
         workers: signs the jobs that this process takes.
-        models: the folder of scripts.
-        home: where runs keep their ``.autotune``.
-        interpreters: their paths by the names that clients use.
-        environment: of runs, see :func:`environment_of_runs`.
-        limits: further options of ``autotune run``.
+        settings: how a job is run.
         report: is called with each message for the user.
     """
 
@@ -153,21 +165,12 @@ class Executor:
         self,
         queue: Queue,
         workers: Workers,
-        *,
-        models: Path,
-        home: Path,
-        interpreters: Mapping[str, str],
-        environment: Mapping[str, str],
-        limits: Iterable[str],
+        settings: RunSettings,
         report: Callable[[str], None],
     ) -> None:
         self._queue = queue
         self._workers = workers
-        self._models = models
-        self._home = home
-        self._interpreters = dict(interpreters)
-        self._environment = dict(environment)
-        self._limits = tuple(limits)
+        self._settings = settings
         self._report = report
         self._reported = ""
         self._stopped = threading.Event()
@@ -222,19 +225,19 @@ class Executor:
         elif end.code == 0 and status.result is not None:
             self._queue.finish(job, JobState.DONE, status.result, tuned=status.tuned)
         else:
-            reason = end.reason.replace(f"{self._models.resolve()}/", "")
+            reason = end.reason.replace(f"{self._settings.models.resolve()}/", "")
             self._queue.finish(job, JobState.FAILED, reason)
             self._report(f"job {job.number}: failed: {reason!a} {status.hint!a}")
         self._report(f"job {job.number}: study {job.submission.study} ended with {end.code}")
 
     def _command(self, submission: Submission) -> list[str]:
         """Return the command line of a submission, checked: another service may have queued it."""
-        script = find_script(self._models, submission.script)
+        script = find_script(self._settings.models, submission.script)
         python = submission.python
-        if python is not None and python not in self._interpreters:
+        if python is not None and python not in self._settings.interpreters:
             raise ForbiddenScriptError(f"python: this service has no interpreter {python}")
-        path = None if python is None else self._interpreters[python]
-        return command_of(submission, script, path, self._limits)
+        path = None if python is None else self._settings.interpreters[python]
+        return command_of(submission, script, path, self._settings.limits)
 
     def _run(self, job: Job, argv: Sequence[str]) -> _RunEnd:
         reading, writing = os.pipe()
@@ -242,8 +245,8 @@ class Executor:
             try:
                 process = subprocess.Popen(
                     argv,
-                    cwd=self._home,
-                    env=self._environment,
+                    cwd=self._settings.home.absolute().parent,
+                    env=dict(self._settings.environment),
                     stdin=subprocess.DEVNULL,
                     stdout=writing,
                     stderr=errors,

@@ -44,41 +44,33 @@ class Token:
 class _Stored:
     """A token as the storage holds it."""
 
-    name: str
-    scopes: frozenset[Scope]
-    created: str
+    token: Token
     sha256: str
-    revoked: bool = False
 
 
 def create_token(store: QueueStore, name: str, scopes: Collection[Scope]) -> str:
     """Make a token and return it: this once, as only its hash is kept."""
     key, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    stored = _Stored(
-        name=name,
-        scopes=frozenset(scopes),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sha256=_hash(secret),
-    )
-    _write(store, key, stored)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    token = Token(key=key, name=name, scopes=frozenset(scopes), created=created)
+    _write(store, _Stored(token=token, sha256=_hash(secret)))
     return f"at_{key}_{secret}"
 
 
 def list_tokens(store: QueueStore) -> list[Token]:
     """Return all tokens, the oldest first."""
-    attributes = store.attributes()
-    keys = [name.removeprefix(_PREFIX) for name in attributes if name.startswith(_PREFIX)]
-    found = [(key, _read(attributes, key)) for key in keys]
-    tokens = [_token(key, stored) for key, stored in found if stored is not None]
-    return sorted(tokens, key=lambda token: token.created)
+    texts = [text for name, text in store.attributes().items() if name.startswith(_PREFIX)]
+    return sorted((_stored(text).token for text in texts), key=lambda token: token.created)
 
 
 def revoke_token(store: QueueStore, key: str) -> bool:
     """Revoke a token; return False if there is none of that key."""
-    stored = _read(store.attributes(), key)
-    if stored is None:
+    text = store.attributes().get(_PREFIX + key)
+    if text is None:
         return False
-    _write(store, key, dataclasses.replace(stored, revoked=True))
+    stored = _stored(text)
+    revoked = dataclasses.replace(stored.token, revoked=True)
+    _write(store, dataclasses.replace(stored, token=revoked))
     return True
 
 
@@ -90,32 +82,21 @@ def check_token(attributes: Mapping[str, Any], given: str) -> Token | None:
         given: what the client has sent.
     """
     form = _FORM.fullmatch(given)
-    stored = _read(attributes, form[1]) if form else None
+    text = attributes.get(_PREFIX + form[1]) if form else None
+    stored = None if text is None else _stored(text)
     # always compared, so that the time it takes reveals nothing
     same = hmac.compare_digest(_hash(form[2] if form else ""), stored.sha256 if stored else "")
-    if form is None or stored is None or not same or stored.revoked:
-        return None
-    return _token(form[1], stored)
+    return stored.token if stored is not None and same and not stored.token.revoked else None
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _read(attributes: Mapping[str, Any], key: str) -> _Stored | None:
-    text = attributes.get(_PREFIX + key)
-    return None if text is None else from_json(_Stored, json.loads(text))
+def _stored(text: str) -> _Stored:
+    stored: _Stored = from_json(_Stored, json.loads(text))
+    return stored
 
 
-def _write(store: QueueStore, key: str, stored: _Stored) -> None:
-    store.set_attribute(_PREFIX + key, json.dumps(to_json(stored)))
-
-
-def _token(key: str, stored: _Stored) -> Token:
-    return Token(
-        key=key,
-        name=stored.name,
-        scopes=stored.scopes,
-        created=stored.created,
-        revoked=stored.revoked,
-    )
+def _write(store: QueueStore, stored: _Stored) -> None:
+    store.set_attribute(_PREFIX + stored.token.key, json.dumps(to_json(stored)))
