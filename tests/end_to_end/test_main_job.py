@@ -1,4 +1,4 @@
-"""The main job from the command line on real TensorFlow: run, resume, interrupt, export."""
+"""The main job from the command line on real TensorFlow: studies of real scripts."""
 
 import dataclasses
 import json
@@ -11,7 +11,6 @@ import pytest
 from autotuner.knobs.knob import Configuration
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.workloads import load_workload
-from autotuner.statistics.sequential import Verdict
 from autotuner.trial.outcome import Status
 from autotuner.trial.request import RecordValues, TrialRequest
 from autotuner.trial.runner import ProcessRunner
@@ -26,11 +25,10 @@ pytestmark = pytest.mark.real_tensorflow
 QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0"]
 
 
-@pytest.mark.long
-def test_run_show_list_export_resume(tmp_path: Path) -> None:
-    """A whole study: the table, the files, all commands that read it; then one trial more."""
+def test_a_study_of_a_script_with_threads_of_its_own(tmp_path: Path) -> None:
+    """The table, the files, and the knobs that can act; tests/integration/test_run.py goes on."""
     script = SCRIPTS / "own_threads.py"
-    done = autotune("run", "--model", str(script), "--trials", "3", *QUICK, cwd=tmp_path)
+    done = autotune("run", "--model", str(script), "--trials", "2", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("TensorFlow's defaults", "vendor's recipe", "best.env", "best.py", "best.json"):
         assert part in done.stdout
@@ -45,25 +43,6 @@ def test_run_show_list_export_resume(tmp_path: Path) -> None:
     shown = autotune("show", "own_threads", cwd=tmp_path)
     assert shown.returncode == 0
     assert "a step is: function infer" in shown.stdout
-    assert "own_threads" in autotune("list", cwd=tmp_path).stdout
-    for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
-        text = autotune("export", "own_threads", "--format", kind, cwd=tmp_path).stdout
-        kept = (tmp_path / ".autotune/own_threads" / name).read_text()
-        assert text.splitlines()[-3:] == kept.splitlines()[-3:]
-    refused = autotune("export", "own_threads", "--format", "yaml", cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "known: dockerfile, env, json, kubernetes, python, serving" in refused.stderr
-
-    assert "has not yet met the defaults" in done.stdout
-    again = autotune("run", "--study", "own_threads", "--trials", "4", "--pairs", "2", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "TensorFlow's defaults:" not in again.stderr
-    assert again.stderr.count("search:") == 1
-    assert again.stderr.count("final pair, best:") >= 2
-    document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
-    assert document["result"]["verdict"] == Verdict.INCONCLUSIVE.value  # two pairs prove nothing
-    assert document["result"]["speed_up"]["pairs"] == 2
-    assert document["holds"] == "default"
 
 
 # test_scripts.py measures every kind; other commands below run keras' loops and tf.functions

@@ -1,4 +1,4 @@
-"""``autotune run`` as its user sees it: Ctrl-C, a terminal, a script's arguments.
+"""``autotune run`` as its user sees it: its files, resuming, Ctrl-C, a terminal, arguments.
 
 TensorFlow is a stub, as none of this depends on it.
 """
@@ -13,11 +13,44 @@ import time
 import uuid
 from pathlib import Path
 
+from autotuner.statistics.sequential import Verdict
 from tests.commands import AUTOTUNE, SCRIPT, STUBBED, autotune
 from tests.processes import living_with
 from tests.run_process import RunProcess, ended, role_phase
 
 QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0", "--knobs", "intra_op"]
+
+
+def test_show_list_export_resume(tmp_path: Path) -> None:
+    """All commands that read a study; then one trial more, and a final."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    line = ["run", "--model", "train.py", "--trials", "3", *QUICK[:-1], "intra_op,kernels"]
+    done = autotune(*line, cwd=tmp_path, **STUBBED)
+    assert done.returncode == 0, done.stderr
+    assert "has not yet met the defaults" in done.stdout
+
+    shown = autotune("show", "train", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "a step is: step step" in shown.stdout
+    assert "train" in autotune("list", cwd=tmp_path).stdout
+    for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
+        text = autotune("export", "train", "--format", kind, cwd=tmp_path).stdout
+        kept = (tmp_path / ".autotune/train" / name).read_text()
+        assert text.splitlines()[-3:] == kept.splitlines()[-3:]
+    refused = autotune("export", "train", "--format", "yaml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "known: dockerfile, env, json, kubernetes, python, serving" in refused.stderr
+
+    more = ["--study", "train", "--trials", "4", "--pairs", "2"]
+    again = autotune("run", *more, cwd=tmp_path, **STUBBED)
+    assert again.returncode == 0, again.stderr
+    assert "TensorFlow's defaults:" not in again.stderr
+    assert again.stderr.count("search:") == 1
+    assert again.stderr.count("final pair, best:") >= 2
+    document = json.loads((tmp_path / ".autotune/train/best.json").read_text())
+    assert document["result"]["verdict"] == Verdict.INCONCLUSIVE.value  # two pairs prove nothing
+    assert document["result"]["speed_up"]["pairs"] == 2
+    assert document["holds"] == "default"
 
 
 def test_ctrl_c_in_the_middle_of_a_study(tmp_path: Path) -> None:
