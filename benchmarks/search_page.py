@@ -23,13 +23,14 @@ _MOST_REGRET = 0.3
 _HEAD = """\
 # Searches on recorded surfaces
 
-Made by `make bench-search`; what it means and how it is done is in [search.md](search.md).
-Regret in %, median / 90th percentile of {seeds} seeds, of the configuration that is recommended
-after so much of the grid or so many virtual minutes of a long run; what part of the runs ended
-within 1, 2 and 5 % of the best; how many called something faster that is not; how many
-configurations had been tried in the end. Below that: whole runs of the tool with smaller budgets,
-from the first trial to the verdict, against searches by hand that stop at the same time; and what
-is missed by what their files hold, which is the defaults if nothing is proven to be faster.
+Made by `make bench-search`; [search.md](search.md) describes the method and the results.
+Regret is in %, median / 90th percentile of {seeds} seeds, of the recommended configuration, after
+a part of the grid or a number of virtual minutes of a long run. The further columns: the part of
+the runs that ended within 1, 2 and 5 % of the best; the part that called a configuration faster
+that is not; the number of configurations tried. The second tables compare whole runs of the tool
+with smaller budgets, from the first trial to the verdict, with searches by hand that stop at the
+same time. "its files" is the regret of the exported files, which hold the defaults if nothing is
+proven to be faster.
 """
 _LINES = {
     "autotune": (BLUE, "-", 2.5),
