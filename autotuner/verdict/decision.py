@@ -204,12 +204,19 @@ def _failed_in_race(candidate: Candidate, groups: _Groups) -> bool:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """What a user would run without us: the defaults, the recipe, what the script sets itself."""
+
+    default: Configuration
+    recipe: Configuration
+    own: Configuration | None = None
+
+
 def decide(
     records: Sequence[TrialRecord],
+    baselines: Baselines,
     *,
-    default: Configuration,
-    recipe: Configuration,
-    own: Configuration | None,
     rule: StoppingRule,
     noise: Noise | None = None,
     numerics: Numerics | None = None,
@@ -221,6 +228,7 @@ def decide(
     ``estimate`` returns a model's log gains by configuration key. It is called only if neither a
     race nor a final has settled which configuration is best.
     """
+    default, own = baselines.default, baselines.own
     groups = _by_key(records, default)
     base = _pooled(default, groups)
     if base is None:
@@ -238,7 +246,7 @@ def decide(
     return Decision(
         best=best,
         default=base,
-        recipe=_pooled(recipe, groups),
+        recipe=_pooled(baselines.recipe, groups),
         own=None if own is None else _pooled(own, groups),
         finding=finding,
         machines=machines if len(machines) > 1 else (),

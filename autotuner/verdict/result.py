@@ -20,7 +20,7 @@ from autotuner.study.record import TrialRecord, read_records
 from autotuner.study.studies import Study
 from autotuner.study.study_facts import StudyFacts
 from autotuner.study.warm_check import WarmCheck
-from autotuner.verdict.decision import Decision, counted_pairs, decide, up_to_search
+from autotuner.verdict.decision import Baselines, Decision, counted_pairs, decide, up_to_search
 from autotuner.verdict.numerics import NUMERICS, Numerics
 from autotuner.verdict.payback import Payback, payback
 from autotuner.verdict.sentences import sentence
@@ -95,16 +95,15 @@ def decision_of(
     numerics: Numerics | None,
 ) -> Decision | None:
     """Return the decision on the records so far; None if the defaults were not measured."""
+    space = facts.space
     return decide(
         records,
-        default=facts.space.default,
-        recipe=facts.space.recipe,
-        own=own_configuration(facts),
+        Baselines(default=space.default, recipe=space.recipe, own=own_configuration(facts)),
         noise=noise,
         rule=rule_of(spec),
         numerics=numerics,
         strict=spec.strict_numerics,
-        estimate=lambda: estimates(up_to_search(records), facts.space, between(noise)),
+        estimate=lambda: estimates(up_to_search(records), space, between(noise)),
     )
 
 

@@ -69,7 +69,7 @@ def wait_for(moment: Moment, run: RunProcess) -> None:
     role, when = moment
     match when:
         case "files" if role == "probe":
-            run.until_file("*/probe/events.jsonl")
+            run.until_file("probes/*/events.jsonl")
         case "files":
             run.until_file("*/best.json")  # the report is written after it
         case "between":

@@ -9,6 +9,7 @@ from autotuner.knobs.knob import Configuration
 from autotuner.statistics.sequential import StoppingRule, Verdict
 from autotuner.study.record import Figures, Role, TrialRecord, configuration_key
 from autotuner.verdict.decision import (
+    Baselines,
     Decision,
     candidates,
     count_finals,
@@ -30,9 +31,7 @@ def decision(records: Sequence[TrialRecord], **fields: object) -> Decision:
     """Return the decision on records."""
     found = decide(
         records,
-        default=DEFAULT,
-        recipe={**DEFAULT, "intra_op": 1},
-        own=None,
+        Baselines(default=DEFAULT, recipe={**DEFAULT, "intra_op": 1}),
         rule=RULE,
         **fields,  # type: ignore[arg-type]
     )
@@ -42,7 +41,7 @@ def decision(records: Sequence[TrialRecord], **fields: object) -> Decision:
 
 def test_without_the_defaults_there_is_no_decision() -> None:
     """Gains are over them."""
-    assert decide(A_SEARCH[1:], default=DEFAULT, recipe={}, own=None, rule=RULE) is None
+    assert decide(A_SEARCH[1:], Baselines(default=DEFAULT, recipe={}), rule=RULE) is None
 
 
 def test_trials_of_one_configuration_are_pooled() -> None:
