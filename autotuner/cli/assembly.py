@@ -73,7 +73,7 @@ def run_folder(kind: str) -> Path:
 
 
 def artifacts_of(display: Display) -> ArtifactStore | None:
-    """Return the store of trials' files; None if it can't be made, which no study depends on."""
+    """Return the store of trials' files; None if it can't be made: studies run without it."""
     try:
         return artifact_store(HOME)
     except OSError as error:

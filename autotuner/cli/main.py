@@ -1,6 +1,6 @@
 """The one place that turns errors into messages and exit codes.
 
-0 done; 1 an error that the user can correct; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C;
+0 done; 1 an error that the user can correct; 2 wrong usage; 3 a bug in autotune; 130 Ctrl-C;
 143 SIGTERM.
 """
 

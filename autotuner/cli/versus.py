@@ -44,7 +44,7 @@ def verify_file(
     if fail_under is not None and fail_under <= 0:
         raise UserError(f"--fail-under {fail_under:g}: must be above 0", hint="1.05 is 5 % faster")
     exported = read_exported(path, inspect_machine())
-    finding = _meet([exported], flags, threshold=fail_under, wait=wait, as_json=as_json)
+    finding = _measure([exported], flags, threshold=fail_under, wait=wait, as_json=as_json)
     if fail_under is None:
         return True
     passed = finding.ratio >= fail_under
@@ -62,7 +62,7 @@ def compare_files(first: Path, second: Path, flags: Flags, *, wait: bool, as_jso
     """
     machine = inspect_machine()
     sides = [read_exported(path, machine) for path in (first, second)]
-    _meet(sides, flags, threshold=None, wait=wait, as_json=as_json)
+    _measure(sides, flags, threshold=None, wait=wait, as_json=as_json)
 
 
 def print_line(text: str) -> None:
@@ -70,7 +70,7 @@ def print_line(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def _meet(
+def _measure(
     sides: Sequence[Exported],
     flags: Flags,
     *,

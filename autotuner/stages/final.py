@@ -54,8 +54,8 @@ class Final:
     def awaits_others(self, known: Known) -> bool:
         """Return whether another machine still has to run its pairs.
 
-        A machine that has taken part and has a living worker runs them; its worker dies, or leaves
-        after its last attempt, otherwise.
+        Such a machine has run trials and has a living worker. The wait ends when its pairs have
+        run, or when its worker has died or left after its last attempt.
         """
         decision = decide_on(known)
         if decision is None or not known.worker.shared or _is_out(decision):

@@ -31,7 +31,7 @@ def tune(
     Any number of workers may run this on one study at the same time.
 
     Args:
-        session: what to work with.
+        session: of this process.
         before_search: called once the search space is known.
 
     Raises:
@@ -92,7 +92,7 @@ def repeat(
     """Run the tasks of a stage until it wants no more of them from any worker.
 
     Args:
-        session: what to work with.
+        session: of this process.
         stage: plans the tasks.
         after: called after each task.
     """

@@ -41,7 +41,7 @@ def perform(session: Session, task: Task, wants: Wants) -> None:
     have taken this one for dead.
 
     Args:
-        session: what to work with.
+        session: of this process.
         task: what to measure.
         wants: returns whether the task is still wanted after the trials added before it.
     """
@@ -90,7 +90,7 @@ def perform_control(
     """Run the defaults once more; return the trial, and the design that measured it.
 
     Args:
-        session: what to work with.
+        session: of this process.
         design: how to compare it with the reference.
         warm_start: how its process starts.
     """

@@ -1,4 +1,4 @@
-"""Two configurations against each other, without a search: ``autotune verify`` and ``compare``."""
+"""A comparison of two configurations without a search: ``autotune verify`` and ``compare``."""
 
 import dataclasses
 import math

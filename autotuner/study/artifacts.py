@@ -57,7 +57,7 @@ def keep_trial_files(store: ArtifactStore, trial: optuna.Trial, outcome: Outcome
 
 
 def keep_study_files(store: ArtifactStore, study: optuna.Study, paths: list[Path]) -> None:
-    """Keep exported files with the study, in place of those of an earlier run.
+    """Keep exported files with the study, replacing those of an earlier run.
 
     Raises:
         OSError: if they can't be read or kept.

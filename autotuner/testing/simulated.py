@@ -70,7 +70,7 @@ class SimulatedRunner:
 
     ``process``: how the logarithm of a process's speed deviates, a standard deviation or a source
     of deviations; ``noise``: the same for the windows or turns of one process. ``drift``: the
-    machine's speed over time. ``resident_duels``: the number of duels after which a reference ends.
+    machine's speed over time. ``reference_duels``: the number of duels until a reference ends.
     ``others``: CPUs that other processes use, by time. ``first``: the speed of a reference, as a
     fraction of its speed alone. ``log``: the output of each process, written to a real file in its
     folder. ``trial_s``: the duration of a trial, or a function of its request that returns the
@@ -90,7 +90,7 @@ class SimulatedRunner:
         notices: tuple[Notice, ...] = (),
         drift: Callable[[float], float] = lambda now: 1.0,
         others: Callable[[float], float] = lambda now: 0.0,
-        resident_duels: float = math.inf,
+        reference_duels: float = math.inf,
         source: str = "keras",
         complete: bool = True,
         step_s: float = 0.01,
@@ -113,7 +113,7 @@ class SimulatedRunner:
         self._notices = notices
         self._drift = drift
         self._others = others
-        self._resident_duels = resident_duels
+        self._reference_duels = reference_duels
         self._source = source
         self._complete = complete
         self._step_s = step_s
@@ -251,7 +251,7 @@ class SimulatedRunner:
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
         own = speed * self._reference_factor() * self._first
-        yield SimulatedReference(outcome, own, self._resident_duels)
+        yield SimulatedReference(outcome, own, self._reference_duels)
 
     def duel(
         self,

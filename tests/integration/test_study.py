@@ -167,7 +167,7 @@ def test_without_duels_controls_run_between_trials(bench: Bench) -> None:
         ({"step_s": 3.0}, "longer than a turn"),
         ({"source": "process"}, "as a whole"),
         ({"peak_bytes": lambda configuration: 2**44}, "memory"),
-        ({"resident_duels": 0}, "too soon"),
+        ({"reference_duels": 0}, "too soon"),
     ],
 )
 def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str) -> None:
@@ -195,9 +195,9 @@ def test_a_script_that_fails_when_it_is_stopped(bench: Bench) -> None:
     assert decision(session).finding is not None
 
 
-def test_residents_are_replaced_when_their_script_ends(bench: Bench) -> None:
+def test_references_are_replaced_when_their_script_ends(bench: Bench) -> None:
     """When a script of a few minutes ends, a new reference starts, and no trial is lost."""
-    session = bench.session(SimulatedRunner(threads_matter, resident_duels=4), trials=20)
+    session = bench.session(SimulatedRunner(threads_matter, reference_duels=4), trials=20)
     run_all(session)
     assert noise_of(session).method is Method.DUEL
     assert all(r.gain is not None for r in of_role(session, Role.SEARCH))
@@ -358,7 +358,7 @@ def test_an_interrupted_study_is_resumed(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_all(bench.session(runner, trials=20))
     states = [trial.state for trial in bench.study.trials]
-    assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a resident
+    assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a reference
     runner.before_run = lambda count: None
     session = bench.session(runner, trials=20)
     run_all(session)
