@@ -1,6 +1,6 @@
-"""Dataclasses to JSON and back, by their types: whatever is stored or sent goes through here.
+"""Dataclasses to JSON and back, by their types: all stored and sent data passes through here.
 
-The child needs none of it: what passes between parent and child is written out in child/entry.py.
+The child does not use it: the protocol between parent and child is in child/entry.py.
 """
 
 import types
@@ -24,7 +24,7 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
-    # a knob's value is a number or a text, and JSON keeps the two apart
+    # a knob's value is a number or a string, which JSON distinguishes
     converter.register_structure_hook_func(_is_scalar_union, lambda value, _: value)
     return converter
 
@@ -33,16 +33,16 @@ _CONVERTER = _make_converter()
 
 
 class CodecError(ValueError):
-    """What was read is not what a type asks for; the text says where."""
+    """JSON does not fit a type; the message names the place."""
 
 
 def to_json(value: object) -> Any:
-    """Return a value as JSON has it: objects, lists, texts, numbers, booleans, null."""
+    """Return a value as JSON: objects, lists, strings, numbers, booleans, null."""
     return _CONVERTER.unstructure(value)
 
 
 def from_json(kind: type[T] | Any, stored: Any) -> T:
-    """Return a value of a type from its JSON; fields that the type does not have are left out.
+    """Return a value of a type from its JSON; fields that the type does not have are ignored.
 
     Raises:
         CodecError: if the JSON does not fit the type.

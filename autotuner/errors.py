@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake in the user's input: a message and, if possible, a hint what to do."""
+    """An error that the user can fix: a message and, if possible, a hint what to do."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

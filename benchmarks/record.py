@@ -301,7 +301,7 @@ def main() -> None:
     end_s = time.monotonic() + 60 * given.minutes
     with (
         tempfile.TemporaryDirectory() as folder,
-        hold_machine(f"record {given.surface}", wait=False, say=print),
+        hold_machine(f"record {given.surface}", wait=False, report=print),
     ):
         recorder = Recorder(given.surface, given.python.absolute(), Path(folder))
         recorder.record(recorder.missing(), end_s)

@@ -77,7 +77,7 @@ def measure_again(
     random.Random(0).shuffle(queue)
     with (
         ProcessRunner(dict(os.environ)) as runner,
-        hold_machine("measure again", wait=False, say=print),
+        hold_machine("measure again", wait=False, report=print),
     ):
         while queue:
             with runner.reference(request, folder / "resident") as resident:

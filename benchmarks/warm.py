@@ -172,7 +172,7 @@ def main() -> None:
     python = given.python.absolute()
     with (
         tempfile.TemporaryDirectory() as folder,
-        hold_machine("bench-warm", wait=False, say=print),
+        hold_machine("bench-warm", wait=False, report=print),
     ):
         for workload in WORKLOADS:
             bench_workload(workload, python, given.pairs, Path(folder))

@@ -1,6 +1,6 @@
 """Stand-ins that tests share: a machine, a build, trial records, and studies on a simulated runner.
 
-Their values are plain, so that a test states what matters to it and nothing else.
+Their values are plain, so that a test states only what matters to it.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ class Recorder:
 
     @property
     def parts(self) -> list[float]:
-        """The parts that were done, in their order."""
+        """The fractions that were done, in their order."""
         return [event.done for event in self.events if isinstance(event, ProgressMade)]
 
     @property
@@ -84,10 +84,10 @@ class Recorder:
 
 
 class Bench:
-    """A study that can be opened again as another process would; in memory unless ``on_disk``.
+    """A study that can be reopened as by another process; in memory unless ``on_disk``.
 
     ``url``: of another storage. ``with_pages``: its notes, plots and files are kept for the
-    dashboard, too.
+    dashboard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ class Bench:
     def session(
         self, runner: SimulatedRunner, *, spent_s: float = 0.0, **fields: object
     ) -> Session:
-        """Return a session on the study, made if need be; the one before it is over."""
+        """Return a session on the study, which is made if need be; the last session ends."""
         self._stack.close()
         spec = StudySpec(model=self.script, **fields)  # type: ignore[arg-type]
         storage: BaseStorage = self._in_memory
@@ -134,7 +134,7 @@ class Bench:
         return self._stack.enter_context(context)
 
     def close(self) -> None:
-        """Close connections to a server."""
+        """End the session and close the database."""
         self._stack.close()
         if isinstance(self.storage, RDBStorage):
             self.storage.remove_session()
@@ -142,7 +142,7 @@ class Bench:
 
 
 def threads_matter(configuration: Configuration) -> float:
-    """Fastest with two threads inside an op and oneDNN off: 1.3 times the default."""
+    """Return a speed that is best with two threads inside an op and oneDNN off: 1.3 times."""
     intra, onednn = configuration.get("intra_op", 4), configuration.get("onednn", "1")
     return 100 * (1.2 if intra == 2 else 1.0) * (1.1 if onednn == "0" else 1.0)
 

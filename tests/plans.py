@@ -1,4 +1,4 @@
-"""Plain values for the tests of stages: facts, noise, and what is known of a study."""
+"""Plain values for the tests of stages: facts, noise, trials, and what is known of a study."""
 
 import dataclasses
 from datetime import datetime, timedelta
@@ -93,7 +93,7 @@ def trial(
 def running(
     number: int, role: Role, configuration: Configuration | None = None, **fields: object
 ) -> TrialRecord:
-    """Return a trial of another worker that runs."""
+    """Return a running trial of another worker."""
     begun = trial(number, role, configuration, None, owner="other", machine="other")
     return dataclasses.replace(
         begun,
@@ -108,7 +108,7 @@ def running(
 def pair(
     number: int, gain: float | None, *, first: bool, configuration: Configuration, **fields: object
 ) -> list[TrialRecord]:
-    """Return both sides of a final pair; ``first``: the candidate was started first."""
+    """Return both sides of a final pair; ``first``: the candidate started first."""
     ours = trial(
         number + (not first),
         Role.FINAL,

@@ -1,4 +1,4 @@
-"""The command line: which commands there are, in the panels of ``autotune --help``."""
+"""The command line: the table of commands, in the panels of ``autotune --help``."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated

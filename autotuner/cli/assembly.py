@@ -1,4 +1,4 @@
-"""What all commands that measure need: a display, a turn on this machine, a checked interpreter."""
+"""What all commands that measure need: a display, turns on this machine, folders, a session."""
 
 import contextlib
 import dataclasses
@@ -38,46 +38,46 @@ def open_display(rule: StoppingRule, *, as_json: bool) -> Iterator[Display]:
 
 @contextmanager
 def measuring(name: str, display: Display, *, shared: bool, wait: bool) -> Iterator[Turn]:
-    """Let no other tuning run measure on this machine at the same time.
+    """Keep other tuning runs from measuring on this machine at the same time.
 
-    A study that no other process can reach has the machine to itself until it ends. The workers of
-    a shared one take turns, trial by trial, with everything else that tunes here.
+    A study that no other process can reach holds the machine until it ends. The workers of a shared
+    study take turns, trial by trial, with all other tuning runs on this machine.
 
     Args:
-        name: of what is tuned, for other runs that wait.
+        name: of the study, shown to other runs that wait.
         display: shows which run this one waits for.
-        shared: others can reach the study.
+        shared: other workers can reach the study.
         wait: wait for another run to end, instead of raising.
 
     Raises:
-        UserError: if another run holds the machine, and is not to be waited for.
+        UserError: if another run holds the machine, and ``wait`` is false.
     """
-    with hold_machine(name, wait=wait, say=display.say):
+    with hold_machine(name, wait=wait, report=display.remark):
         if not shared:
             yield contextlib.nullcontext
             return
-    yield functools.partial(hold_machine, name, wait=True, say=lambda text: None)
+    yield functools.partial(hold_machine, name, wait=True, report=lambda text: None)
 
 
 def suited_to(confinement: Confinement, spec: StudySpec) -> StudySpec:
     """Return a specification without warm parents where scripts run as another user.
 
-    A forked trial's warden would be that user's as well, so that a script could stop it.
+    A forked trial's warden would run as the same user, so a script could stop it.
     """
     return spec if confinement.user is None else dataclasses.replace(spec, warm=Warm.OFF)
 
 
 def run_folder(kind: str) -> Path:
-    """Return a folder under ``.autotune`` that no other run uses; it is not made."""
+    """Return the path of a folder under ``.autotune`` that no other run uses."""
     return HOME.absolute() / kind / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def artifacts_of(display: Display) -> ArtifactStore | None:
-    """Return where trials' files are kept; without it a study runs as well."""
+    """Return the store of trials' files; None if it can't be made: studies run without it."""
     try:
         return artifact_store(HOME)
     except OSError as error:
-        display.say(f"note: the dashboard will not have the trials' files: {error}")
+        display.remark(f"note: the dashboard will not have the trials' files: {error}")
         return None
 
 

@@ -67,7 +67,7 @@ def show_study(study: str, *, storage_url: str | None, verbose: bool) -> None:
 
     Args:
         study: its name.
-        storage_url: the storage that it is in.
+        storage_url: of its storage.
         verbose: print everything that the report shows.
     """
     result = open_result(study, storage_url)
@@ -89,7 +89,7 @@ def list_all(*, storage_url: str | None) -> None:
         facts, noted = memory.read(FACTS), memory.read(SUMMARY)
         if facts is not None:
             model = Path(facts.identity.model).name
-            if noted is not None and noted.trials == trials:  # no trials since it was noted
+            if noted is not None and noted.trials == trials:  # no trials since it was stored
                 summary = noted.text
             else:
                 result = load_result(study, read_trials(storage, study))

@@ -1,4 +1,4 @@
-"""``autotune clean``: remove old studies; without --yes it only says what it would remove."""
+"""``autotune clean``: remove old studies; without --yes it only lists what it would remove."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from autotuner.study.storage import default_url, open_storage
 def clean(
     names: Sequence[str], *, older_than: str | None, yes: bool, storage_url: str | None
 ) -> None:
-    """Remove what is named or old, and folders whose studies are gone."""
+    """Remove named studies, old studies, and folders whose studies are gone."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
     age_s = None if older_than is None else parse_duration(older_than, where="--older-than")
     found = find_removable(

@@ -34,7 +34,7 @@ def serve(
         read_only=read_only,
     )
     mode = ", read-only" if read_only else ""
-    # from the line about Ctrl-C on, a Ctrl-C has no other effect than a regular end
+    # once the line about Ctrl-C is printed, Ctrl-C is a regular end
     with contextlib.suppress(KeyboardInterrupt, SystemExit), contextlib.closing(server):
         sys.stdout.write(f"{shown_url(url)}{mode}: http://{bracketed(host)}:{server.port}/\n")
         sys.stdout.write("Ctrl-C ends it\n")

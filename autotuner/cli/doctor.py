@@ -1,4 +1,4 @@
-"""``autotune doctor``: what is here, what will bite, which knobs can act, what holds a step up."""
+"""``autotune doctor``: the machine, its problems, which knobs can act, the bottleneck of a step."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ from autotuner.trial.runner import ProcessRunner
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All that the doctor has found. ``probe_s``: what the short run has taken, in seconds."""
+    """All findings of the doctor. ``probe_s``: the duration of the short run, in seconds."""
 
     machine: Machine
     python: str
@@ -98,11 +98,11 @@ def _examine_script(
     *,
     wait: bool,
 ) -> tuple[Build, Evidence, Diagnosis]:
-    """Inspect a script, and compare its defaults with themselves on other input."""
+    """Inspect a script, and compare its defaults with themselves on replaced input."""
     runner = ProcessRunner(environment)
     with (
         open_display(rule_of(spec), as_json=False) as display,
-        hold_machine(f"doctor {spec.model.name}", wait=wait, say=display.say),
+        hold_machine(f"doctor {spec.model.name}", wait=wait, report=display.remark),
     ):
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         target = Target(spec=spec, machine=machine, build=build, python=python, folder=folder)
@@ -126,7 +126,7 @@ def _show(findings: Findings, *, with_script: bool) -> None:
         console.print(line, markup=False)
     heading("interpreter")
     console.print(build_line(findings.build, findings.python), markup=False)
-    of = "the script" if with_script else "two ops, without a script (--model SCRIPT tells more)"
+    of = "the script" if with_script else "two ops, without a script (--model SCRIPT shows more)"
     heading("knobs")
     console.print(f"seen in a short run of {of}, {findings.probe_s:.1f} s", markup=False)
     console.print(liveness_table(findings.liveness), soft_wrap=False)

@@ -13,12 +13,12 @@ from autotuner.export.exported import Exported, machine_differences, read_export
 from autotuner.knobs.catalogue import as_environment
 from autotuner.machine.host import Machine, cpu_list, inspect_machine
 
-# options of python that make it skip sitecustomize, which applies the settings
+# options of python that skip sitecustomize, which applies the settings
 _ISOLATED = re.compile(r"-[a-zA-Z]*[IES]")
 
 
 def execute(best: Path, command: Sequence[str], *, force: bool, verbose: bool) -> None:
-    """Replace this process by the command; it returns only by raising.
+    """Replace this process by the command; returns only by raising.
 
     Raises:
         UserError: if there is no such command, or the file was made on another machine.
@@ -35,9 +35,9 @@ def execute(best: Path, command: Sequence[str], *, force: bool, verbose: bool) -
     launch = prepare(exported, os.environ, force=force, verbose=verbose)
     if verbose:
         for name, value in sorted(as_environment(exported.configuration).items()):
-            _say(f"{name}={value}")
+            _print(f"{name}={value}")
         if launch.cpus is not None:
-            _say(f"bound to CPUs {cpu_list(launch.cpus)}")
+            _print(f"bound to CPUs {cpu_list(launch.cpus)}")
     if launch.cpus is not None:
         os.sched_setaffinity(0, launch.cpus)
     sys.stderr.flush()
@@ -50,7 +50,7 @@ def _check_machine(exported: Exported, machine: Machine, *, force: bool) -> None
         hint = "tune here (autotune run), or give --force"
         raise UserError(f"{exported.path} is for another machine: {'; '.join(found)}", hint=hint)
     for line in found:
-        _say(f"note: made on another machine: {line}")
+        _print(f"note: made on another machine: {line}")
 
 
 def _check_python(command: Sequence[str]) -> None:
@@ -64,5 +64,5 @@ def _check_python(command: Sequence[str]) -> None:
             raise UserError(f"{command[0]} {option}: can't be tuned from outside", hint=hint)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"autotune exec: {text}\n")

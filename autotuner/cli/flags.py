@@ -15,10 +15,10 @@ from autotuner.options.workloads import workload_names
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What the command line has given of a study, unchecked.
+    """A study's options on the command line, unchecked.
 
     ``given``: values as typer has parsed them, by the keys of the table of options; options that
-    were not given are absent. ``arguments``: those of the script, after ``--``.
+    were not given are absent. ``arguments``: of the script, after ``--``.
     """
 
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -38,7 +38,7 @@ class Flags:
 
 
 def choices(values: tuple[str, ...]) -> Callable[[str], list[str]]:
-    """Return what the shell's completion offers."""
+    """Return a function that completes to one of these values."""
 
     def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
@@ -86,7 +86,7 @@ def _decl(option: Option, kind: Kind) -> str:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    """Return the parameter of a command for an option; None stands for "not given"."""
+    """Return the parameter of a command for an option; its value is None if it is not given."""
     kind = option.kind
     declaration = typer.Option(
         _decl(option, kind),
@@ -106,7 +106,7 @@ def study_options(
     """Give a command the options of a study; it takes them as one parameter ``flags``.
 
     Args:
-        options: of the table; where ``--model`` is one of them the command takes ``--workload``.
+        options: of the table; a command with ``--model`` takes ``--workload`` as well.
         study_file: whether the command takes a ``study.toml``.
     """
     keys = [option.key for option in options]
@@ -121,7 +121,7 @@ def study_options(
                 continue
             for option in sorted(options, key=lambda option: list(Group).index(option.group)):
                 yield _parameter(option)
-                if option.key == "model":  # --workload stands for a script of ours
+                if option.key == "model":  # --workload replaces --model by a shipped script
                     yield _keyword("workload", _WORKLOAD)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

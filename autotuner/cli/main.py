@@ -1,6 +1,6 @@
 """The one place that turns errors into messages and exit codes.
 
-0 done; 1 an error that the user can correct; 2 wrong usage; 3 a bug of ours; 130 Ctrl-C;
+0 done; 1 an error that the user can correct; 2 wrong usage; 3 a bug in autotune; 130 Ctrl-C;
 143 SIGTERM.
 """
 
@@ -25,14 +25,14 @@ _USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 
 
 class Terminated(SystemExit):
-    """SIGTERM has arrived; unwinds as KeyboardInterrupt does.
+    """SIGTERM has arrived; unwinds like KeyboardInterrupt.
 
-    A SystemExit, because servers and other libraries pass on Python's own BaseExceptions only.
+    A SystemExit, because servers and other libraries propagate only Python's own BaseExceptions.
     """
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Split at the first ``--``: our own arguments, and the script's."""
+    """Split at the first ``--`` into autotune's own arguments and the script's."""
     arguments = list(argv)
     if "--" not in arguments:
         return arguments, ()
@@ -40,7 +40,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return arguments[:at], tuple(arguments[at + 1 :])
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
@@ -57,18 +57,18 @@ def _report_bug(argv: Sequence[str]) -> None:
     descriptor, path = tempfile.mkstemp(prefix="autotune-bug-", suffix=".log")
     os.close(descriptor)
     Path(path).write_text("\n".join(lines), encoding="utf-8")
-    _say(f"bug in autotune: {sys.exception()!r}\nhint: please report it with this log: {path}")
+    _print(f"bug in autotune: {sys.exception()!r}\nhint: please report it with this log: {path}")
 
 
 def _report(error: UserError) -> int:
-    _say(f"error: {error.message}")
+    _print(f"error: {error.message}")
     if error.hint is not None:
-        _say(f"hint: {error.hint}")
+        _print(f"hint: {error.hint}")
     return 1
 
 
 def _of_the_surroundings(error: Exception) -> UserError | None:
-    """Return the error of the user's disk or database behind an exception; None if it is ours."""
+    """Return a UserError for a failure of disk or database; None for any other exception."""
     kept = "finished trials are kept; then resume: autotune run --study NAME"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
@@ -101,8 +101,8 @@ def main(argv: Sequence[str]) -> int:
         hint = "see autotune --help, autotune run --help"
         if own[:1] == ["exec"]:
             hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
-        if error.format_message():  # empty where help was asked for, and printed, by no arguments
-            _say(f"error: {error.format_message()}\nhint: {hint}")
+        if error.format_message():  # empty if a lack of arguments has printed the help
+            _print(f"error: {error.format_message()}\nhint: {hint}")
         return _USAGE
     except (KeyboardInterrupt, Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not interrupt the exit

@@ -1,6 +1,6 @@
 """``autotune submit``, ``status``, ``cancel`` and ``fetch``: clients of a service.
 
-They load neither Optuna nor NumPy: deployment scripts call them, and they answer at once.
+They load neither Optuna nor NumPy, so that deployment scripts can call them often.
 """
 
 import json
@@ -50,8 +50,8 @@ class Remote:
                 base_url=self._url,
                 headers=headers,
                 timeout=_TIMEOUT_S,
-                verify=ssl.create_default_context(),  # what this machine trusts
-                trust_env=False,  # a proxy has no business on loopback
+                verify=ssl.create_default_context(),  # certificates that this machine trusts
+                trust_env=False,  # requests to loopback must not go through a proxy
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError(f"--url {self._url}: {error}", hint=f"write {DEFAULT_URL}") from error
@@ -126,7 +126,7 @@ def submit(
     *,
     follow: bool,
 ) -> bool:
-    """Put a study into the service's queue; return False if it is followed and fails."""
+    """Add a study to the service's queue; return False if it is followed and fails."""
     fields = {name: value for name, value in given.items() if value is not None}
     body = {"script": script, "arguments": list(arguments), **fields}
     status = remote.post("/studies", body).json()
@@ -135,7 +135,7 @@ def submit(
 
 
 def status(remote: Remote, study: str | None, *, follow: bool, as_json: bool) -> bool:
-    """Print the status of studies; return False if one that is followed has failed."""
+    """Print the status of studies; return False if a followed study has failed."""
     render: Render = json.dumps if as_json else _line
     if study is None:
         return _follow_all(remote, render) if follow else _print_all(remote, as_json=as_json)
@@ -194,7 +194,7 @@ def _follow(remote: Remote, study: str, render: Render) -> bool:
 
 
 def _follow_all(remote: Remote, render: Render) -> bool:
-    """Print changes until no study waits or runs; return whether none has failed."""
+    """Print changes until no study is queued or running; return whether none has failed."""
     shown: dict[str, str] = {}
     while True:
         studies: list[Status] = remote.get("/studies").json()
@@ -210,7 +210,7 @@ def _follow_all(remote: Remote, render: Render) -> bool:
 
 
 def cancel(remote: Remote, study: str) -> None:
-    """End a study that waits or is being tuned."""
+    """Cancel a study that is queued or running."""
     status = remote.post(_path(study, "cancel")).json()
     outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
     _print(f"study {status['name']}: {outcome}")

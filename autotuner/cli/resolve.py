@@ -19,7 +19,7 @@ from autotuner.trial.confinement import Confinement
 
 
 def base_spec(flags: Flags) -> StudySpec | None:
-    """Return what the study file, the workload or the script alone asks for; None without any.
+    """Return the specification of the study file, workload or script; None if none is given.
 
     Raises:
         UserError: if more than one is given, or the one given is wrong.
@@ -44,10 +44,10 @@ def base_spec(flags: Flags) -> StudySpec | None:
 
 
 def apply_flags(spec: StudySpec, flags: Flags) -> StudySpec:
-    """Return the specification with the flags over it, everything checked.
+    """Return the specification with the flags over it, all values checked.
 
     Raises:
-        UserError: for the first flag or value that is wrong.
+        UserError: for the first wrong flag or value.
     """
     changed = spec_from_given(flags.given, base=spec, place=Place.FLAG)
     if flags.arguments:
@@ -64,7 +64,7 @@ def confinement(user: str | None, memory: str | None, processes: int | None) -> 
 
 
 def find_interpreter(python: Path | None) -> Path:
-    """Return the absolute path of the user's interpreter, links kept: a venv's is a link.
+    """Return the absolute path of the user's interpreter; links are kept, as a venv's is one.
 
     Raises:
         UserError: if there is none.

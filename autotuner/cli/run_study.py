@@ -1,4 +1,4 @@
-"""``autotune run``: from what is asked for to the files that are deployed."""
+"""``autotune run``: from the options to the files to deploy."""
 
 import contextlib
 import dataclasses
@@ -84,9 +84,9 @@ def run_study(
     """Carry out ``autotune run``.
 
     Raises:
-        UserError: for whatever the user can correct.
+        UserError: for an error that the user can correct.
     """
-    environment = dict(os.environ)  # as it is now: libraries we use may change ours later
+    environment = dict(os.environ)  # a copy: imported libraries may change the environment later
     check_confinement(confinement)
     spec, storage = _ask(flags, storage_url)
     spec = suited_to(confinement, spec)
@@ -103,7 +103,7 @@ def run_study(
         wanted = flags.study or reusable_name(storage, label)
         name, changes = matching_name(storage, wanted, identity, spec.knobs)
         _show_changes(changes, name, display)
-        display.say(f"study {name}: {spec.model.name} on {machine.describe()}")
+        display.remark(f"study {name}: {spec.model.name} on {machine.describe()}")
         folder = claim_folder(HOME, name, storage_name(storage_url))
         confinement.check_place(folder, needed_by_trials(spec, python))
         source = None
@@ -111,13 +111,13 @@ def run_study(
             source = check_source(load_study(storage, import_from), spec.objective)
         study, spent_s = begin_study(storage, name, spec)
         if spent_s and spec.budget_s is not None:
-            display.say(f"resumed: {format_duration(spent_s)} of the budget are used")
+            display.remark(f"resumed: {format_duration(spent_s)} of the budget are used")
         memory = Memory(study)
         if memory.read(ORIGIN) is None:
             memory.write(ORIGIN, Origin(identity=identity, machine=machine, build=build))
         pages, artifacts = DashboardPages(study, storage), artifacts_of(display)
         with (
-            Workers(study, shared=shared, machine=machine.host, remark=display.say) as workers,
+            Workers(study, shared=shared, machine=machine.host, remark=display.remark) as workers,
             open_session(
                 Target(spec=spec, machine=machine, build=build, python=python, folder=folder),
                 Store(study=study, storage=storage, artifacts=artifacts),
@@ -142,10 +142,10 @@ def run_study(
 
 
 def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Storage]:
-    """Return what is asked for, and where its study is kept or will be.
+    """Return the requested specification, and the storage of its study.
 
-    A study that is only named must be there already; one that is resumed keeps its knobs, where no
-    others are named.
+    A study that is given only by name must exist. A resumed study keeps its knobs unless others are
+    given.
     """
     base = base_spec(flags)
     if base is None and flags.study is None:
@@ -153,7 +153,7 @@ def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Storage]:
         raise UserError("nothing to tune", hint=hint)
     spec = None if base is None else apply_flags(base, flags)
     if spec is not None:
-        find_interpreter(spec.python)  # a wrong one leaves no database behind
+        find_interpreter(spec.python)  # before a database is made
     storage = open_storage(storage_url or default_url(HOME), create=spec is not None)
     if flags.study is None:
         assert spec is not None
@@ -167,9 +167,9 @@ def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Storage]:
 
 
 def _probe(spec: StudySpec, python: Path, runner: ProcessRunner, confinement: Confinement) -> Build:
-    """Return what the interpreter's TensorFlow says of itself; the probe's log stays if it fails.
+    """Return the build of the interpreter's TensorFlow; if the probe fails, its log is kept.
 
-    The study has no name yet, and so no folder: what it is called depends on the probe.
+    The study has no folder yet: its name depends on the probe.
 
     Raises:
         UserError: if the script is not valid Python there, or TensorFlow can't be imported.
@@ -186,15 +186,15 @@ def _probe(spec: StudySpec, python: Path, runner: ProcessRunner, confinement: Co
 
 def _show_ignored(environment: Mapping[str, str], display: Display) -> None:
     for variable, value in ignored_variables(environment).items():
-        display.say(f"note: trials do not see {variable}={value} from your environment")
+        display.remark(f"note: trials do not see {variable}={value} from your environment")
 
 
 def _show_changes(changes: Sequence[str], name: str, display: Display) -> None:
     if changes:
-        display.say("note: the study of that name was made of something else:")
+        display.remark("note: the study of that name was made of something else:")
         for line in changes:
-            display.say(f"    {line}")
-        display.say(
+            display.remark(f"    {line}")
+        display.remark(
             f'    so this is study "{name}"; --import-trials STUDY lets it learn from another'
         )
 
@@ -208,11 +208,11 @@ def _tune(
 ) -> None:
     swept = session.trials.sweep()
     if swept:
-        display.say(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
+        display.remark(f"note: {swept} unfinished trial(s) of a run that died are marked as failed")
 
     def take_over(facts: StudyFacts) -> None:
         if source is not None:
-            display.say(import_trials(session.trials, facts, source))
+            display.remark(import_trials(session.trials, facts, source))
 
     try:
         tune(session, take_over)
@@ -229,13 +229,13 @@ def _tune(
 
 def _show_what_is_kept(session: Session, name: str, display: Display) -> None:
     if session.memory.read(FACTS) is None:
-        display.say("stopped before the defaults were measured; run it again to start anew")
+        display.remark("stopped before the defaults were measured; run it again to start anew")
         return
     decision = decide_on(session.known())
     if decision is not None:
         ratio = ratio_text(decision.best.gain)
-        display.say(f"stopped. Best so far: {ratio} the default (not confirmed)")
-    display.say(f"everything is kept; resume with: autotune run --study {shlex.quote(name)}")
+        display.remark(f"stopped. Best so far: {ratio} the default (not confirmed)")
+    display.remark(f"everything is kept; resume with: autotune run --study {shlex.quote(name)}")
 
 
 def _finish(

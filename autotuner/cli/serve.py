@@ -37,8 +37,8 @@ def serve(
     Args:
         front: the HTTP interface; None to work on the queue only.
         models: the folder of the scripts that may be submitted.
-        storage_url: where queue and studies are.
-        interpreters: NAME=PATH of those that clients may name.
+        storage_url: of queue and studies.
+        interpreters: NAME=PATH of interpreters that a request may name.
         passed: names of variables that scripts see.
         limits: further options of ``autotune run``.
 
@@ -61,10 +61,10 @@ def serve(
         limits=limits,
     )
     service = assemble(url, settings, front, _report)
-    # outermost: from the line about Ctrl-C on, a Ctrl-C has no other effect than a regular end
+    # outermost: once the line about Ctrl-C is printed, Ctrl-C is a regular end
     with contextlib.suppress(KeyboardInterrupt, SystemExit), service.running():
         if front is None:
-            _report(f"{shown_url(url)}: works off the queue; Ctrl-C ends it")
+            _report(f"{shown_url(url)}: works on the queue; Ctrl-C ends it")
         else:
             for name, port in service.ports.items():
                 sys.stdout.write(f"{name + ':':<10} http://{front.name}:{port}/\n")

@@ -1,4 +1,4 @@
-"""``autotune verify`` and ``autotune compare``: two configurations, new pairs of processes."""
+"""``autotune verify`` and ``autotune compare``: two configurations in new pairs of processes."""
 
 import dataclasses
 import os
@@ -39,12 +39,12 @@ def verify_file(
     """Carry out ``autotune verify``; return whether the speed-up is not below ``fail_under``.
 
     Raises:
-        UserError: for whatever the user can correct.
+        UserError: for an error that the user can correct.
     """
     if fail_under is not None and fail_under <= 0:
         raise UserError(f"--fail-under {fail_under:g}: must be above 0", hint="1.05 is 5 % faster")
     exported = read_exported(path, inspect_machine())
-    finding = _meet([exported], flags, threshold=fail_under, wait=wait, as_json=as_json)
+    finding = _measure([exported], flags, threshold=fail_under, wait=wait, as_json=as_json)
     if fail_under is None:
         return True
     passed = finding.ratio >= fail_under
@@ -58,11 +58,11 @@ def compare_files(first: Path, second: Path, flags: Flags, *, wait: bool, as_jso
     """Carry out ``autotune compare``.
 
     Raises:
-        UserError: for whatever the user can correct.
+        UserError: for an error that the user can correct.
     """
     machine = inspect_machine()
     sides = [read_exported(path, machine) for path in (first, second)]
-    _meet(sides, flags, threshold=None, wait=wait, as_json=as_json)
+    _measure(sides, flags, threshold=None, wait=wait, as_json=as_json)
 
 
 def print_line(text: str) -> None:
@@ -70,7 +70,7 @@ def print_line(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def _meet(
+def _measure(
     sides: Sequence[Exported],
     flags: Flags,
     *,
@@ -93,11 +93,11 @@ def _meet(
     )
     with (
         open_display(rule, as_json=as_json) as display,
-        hold_machine(f"{sides[0].path} (verify)", wait=wait, say=display.say),
+        hold_machine(f"{sides[0].path} (verify)", wait=wait, report=display.remark),
     ):
         build = probe(spec, python=python, folder=folder / "probe", runner=runner)
         for line in _warnings(sides, machine, build):
-            display.say(f"note: {line}")
+            display.remark(f"note: {line}")
         target = Target(spec=spec, machine=machine, build=build, python=python, folder=folder)
         with open_passing_session("versus", target, runner, display) as session:
             session.on_event(FactsKnown(once(session, DEFAULTS)))
@@ -107,23 +107,23 @@ def _meet(
         failure, finding = stage.failure(known), stage.finding(known)
         problem = stage.problem(known)
         if problem:
-            display.say(f"note: {problem}")
+            display.remark(f"note: {problem}")
     if finding is None or failure:
         raise UserError(f"there is no comparison: {problem}", hint=f"logs are in {folder}")
-    _say_result(finding, sides, spec, as_json=as_json)
+    _print_result(finding, sides, spec, as_json=as_json)
     return finding
 
 
 def _spec(flags: Flags, sides: Sequence[Exported]) -> StudySpec:
-    """Return what to run: the script as the user names it, the knobs of the files."""
+    """Return the specification: the script from the flags, the knobs from the files."""
     base = base_spec(flags)
     if base is None:
         raise UserError("nothing to run", hint="give --model SCRIPT or --workload NAME")
     spec = apply_flags(base, flags)
     if spec.plan.most_pairs < 1:
-        raise UserError("--pairs 0: there is nothing to say without a pair", hint="at least 4")
+        raise UserError("--pairs 0: without pairs there is no result", hint="at least 4")
     knobs = tuple(dict.fromkeys(name for side in sides for name in side.configuration))
-    # one trial: the defaults, which say what a step is; nothing is searched
+    # one trial: the defaults, which define the step; there is no search
     return dataclasses.replace(
         spec,
         trials=1,
@@ -141,7 +141,7 @@ def _warnings(sides: Sequence[Exported], machine: Machine, build: Build) -> Iter
         found = machine_differences(side, machine)
         if found:
             yield f"{side.path} was made on another machine: {'; '.join(found)}"
-        # which OpenMP runtime there is shows only when TensorFlow has run an op
+        # the OpenMP runtime is known only after TensorFlow has run an op
         found = build_differences(side, dataclasses.replace(build, openmp=_openmp(side)))
         if found:
             yield f"{side.path} was made with another TensorFlow: {'; '.join(found)}"
@@ -153,10 +153,10 @@ def _openmp(side: Exported) -> str | None:
 
 def _show_so_far(display: Display, finding: Finding | None) -> None:
     if finding is not None:
-        display.say(f"after {finding.pairs} pairs: {ratio_text(finding.ratio)}")
+        display.remark(f"after {finding.pairs} pairs: {ratio_text(finding.ratio)}")
 
 
-def _say_result(
+def _print_result(
     finding: Finding, sides: Sequence[Exported], spec: StudySpec, *, as_json: bool
 ) -> None:
     if as_json:
@@ -164,12 +164,12 @@ def _say_result(
         return
     if len(sides) > 1:
         first, second = (side.path for side in sides)
-        said = (
+        text = (
             f"{finding.verdict.value}: {first} is {ratio_text(finding.ratio)} as fast as {second} "
             f"({evidence_text(finding)})"
         )
     else:
-        said = finding_text(finding, spec.objective, spec.margin)
+        text = finding_text(finding, spec.objective, spec.margin)
     if finding.verdict is Verdict.INCONCLUSIVE:
-        said += f"; {what_it_takes(finding, None)}"
-    print_line(said)
+        text += f"; {what_it_takes(finding, None)}"
+    print_line(text)

@@ -1,4 +1,4 @@
-"""``autotune worker``: one more process that works on a study, on this or another machine."""
+"""``autotune worker``: a further process that works on a study, on this or another machine."""
 
 import dataclasses
 import os
@@ -88,7 +88,7 @@ def work(
     ):
         study, stored, origin = _await_study(storage, flags.study, patience_s, display)
         spec = suited_to(confinement, _joined(stored, own))
-        # its own, as others may use the same disk
+        # a folder of its own, as other workers may use the same disk
         folder = claim_folder(HOME, flags.study, storage_name(storage_url))
         folder = folder / "workers" / f"{machine.host}-{os.getpid()}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +97,11 @@ def work(
         here = Origin(identity=identify(spec, machine, build), machine=machine, build=build)
         memory = Memory(study)
         _check_fit(study.study_name, memory, origin, here, relaxed)
-        display.say(f"joined study {flags.study}: {spec.model.name} on {machine.describe()}")
+        display.remark(f"joined study {flags.study}: {spec.model.name} on {machine.describe()}")
         pages = DashboardPages(study, storage, whole=False)
         with (
             measuring(flags.study, display, shared=True, wait=True) as turn,
-            Workers(study, shared=True, machine=machine.host, remark=display.say) as workers,
+            Workers(study, shared=True, machine=machine.host, remark=display.remark) as workers,
             open_session(
                 Target(spec=spec, machine=machine, build=build, python=python, folder=folder),
                 Store(study=study, storage=storage, artifacts=artifacts_of(display)),
@@ -114,7 +114,7 @@ def work(
         ):
             try:
                 decision = tune(session, lambda facts: _check_space(facts, machine))
-            except KeyError as error:  # Optuna's, for a study that there is not
+            except KeyError as error:  # Optuna's error for a study that does not exist
                 if flags.study in study_names(storage):
                     raise
                 raise UserError(f'study "{flags.study}" is gone', hint=_GIVEN_UP) from error
@@ -123,7 +123,7 @@ def work(
         return
     verdict = sentence(decision, objective)
     if as_json:
-        JsonProgress().say(verdict)
+        JsonProgress().remark(verdict)
         return
     console = out_console(soft_wrap=True)
     console.print(verdict, markup=False)
@@ -134,7 +134,7 @@ def work(
 def _await_study(
     storage: Storage, name: str, patience_s: float, display: Display
 ) -> tuple[Study, StudySpec, Origin]:
-    """Return a study that ``autotune run`` has begun, waiting for that if asked to."""
+    """Return a study that ``autotune run`` has begun; wait for it for ``patience_s``."""
     until, waiting = time.monotonic() + patience_s, False
     while True:
         if time.monotonic() >= until or name in study_names(storage):
@@ -144,16 +144,16 @@ def _await_study(
             if stored is not None and origin is not None:
                 return study, stored, origin
         if time.monotonic() >= until:
-            hint = "begin it: autotune run --storage URL --study NAME --model SCRIPT"
-            raise UserError(f'study "{name}": autotune run has not begun it', hint=hint)
+            hint = "start it: autotune run --storage URL --study NAME --model SCRIPT"
+            raise UserError(f'study "{name}": autotune run has not started it', hint=hint)
         if not waiting:
-            display.say(f"waiting for study {name} to be begun")
+            display.remark(f"waiting for study {name} to start")
             waiting = True
         time.sleep(_LOOK_AGAIN_S)
 
 
 def _joined(stored: StudySpec, own: StudySpec) -> StudySpec:
-    """Return the study's specification with what a worker brings itself: all that is run."""
+    """Return the study's specification with the worker's own script, interpreter and variables."""
     return dataclasses.replace(
         stored,
         model=own.model,

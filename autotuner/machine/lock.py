@@ -47,13 +47,13 @@ def _holder(descriptor: int) -> str:
 
 
 @contextlib.contextmanager
-def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+def hold_machine(study: str, *, wait: bool, report: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine lock while the context lasts.
 
     Args:
         study: the study's name, shown to runs that find the lock taken.
         wait: wait for another run to end, instead of raising.
-        say: called with a sentence that names the other run.
+        report: called with a sentence that names the other run.
 
     Raises:
         UserError: if another run holds the lock, or the lock's file can't be opened.
@@ -73,7 +73,7 @@ def hold_machine(study: str, *, wait: bool, say: Callable[[str], None]) -> Itera
                 hint = "--wait waits for its end; two runs would disturb each other's measurements"
                 message = f"another tuning run holds this machine: {holder}"
                 raise UserError(message, hint=hint) from error
-            say(f"waiting for another tuning run: {holder}")
+            report(f"waiting for another tuning run: {holder}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         fields = {"study": study, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M")}
         os.ftruncate(descriptor, 0)

@@ -1,1 +1,1 @@
-"""What to tune: the study specification, from flags, a ``study.toml`` or a reference workload."""
+"""The study specification, from flags, a ``study.toml``, a request or a reference workload."""

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``90``, ``45s``, ``10m``, ``1h30m``, ``20ms``, ``30d``."""
+"""Durations in written form: ``90``, ``45s``, ``10m``, ``1h30m``, ``20ms``, ``30d``."""
 
 import re
 
@@ -9,11 +9,11 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms]?)")
 
 
 def parse_duration(text: str, *, where: str) -> float:
-    """Return seconds.
+    """Return a duration in seconds.
 
     Args:
-        text: a number of seconds, or numbers with the units d, h, m, s, ms, the largest first.
-        where: the flag or key the text came from, for the message.
+        text: a number of seconds, or numbers with the units d, h, m, s, ms, largest unit first.
+        where: the flag or key of the text, for the message.
 
     Raises:
         UserError: if the text is not a duration above zero.

@@ -1,4 +1,4 @@
-"""Efforts, and what each spends on the stages of a study."""
+"""Efforts, and the plan of each for the stages of a study."""
 
 import dataclasses
 import enum
@@ -16,11 +16,11 @@ class Effort(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an effort is spent.
+    """The plan of an effort.
 
     ``processes``: number of processes of the defaults in the noise check. ``trials``: of the
-    search, the default and the recipe included. ``shortlist``: candidates in the race; each runs
-    once in each of the ``race_rounds``. ``most_pairs``: limit of the final; a budget reserves time
+    search, defaults and recipe included. ``shortlist``: candidates in the race; each runs once in
+    each of the ``race_rounds``. ``most_pairs``: limit of the final; a budget reserves time
     for ``likely_pairs``. ``measure_s`` and ``final_measure_s``: longest measurement of a trial, and
     of a process in the final. ``diagnoses``: find the bottleneck of a step first.
     """
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def race_trials(self) -> int:
-        """Most trials of the race, the recipe left out."""
+        """Greatest number of trials of the race, without the recipe."""
         return self.shortlist * self.race_rounds
 
 

@@ -1,7 +1,7 @@
 """Kinds of values: how each is read from TOML, JSON or the command line, and written back.
 
 Every check of a single value is here, so that a flag, a key of a file and a key of an HTTP body
-refuse the same values in the same words.
+reject the same values with the same message.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ def _unchanged(value: Any) -> object:
 class Kind:
     """One kind of value.
 
-    ``read`` takes what TOML, JSON or the command line holds and the place that a message names; it
-    raises UserError. ``write`` is its inverse: what TOML and JSON hold. ``flag_type`` is what the
-    command line parses before ``read``: str, Path, int, float, bool (a switch) or list[str] (a flag
-    that may be repeated). ``negatable``: a switch that has a ``--no-`` form.
+    ``read`` takes a value of TOML, JSON or the command line, and the place that a message names; it
+    raises UserError. ``write`` is its inverse, for TOML and JSON. ``flag_type`` is the type that
+    the command line parses before ``read``: str, Path, int, float, bool (a switch) or list[str] (a
+    flag that may be repeated). ``negatable``: the switch has a ``--no-`` form.
     """
 
     read: Callable[[object, str], Any]
@@ -43,7 +43,7 @@ class Kind:
 
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where}: expected a text, got {value!r}", hint=f'write {where} = "..."')
+        raise UserError(f"{where}: expected a string, got {value!r}", hint=f'write {where} = "..."')
     return value
 
 
@@ -72,7 +72,7 @@ def _switch(value: object, where: str) -> bool:
 
 def _texts(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{where}: expected a list of texts, got {value!r}")
+        raise UserError(f"{where}: expected a list of strings, got {value!r}")
     return tuple(value)
 
 
@@ -82,7 +82,7 @@ def _names(value: object, where: str) -> tuple[str, ...]:
 
 
 def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
-    """Read a table of texts, or a list of NAME=VALUE as flags give it."""
+    """Read a table of strings, or a list of NAME=VALUE from flags."""
     if isinstance(value, list):
         pairs = [text.partition("=") for text in _texts(value, where)]
         for name, sign, _ in pairs:
@@ -90,7 +90,7 @@ def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
                 raise UserError(f'{where}: "{name}" has no value', hint=f"write {name}=VALUE")
         value = {name: text for name, _, text in pairs}
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-        raise UserError(f"{where}: expected a table of texts", hint='TF_CPP_MIN_LOG_LEVEL = "2"')
+        raise UserError(f"{where}: expected a table of strings", hint='TF_CPP_MIN_LOG_LEVEL = "2"')
     for name in value:
         if not _VARIABLE.fullmatch(name):
             raise UserError(f'{where}: "{name}" can\'t be the name of a variable')
@@ -137,7 +137,7 @@ def batch_size() -> Kind:
     def read(value: object, where: str) -> int:
         number = _whole(value, where)
         if number < 1:
-            raise UserError(f"{where}: a batch of {number} samples can't be", hint="at least 1")
+            raise UserError(f"{where}: a batch can't have {number} samples", hint="at least 1")
         return number
 
     return Kind(read=read, flag_type=int, metavar="N")

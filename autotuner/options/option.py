@@ -1,4 +1,4 @@
-"""What an option is: data that stands beside its field in the specification."""
+"""Options: data that is declared beside a field of the specification."""
 
 import dataclasses
 import enum
@@ -33,13 +33,13 @@ EVERYWHERE = frozenset(Place)
 class Option:
     """One option of a study.
 
-    A declaration states ``group``, ``kind``, ``help`` and what differs from the rule; the table
-    fills in the rest from the field: ``key`` (the name in a request; the field's name without its
+    A declaration states ``group``, ``kind``, ``help`` and the exceptions; the table fills in the
+    rest from the field: ``key`` (the name in a request; the field's name without its
     unit), ``flag`` (``--`` and the key), ``file_key`` (the key in study.toml, with the name of its
     table), ``path`` (the field, and the dataclass around it) and ``initial`` (the field's default).
 
-    ``help`` may hold ``{choices}``. ``default`` words the default where the value does not tell.
-    ``hidden``: left out of ``--help``.
+    ``help`` may hold ``{choices}``. ``default`` describes the default where its value is not
+    enough. ``hidden``: left out of ``--help``.
     """
 
     group: Group
@@ -70,7 +70,7 @@ class Option:
         return str(self.kind.write(self.initial)) or None
 
     def words(self, value: object) -> list[str]:
-        """Return the words of a command line that give a value other than the default."""
+        """Return the command-line arguments for a value other than the default."""
         stored = self.kind.write(value)
         if self.kind.flag_type is bool:
             return [self.flag]  # a switch stands for the one value that is not the default

@@ -12,7 +12,7 @@ def parse_bytes(text: str, *, where: str) -> int:
     """Return a number of bytes; K, M, G and T are powers of 1024.
 
     Raises:
-        UserError: if it is not such an amount, or zero.
+        UserError: if the text is not an amount of memory above zero.
     """
     found = _FORM.fullmatch(text.strip())
     amount = 0 if found is None else int(float(found[1]) * 1024 ** _POWERS[found[2].upper()])

@@ -38,7 +38,7 @@ def load_study_file(path: Path) -> StudySpec:
 
 
 def _read_table(table: Mapping[str, object], where: str, name: str = "") -> dict[str, Any]:
-    """Return the values of a table of the file, and of the tables in it, by the options' keys."""
+    """Return the values of a table of the file, nested tables included, by the options' keys."""
     known = [key.removeprefix(name) for key in _BY_FILE_KEY if key.startswith(name)]
     values: dict[str, Any] = {}
     for key, value in table.items():

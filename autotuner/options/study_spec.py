@@ -1,4 +1,4 @@
-"""The study specification: everything that can be asked of a study, each option declared once.
+"""The study specification: all options of a study, each declared once.
 
 First stage of the flow. An option is a field of :class:`StudySpec` or :class:`Timing` with an
 :class:`~autotuner.options.option.Option` beside it. From these declarations come the flags of the
@@ -71,7 +71,7 @@ _NOT_IN_A_REQUEST = EVERYWHERE - {Place.BODY}
 
 
 def _expert(text: str) -> Option:
-    """Declare a time that few need: its flag exists so that a command can repeat any study."""
+    """Declare a rarely used time: its flag exists so that a command can repeat any study."""
     return Option(group=Group.TRIALS, kind=kinds.DURATION, help=text, hidden=True)
 
 
@@ -81,10 +81,10 @@ def _timeout(text: str) -> Option:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long a trial may take; all in seconds.
+    """How long a trial may take, in seconds.
 
-    ``warmup_max_s`` ends a warm-up that does not get steady. The three ``*_timeout_s`` are
-    deadlines after which a trial that makes no progress is killed.
+    ``warmup_max_s`` ends a warm-up that does not become steady. The three ``*_timeout_s`` are
+    deadlines: a trial that makes no progress until then is killed.
     """
 
     window_s: Annotated[float, _expert("Length of a window of measurement.")] = 0.1
@@ -101,9 +101,9 @@ class Timing:
 class StudySpec:
     """One study: the script, how it is run and measured, and how the search is bounded.
 
-    Where a field is None the effort decides. ``trials`` counts all trials of the search over all
-    sittings, the default and the recipe included. ``budget_s`` is wall time of this run, the time
-    before an interruption included. ``batch_size`` and ``shapes`` are for a saved model.
+    The effort decides the fields that are None. ``trials`` counts the trials of the search over all
+    runs of the study, defaults and recipe included. ``budget_s`` is the wall time of this run, the
+    time before an interruption included. ``batch_size`` and ``shapes`` are for a saved model.
     """
 
     model: Annotated[
@@ -232,7 +232,7 @@ class StudySpec:
         int | None,
         Option(
             group=Group.VERDICT,
-            kind=kinds.whole(least=0, problem="is less than nothing", hint="0: no final"),
+            kind=kinds.whole(least=0, problem="is negative", hint="0: no final"),
             help="Most pairs of the final; 0 for no final.",
             default="by effort",
         ),
@@ -329,7 +329,7 @@ class StudySpec:
 
     @property
     def plan(self) -> Plan:
-        """How much is measured; without a stated effort the one that suits the budget."""
+        """How much to measure; without a given effort, that of the effort that suits the budget."""
         effort = self.effort or effort_for(self.budget_s)
         plan = PLANS[effort]
         if self.pairs is not None:
@@ -341,5 +341,5 @@ class StudySpec:
 
 
 def is_saved_model(path: Path) -> bool:
-    """Return whether this is a saved model, whose inference is tuned, and not a script."""
+    """Return whether a path is a saved model, to be tuned for inference, and not a script."""
     return path.suffix in (".keras", ".h5") or (path / "saved_model.pb").is_file()

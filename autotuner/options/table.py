@@ -1,7 +1,7 @@
-"""The table of options, and what is made from it: a specification from JSON or TOML values, and
+"""The table of options: reads a specification from JSON, TOML or command-line values, and writes
 the command line that repeats a specification.
 
-The command line's parameters are made from the table in ``cli/flags.py``.
+``cli/flags.py`` makes the parameters of commands from the table.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def _stem(name: str) -> str:
 
 
 def _declared(kind: type, *around: str) -> Iterator[Option]:
-    """Yield the options beside a dataclass's fields, with what follows from the field."""
+    """Yield the options of a dataclass's fields, completed from the fields."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         for option in getattr(hints[field.name], "__metadata__", ()):
@@ -50,7 +50,7 @@ def value_of(spec: StudySpec, option: Option) -> object:
 
 
 def with_values(spec: StudySpec, values: Mapping[str, object]) -> StudySpec:
-    """Return a specification with other values, which are named by their options' keys."""
+    """Return a specification with other values, given by their options' keys."""
     paths = {OPTIONS[key].path: value for key, value in values.items()}
     timing = {path[1]: value for path, value in paths.items() if len(path) > 1}
     fields: dict[str, typing.Any] = {p[0]: value for p, value in paths.items() if len(p) == 1}
@@ -61,16 +61,16 @@ def with_values(spec: StudySpec, values: Mapping[str, object]) -> StudySpec:
 def spec_from_given(
     given: Mapping[str, object], *, base: StudySpec, place: Place = Place.BODY
 ) -> StudySpec:
-    """Return a specification with what is given over it.
+    """Return a specification with given values that override its own.
 
     Args:
-        given: values as JSON or the command line has them, by the options' keys; None: not given.
-        base: names at least the script.
-        place: where the values come from; it decides which options may be given, and the message
-            names a flag as a flag, else a key.
+        given: values of JSON or the command line, by the options' keys; None: not given.
+        base: the specification to override.
+        place: where the values come from: it decides which options are allowed, and whether a
+            message names the flag or the key.
 
     Raises:
-        UserError: for the first key or value that is wrong.
+        UserError: for the first wrong key or value.
     """
     known = {key: option for key, option in OPTIONS.items() if place in option.places}
     values = {}
@@ -84,7 +84,7 @@ def spec_from_given(
 
 
 def to_given(spec: StudySpec, place: Place = Place.BODY) -> dict[str, object]:
-    """Return what differs from the defaults, as JSON has it; the inverse of spec_from_given."""
+    """Return the values that differ from the defaults, as JSON; the inverse of spec_from_given."""
     values = ((option, value_of(spec, option)) for option in OPTIONS.values())
     return {
         option.key: option.kind.write(value)
@@ -94,7 +94,7 @@ def to_given(spec: StudySpec, place: Place = Place.BODY) -> dict[str, object]:
 
 
 def to_argv(spec: StudySpec) -> list[str]:
-    """Return the options of ``autotune run`` that ask for a specification.
+    """Return the options of ``autotune run`` that give a specification.
 
     Options at their defaults are left out. The script's arguments are not included; they go after
     ``--``, behind any further options.

@@ -53,7 +53,7 @@ class Display(Protocol):
     def __call__(self, event: Event) -> None:
         """Show an event."""
 
-    def say(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         """Show a sentence."""
 
     def close(self) -> None:
@@ -113,9 +113,9 @@ class PlainProgress(_Lines):
     """Plain lines, for logs and pipes."""
 
     def __init__(self, rule: StoppingRule) -> None:
-        super().__init__(self.say, rule)
+        super().__init__(self.remark, rule)
 
-    def say(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         """Write a line at once."""
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
@@ -147,7 +147,7 @@ class JsonProgress:
             case NoiseKnown(noise):
                 self._emit("noise", **to_json(noise))
             case Remark(text):
-                self.say(text)
+                self.remark(text)
             case ProgressMade(done):
                 self._emit("progress", done=round(done, 4))
 
@@ -163,7 +163,7 @@ class JsonProgress:
         """Write ``finding``: what pairs of two configurations have shown."""
         self._emit("finding", **to_json(finding), files=files)
 
-    def say(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         """Write ``message``."""
         self._emit("message", text=text)
 
@@ -202,7 +202,7 @@ class LiveProgress(_Lines):
     """A bar, the best so far and the current trial at the foot of the terminal."""
 
     def __init__(self, console: Console, rule: StoppingRule) -> None:
-        super().__init__(self.say, rule)
+        super().__init__(self.remark, rule)
         self._console = console
         self._started = time.monotonic()
         self._done = 0.0
@@ -217,7 +217,7 @@ class LiveProgress(_Lines):
         )
         self._live.start()
 
-    def say(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         """Print a line above the foot."""
         self._console.print(Text(text))
 

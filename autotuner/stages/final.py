@@ -1,4 +1,4 @@
-"""The final: the finalist against the defaults, in pairs of new processes, until it is decided."""
+"""The final: the finalist against the defaults, in pairs of new processes, until decided."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MOST_ATTEMPTS = 2
 
 
 def decide_on(known: Known) -> Decision | None:
-    """Return the decision on what is known; None if the defaults were not measured."""
+    """Return the decision on the trials so far; None if the defaults were not measured."""
     return decision_of(
         known.records,
         facts=known.facts,
@@ -27,16 +27,16 @@ def decide_on(known: Known) -> Decision | None:
 
 @dataclasses.dataclass(frozen=True)
 class Final:
-    """Runs pairs until they are decided or the reserve is spent.
+    """Runs pairs until the result is decided or the reserve is spent.
 
-    Of several workers each runs pairs on its own machine, at least one of each order while fewer
-    than three machines have.
+    Each of several workers runs pairs on its own machine: at least one in each order, until three
+    machines have done so.
     """
 
     roles: frozenset[Role] = frozenset({Role.FINAL})
 
     def next_task(self, known: Known) -> Task | None:
-        """Return the next pair for this machine; None if no pair is wanted from it now."""
+        """Return the next pair for this machine; None if it has none to run now."""
         decision = decide_on(known)
         if decision is None or not _wants_pair(known, decision):
             return None
@@ -47,14 +47,15 @@ class Final:
         )
 
     def wants(self, task: Task, known: Known, mine: TrialRecord) -> bool:
-        """Return whether the pairs before this one leave it wanted, and in this order."""
+        """Return whether this pair is still wanted, in this order, after the pairs before it."""
         wanted = self.next_task(known)
         return wanted is not None and wanted.starts_first == task.starts_first
 
     def awaits_others(self, known: Known) -> bool:
-        """Return whether another machine is still to run its pairs.
+        """Return whether another machine still has to run its pairs.
 
-        It has taken part and is there, so it will; or it dies, or has had its attempts and leaves.
+        Such a machine has run trials and has a living worker. The wait ends when its pairs have
+        run, or when its worker has died or left after its last attempt.
         """
         decision = decide_on(known)
         if decision is None or not known.worker.shared or _is_out(decision):
@@ -70,7 +71,7 @@ class Final:
 def _wants_pair(known: Known, decision: Decision) -> bool:
     """Return whether one more pair is wanted here; the first few even beyond the budget."""
     most = known.spec.plan.most_pairs
-    most += most % 2  # they count in twos, one of each order
+    most += most % 2  # pairs count in twos, one in each order
     attempts = attempts_of(known.records, known.worker.key)
     if _is_out(decision) or attempts >= _MOST_ATTEMPTS * most:
         return False
@@ -89,7 +90,7 @@ def _wants_pair(known: Known, decision: Decision) -> bool:
 
 
 def attempts_of(records: Sequence[TrialRecord], worker: str) -> int:
-    """Return how many pairs a worker has run since the search, those that failed included."""
+    """Return how many pairs a worker has run since the search, failed ones included."""
     run = (
         record
         for record in since_search(records)
@@ -106,7 +107,7 @@ def _is_out(decision: Decision) -> bool:
 def _starts_first(known: Known, decision: Decision) -> bool:
     """Return whether the finalist starts first in the next pair here.
 
-    Each machine is to have as many pairs of each order; where it has, all of them together are.
+    Both orders are balanced on each machine; where they are, they are balanced over all machines.
     """
     orders = [pair.first for pair in _own_pairs(known, decision)]
     if len(orders) % 2 == 0:
@@ -125,7 +126,7 @@ def _pairs(known: Known, decision: Decision) -> list[Pair]:
 
 
 def _running_orders(records: Sequence[TrialRecord]) -> list[bool]:
-    """Return of each pair that is being run whether the finalist has started first."""
+    """Return, for each running pair, whether the finalist started first."""
     running = [r for r in records if r.is_running and r.role is Role.FINAL]
-    sides = {record.pair: record for record in reversed(running)}  # the first one stays
+    sides = {record.pair: record for record in reversed(running)}  # keeps the side started first
     return [bool(record.configuration) for record in sides.values()]

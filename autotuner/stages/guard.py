@@ -1,4 +1,4 @@
-"""The numerical guard: do the first steps compute the same as with the defaults?"""
+"""The numerical guard: checks that the first steps compute the same as with the defaults."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import RecordValues
 from autotuner.verdict.numerics import NUMERICS, Numerics, judge_numerics, knobs_that_round
 
-# with these an execution is about other samples: its values say nothing about precision
+# these change the samples of an execution, so its values can't be compared
 _OTHER_VALUES = ("batch_size", "steps_per_execution")
 _SEED = 20_261_123
 
@@ -48,10 +48,10 @@ def check_numerics(
     default: Configuration,
     run: Callable[[str, Configuration], Outcome],
 ) -> Numerics:
-    """Return whether a configuration computes what the defaults do.
+    """Return whether a configuration computes the same as the defaults.
 
     Args:
-        configuration: to check.
+        configuration: the one to check.
         default: TensorFlow's own.
         run: runs the first steps of the script with fixed seeds; takes a name and a configuration.
     """

@@ -1,4 +1,4 @@
-"""What a stage plans with: everything that is known of a study at one moment, as plain values."""
+"""What a stage plans from: everything known of a study at one moment, as plain values."""
 
 import dataclasses
 import functools
@@ -21,8 +21,8 @@ class Worker:
     """The worker that plans, among the others of its study.
 
     ``key``: its own name. ``machine``: where it runs. ``shared``: other workers can join.
-    ``machines``: those on which there are workers now. ``count``: of living workers. ``lane``: a
-    random number, so that workers that plan at the same moment do not all take the same task.
+    ``machines``: the machines that have workers now. ``count``: the number of living workers.
+    ``lane``: a random number, so that workers that plan at the same moment take different tasks.
     """
 
     key: str = ""
@@ -35,7 +35,7 @@ class Worker:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:
-    """A study at one moment. ``elapsed_s``: what its run has used of the time, in seconds."""
+    """A study at one moment. ``elapsed_s``: the time that its run has used, in seconds."""
 
     spec: StudySpec
     facts: StudyFacts
@@ -53,7 +53,7 @@ class Known:
 
     @property
     def between(self) -> float:
-        """Standard deviation of log gains from process to process; 0 while it is not known."""
+        """Standard deviation of log gains from process to process; 0 until it is known."""
         return 0.0 if self.noise is None else self.noise.between
 
     @property
@@ -62,31 +62,31 @@ class Known:
         return self.noise is not None and self.noise.method is Method.DUEL
 
     def pick(self, options: Sequence[T]) -> T:
-        """Return one of the first few options, the best of which come first.
+        """Return one of the first few options, which are sorted from best to worst.
 
-        Without other workers it is the very first one.
+        Without other workers, return the first one.
         """
         return options[self.worker.lane % max(1, min(self.worker.count, len(options)))]
 
 
 class Stage(Protocol):
-    """A part of tuning that is a number of trials. Its methods are pure."""
+    """A part of tuning that consists of trials. Its methods are pure."""
 
     @property
     def roles(self) -> frozenset[Role]:
-        """The trials of this stage that the next one has to wait for, whoever runs them."""
+        """The trials of this stage, of all workers, that the next stage waits for."""
 
     def next_task(self, known: Known) -> Task | None:
-        """Return what to measure next; None if there is nothing now."""
+        """Return what to measure next; None if there is nothing to measure now."""
 
     def wants(self, task: Task, known: Known, mine: TrialRecord) -> bool:
         """Return whether a task that has just been added is still wanted.
 
         Args:
             task: what ``next_task`` returned.
-            known: with those trials only that were added before this one.
+            known: with only the trials that were added before this one.
             mine: the trial that was added for the task.
         """
 
     def awaits_others(self, known: Known) -> bool:
-        """Return whether another worker, which runs nothing now, is still to do its part."""
+        """Return whether a worker that runs nothing now still has tasks to do."""

@@ -1,8 +1,8 @@
 """The list of all stages, and the loop that runs one.
 
-The loop is the only place that knows of other workers. Each takes the next task that a stage wants.
-A stage is over when it wants nothing more and no other worker has a trial of it running, as the
-next stage depends on all of them.
+The loop is the only place that knows of other workers. Each worker takes the next task that a stage
+wants. A stage is over when it wants no more tasks and no other worker runs a trial of it, because
+the next stage depends on all of them.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ def tune(
 ) -> Decision | None:
     """Tune a script, from its defaults to the verdict; return the decision.
 
-    Any number of workers may do so on one study at the same time.
+    Any number of workers may run this on one study at the same time.
 
     Args:
-        session: what to work with.
-        before_search: called when it is known what is searched.
+        session: of this process.
+        before_search: called once the search space is known.
 
     Raises:
         ScriptFailedError: if the script does not run with TensorFlow's defaults.
@@ -48,10 +48,10 @@ def tune(
 
 
 def prepare(session: Session) -> None:
-    """Find out what the search needs to know."""
+    """Measure what the search depends on."""
     session.on_event(FactsKnown(once(session, DEFAULTS)))
     diagnoses = session.target.spec.plan.diagnoses
-    if session.budget().trials_left > 0:  # else nothing will be searched
+    if session.budget().trials_left > 0:  # otherwise there is no search
         once(session, NOISE_CHECK)
         report_noise(session)
         once(session, WARM_START)
@@ -65,22 +65,22 @@ def prepare(session: Session) -> None:
 
 
 def report_noise(session: Session) -> None:
-    """Report the noise, where it is known."""
+    """Report the noise, if it is known."""
     noise = session.memory.read(NOISE)
     if noise is not None:
         session.on_event(NoiseKnown(noise))
 
 
 def search(session: Session) -> None:
-    """Run the search, and say so if it ends before its budget does."""
+    """Run the search, and write a remark if it ends before its budget is spent."""
     repeat(session, Search())
     known = session.known()
     if known.budget.searches and not enumerates(known):
-        session.remark("the search ends here: further trials can hardly be expected to gain")
+        session.remark("the search ends here: further trials are unlikely to gain")
 
 
 def guard(session: Session) -> None:
-    """Check that a faster configuration computes the same; one worker does, none waits for it."""
+    """Check that a faster configuration computes the same; the leader does, others don't wait."""
     decision = decide_on(session.known())
     if decision is not None and decision.is_faster and session.workers.is_leader():
         once(session, guard_for(decision.best.configuration))
@@ -89,11 +89,11 @@ def guard(session: Session) -> None:
 def repeat(
     session: Session, stage: Stage, after: Callable[[Known], None] = lambda known: None
 ) -> None:
-    """Carry out what a stage wants until it wants nothing more, from no worker.
+    """Run the tasks of a stage until it wants no more of them from any worker.
 
     Args:
-        session: what to work with.
-        stage: plans.
+        session: of this process.
+        stage: plans the tasks.
         after: called after each task.
     """
     while True:

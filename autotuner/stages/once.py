@@ -1,4 +1,4 @@
-"""What is found out once for all workers of a study, and remembered in it."""
+"""Values that one worker finds for all workers of a study, and that the study remembers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Once(Generic[T]):
-    """Something to find out.
+    """A value that is found once.
 
     ``key``: where the study remembers it. ``find_out``: returns it; None if another worker is about
-    to find out. ``roles``: it is not looked for while another worker has trials of these running.
-    ``holds``: whether a remembered value holds for the trials so far.
+    to find it. ``roles``: the leader waits while another worker runs trials of these roles.
+    ``holds``: returns whether a remembered value still holds, given the trials so far.
     """
 
     key: Key[T]
@@ -27,7 +27,7 @@ class Once(Generic[T]):
 
 
 def once(session: Session, what: Once[T]) -> T:
-    """Return what is remembered; else the leader finds it out, and all others wait."""
+    """Return the remembered value; without one the leader finds it, and all others wait."""
     while True:
         known = session.memory.read(what.key)
         if known is not None and what.holds(known, session.trials.records()):

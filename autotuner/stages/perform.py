@@ -1,4 +1,4 @@
-"""How a task is carried out: the trial is added, measured, and its result kept."""
+"""Running a task: the trial is added and measured, and its result is stored."""
 
 import contextlib
 import dataclasses
@@ -35,15 +35,15 @@ Wants = Callable[[Task, Known, TrialRecord], bool]
 
 
 def perform(session: Session, task: Task, wants: Wants) -> None:
-    """Carry out a task, within a turn.
+    """Run a task, within a turn.
 
-    It is withdrawn if a worker that was quicker leaves it unwanted, and given up if other workers
-    have taken this one to be dead.
+    The task is withdrawn if a quicker worker has made it unnecessary, and given up if other workers
+    have taken this one for dead.
 
     Args:
-        session: what to work with.
+        session: of this process.
         task: what to measure.
-        wants: tells whether it is still wanted after those that were added before it.
+        wants: returns whether the task is still wanted after the trials added before it.
     """
     try:
         if task.role is Role.FINAL:
@@ -77,7 +77,7 @@ def _perform_one(session: Session, task: Task, wants: Wants) -> None:
             task = dataclasses.replace(task, configuration=side.configuration)
             if not _is_wanted(session, task, number, wants):
                 return
-        # race and final compare processes that were started
+        # race and final compare started processes, never forked ones
         warm_start = None if task.role is Role.RACE else session.warm.warm_start
         noise = session.memory.read(NOISE)
         design = _NO_DESIGN if noise is None else noise.design
@@ -87,11 +87,11 @@ def _perform_one(session: Session, task: Task, wants: Wants) -> None:
 def perform_control(
     session: Session, design: Design, warm_start: WarmStart | None
 ) -> tuple[TrialRecord, Design]:
-    """Run the defaults once more; return the trial, and the design that it was measured by.
+    """Run the defaults once more; return the trial, and the design that measured it.
 
     Args:
-        session: what to work with.
-        design: how to compare it with the defaults.
+        session: of this process.
+        design: how to compare it with the reference.
         warm_start: how its process starts.
     """
     side = Side(role=Role.CONTROL, configuration={}, machine=session.workers.machine)
@@ -102,7 +102,7 @@ def perform_control(
 
 
 def _is_wanted(session: Session, task: Task, number: int, wants: Wants) -> bool:
-    """Return whether a trial that was just added is to be run; if not, withdraw it."""
+    """Return whether a trial that was just added is still wanted; if not, withdraw it."""
     if not session.workers.is_shared:
         return True
     known = session.known()
@@ -121,14 +121,14 @@ def _measure(
     design: Design,
     warm_start: WarmStart | None,
 ) -> Measured:
-    """Measure a trial against the defaults, and keep what it comes to."""
+    """Measure a trial against the defaults, and store its result."""
     configuration = side.configuration or {}
     session.on_event(TrialStarted(number=number, role=side.role, configuration=configuration))
     known, target = session.known(), session.target
     measure_s = target.spec.plan.measure_s
     stop = EarlyStop(
         metric=known.facts.metric,
-        # a control, or an entrant of the race, has to be known well however slow it is
+        # a control or an entrant of the race is measured fully, however slow it is
         incumbent=incumbent(known.records) if side.role is Role.SEARCH else None,
         between=known.between,
     )
@@ -162,10 +162,10 @@ def keep(
     measurement: Measurement,
     reference_start_s: float = 0.0,
 ) -> None:
-    """Keep how a trial ended, and report it.
+    """Store how a trial ended, and report it.
 
     Raises:
-        UserError: if the disk is full: the failure is then not the configuration's.
+        UserError: if the disk is full: the configuration is not to blame for the failure.
     """
     if outcome.status is not Status.MEASURED:
         check_disk(outcome.folder)
@@ -182,7 +182,7 @@ def keep(
 
 
 def _perform_pair(session: Session, task: Task, wants: Wants) -> None:
-    """Measure two configurations in fresh processes: two trials with the number of the pair."""
+    """Measure two configurations in fresh processes: two trials that share a pair number."""
     assert task.configuration is not None
     facts, target, trials = session.facts, session.target, session.trials
     pair = secrets.randbits(_PAIR_BITS)  # no other worker draws the same
@@ -243,13 +243,13 @@ def _keep_side(
 
 
 def incumbent(records: Sequence[TrialRecord]) -> float | None:
-    """Return the best gain of the search so far; None without any."""
+    """Return the best gain of the search so far; None if there is none."""
     gains = [r.gain for r in records if r.gain is not None and r.role in SEARCH_ROLES]
     return max(gains, default=None)
 
 
 def latest_control(records: Sequence[TrialRecord], machine: str) -> TrialRecord:
-    """Return the latest trial of the defaults on a machine, or of all where it has none."""
+    """Return the latest trial of the defaults on a machine; without one, on any machine."""
     roles = (Role.DEFAULT, Role.CONTROL)
     known = [r for r in records if r.role in roles and r.score is not None]
     here = [r for r in known if r.machine == machine]

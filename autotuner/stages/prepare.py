@@ -1,4 +1,4 @@
-"""What is found out before the search: defaults, noise, warm start, bottleneck."""
+"""What is measured before the search: defaults, noise, warm start, bottleneck."""
 
 import dataclasses
 import math
@@ -59,7 +59,7 @@ def find_facts(session: Session) -> StudyFacts | None:
         ScriptFailedError: if the script does not run with TensorFlow's defaults.
     """
     known = session.memory.read(FACTS)
-    # killed between the default's run and its telling: the study's step and knobs stay
+    # a worker may die before it reports the defaults' trial: the study's step and knobs stay
     evidence = known.evidence if known is not None else _inspect(session)
     target, trials = session.target, session.trials
     everything = default_configuration(tuple(KNOBS), machine=target.machine, build=target.build)
@@ -75,11 +75,11 @@ def find_facts(session: Session) -> StudyFacts | None:
 
 
 def _inspect(session: Session) -> Evidence:
-    """Run the script for a moment to see which knobs can act on it."""
+    """Run the script briefly to see which knobs can act on it."""
     nothing, target = Evidence(scope=EvidenceScope.NOTHING), session.target
     plan = target.spec.plan
     if (target.spec.trials or plan.trials) <= 1:
-        return nothing  # nothing will be searched
+        return nothing  # there is no search
     outcome, evidence = inspect_script(
         target.request({}, plan.measure_s, None), target.folder / "inspection", session.runner
     )
@@ -93,10 +93,10 @@ def _inspect(session: Session) -> Evidence:
 
 
 def _measure_defaults(session: Session, number: int, evidence: Evidence) -> StudyFacts:
-    """Measure the defaults; what they show (step, unit, libraries) shapes the study."""
+    """Measure the defaults; their step, unit and libraries shape the study."""
     target = session.target
     session.on_event(TrialStarted(number=number, role=Role.DEFAULT, configuration={}))
-    # twice as long as others: its course tells what kind of script it is
+    # twice as long as other trials: its course shows what kind of script it is
     request = target.request({}, 2 * target.spec.plan.measure_s, session.memory.read(FACTS))
     outcome = session.lab.run(request, target.trial_folder(number))
     throughput = score = None
@@ -139,7 +139,7 @@ def _facts_from(
     )
     liveness = find_liveness(KNOBS, evidence, target.machine)
     names = select_knobs(spec.knobs, {one.knob: one for one in liveness})
-    # the study belongs to the worker that has begun it, whichever runs the defaults
+    # the identity is that of the worker that began the study, even if another runs the defaults
     origin = session.memory.read(ORIGIN)
     return StudyFacts(
         identity=origin.identity if origin else identify(spec, target.machine, target.build),
@@ -161,7 +161,7 @@ def _facts_from(
 
 
 def find_noise(session: Session) -> Noise:
-    """Run the defaults in further processes: how much do they differ, and why?"""
+    """Run the defaults in further processes; return how much these differ, and why."""
     facts = session.facts
     default = latest_control(session.trials.records(), session.workers.machine)
     peak_bytes = (default.figures.peak_rss_mib or 0.0) * 2**20
@@ -189,7 +189,7 @@ def find_noise(session: Session) -> Noise:
 def run_controls(
     count: int, design: Design, run_control: RunControl
 ) -> tuple[list[TrialRecord], Design]:
-    """Return so many controls, and the design that works.
+    """Return ``count`` controls, and the design that works.
 
     A script that fails only when it is stopped and continued is measured without duels.
     """
@@ -207,7 +207,7 @@ def run_controls(
 def noise_of(
     default: TrialRecord, controls: Sequence[TrialRecord], design: Design, causes: Sequence[Cause]
 ) -> Noise:
-    """Return how much processes of the defaults differ.
+    """Return the noise: how much processes of the defaults differ.
 
     Args:
         default: the first trial of the defaults.
@@ -234,7 +234,7 @@ def noise_of(
 
 
 def find_warm(session: Session) -> WarmCheck:
-    """Find out whether trials of the search can be forked by a warm parent."""
+    """Return whether a warm parent can fork trials of the search, and report it."""
     found = _try_warm(session)
     if found.why:
         session.remark(f"warm start {'on' if found.used else 'off'}: {found.why}")
@@ -251,7 +251,7 @@ def _try_warm(session: Session) -> WarmCheck:
     timeout_s = start_timeout_s(default.figures.first_step_s or 0.0, spec.timing.start_timeout_s)
     usable = WarmCheck(used=True, why="", modules=modules, start_timeout_s=timeout_s)
     if spec.warm is Warm.ON:
-        return dataclasses.replace(usable, why="it was asked for")
+        return dataclasses.replace(usable, why="as requested")
     if session.budget().trials_expected < _LEAST_FOR_WARM:
         return WarmCheck(used=False, why="")  # the check would cost more than it saves
     started = [r for r in records if r.role is Role.CONTROL and r.gain is not None]
@@ -270,7 +270,7 @@ def _try_warm(session: Session) -> WarmCheck:
 
 
 def find_bottleneck(session: Session) -> Diagnosis:
-    """Find out what a step of the defaults spends its time on."""
+    """Return what a step of the defaults spends its time on."""
     evidence = session.facts.evidence
     fed = bool(evidence.at("iterate", "iterate by keras"))
     cached = _fed_with(session, Feed.CACHED) if fed else None
@@ -279,7 +279,7 @@ def find_bottleneck(session: Session) -> Diagnosis:
 
 
 def _fed_with(session: Session, feed: Feed) -> Comparison | None:
-    """Return how fast the defaults' steps are with other elements; None if that fails."""
+    """Return how fast the defaults' steps are with replaced elements; None if that fails."""
     known, target = session.known(), session.target
     assert known.noise is not None
     steps = Metric(objective=Objective.THROUGHPUT, unit=Unit.STEPS)
@@ -300,7 +300,7 @@ def _fed_with(session: Session, feed: Feed) -> Comparison | None:
         outcome, design = measured.outcome, measured.design
         comparison = measured.comparison
     if comparison is None or design.method is not Method.DUEL:
-        # in steps: the study's score of the defaults is in its own unit, and may be no rate
+        # in steps: the study's own score has another unit, and may not be a rate
         outcome, real = (
             session.lab.run(dataclasses.replace(plain, feed=one), folder / f"alone-{one}")
             for one in (feed, Feed.REAL)
@@ -323,7 +323,7 @@ BOTTLENECK = Once(key=DIAGNOSIS, find_out=find_bottleneck)
 
 
 def script_failed(outcome: Outcome) -> ScriptFailedError:
-    """Return the error for defaults that do not run: nothing can be compared with them."""
+    """Return the error for defaults that do not run, so that nothing can be compared."""
     lines = "".join(f"\n    {line}" for line in outcome.last_lines)
     rejected = outcome.status is Status.REJECTED
     hint = None if rejected else f"its output is in {outcome.log}; repeat it: sh {outcome.repro}"

@@ -1,4 +1,4 @@
-"""The race: a few candidates in rounds of fresh processes, the clearly slower ones dropped."""
+"""The race: rounds of fresh processes for a few candidates; clearly slower ones are dropped."""
 
 import dataclasses
 import math
@@ -27,14 +27,14 @@ def shortlist(
 ) -> list[Candidate]:
     """Return the entrants: the best few by their estimates, and the recipe.
 
-    The recipe only if it is not far behind: it is what a user would deploy without us.
+    The recipe enters if it is not far behind: it is what a user would deploy without autotune.
 
     Args:
         records: all trials.
         default: TensorFlow's own configuration, which does not take part.
         recipe: the vendor's.
-        size: how many are the best few.
-        estimated: log gains by configuration key; for others their own trials stand.
+        size: the number of entrants beside the recipe.
+        estimated: log gains by configuration key; the others are ranked by their own trials.
     """
     found = [c for c in candidates(records, default) if c.configuration != default]
     found.sort(key=lambda c: -estimated.get(configuration_key(c.configuration), math.log(c.gain)))
@@ -46,12 +46,12 @@ def shortlist(
 
 
 def survivors(logs: Mapping[str, Sequence[float]], between: float) -> set[str]:
-    """Return the keys of those that are not clearly behind the leader.
+    """Return the keys of the candidates that are not clearly behind the leader.
 
     Args:
         logs: log gains of each candidate's processes so far.
-        between: standard deviation from process to process that the noise check found; what the
-            race itself shows is used where that is more.
+        between: standard deviation from process to process that the noise check found; the
+            race's own is used where it is larger.
     """
     pooled = [variance(values) for values in logs.values() if len(values) > 1]
     spread = max(between, math.sqrt(fmean(pooled)) if pooled else 0.0, _LEAST_SPREAD)
@@ -67,12 +67,12 @@ def survivors(logs: Mapping[str, Sequence[float]], between: float) -> set[str]:
 def race_gains(
     records: Sequence[TrialRecord], default: Configuration, last: int | None = None
 ) -> dict[str, list[float]]:
-    """Return the log gains of each configuration in the race so far, by configuration key.
+    """Return the log gains in the race so far, by configuration key.
 
     Args:
         records: all trials.
         default: TensorFlow's own configuration.
-        last: the last round that counts, so that all workers come to the same; None: all of them.
+        last: the last round that counts, so that all workers agree; None: all rounds count.
     """
     gains: dict[str, list[float]] = {}
     for record in since_search(records):
@@ -87,8 +87,8 @@ def race_gains(
 class Race:
     """Measures a shortlist in rounds, each in a new random order.
 
-    The rounds follow from the records alone, so that all workers run the same race, and a resumed
-    race goes on where it was.
+    The rounds depend only on the records, so all workers run the same race, and a resumed race
+    continues where it stopped.
     """
 
     roles: frozenset[Role] = frozenset({Role.RACE})
@@ -136,14 +136,14 @@ class Race:
         )
 
     def awaits_others(self, known: Known) -> bool:
-        """Return False: a worker that runs nothing leaves nothing undone."""
+        """Return False: a worker that runs nothing has no task of its own left."""
         return False
 
 
 def _next_entrants(
     known: Known, running: Mapping[str, Configuration], number: int
 ) -> dict[str, Configuration]:
-    """Return the configurations that are left after a round."""
+    """Return the configurations that enter the round after this one."""
     default = known.facts.space.default
     logs = race_gains(known.records, default, number)
     failed = _failed_keys(known.records, default)
@@ -160,7 +160,7 @@ def _is_running(records: Sequence[TrialRecord], number: int) -> bool:
 
 
 def _taken(records: Sequence[TrialRecord], default: Configuration, number: int) -> set[str]:
-    """Return what has run in a round, or is running, or has failed before it."""
+    """Return the keys that have run or are running in a round, or failed before it."""
     raced = [r for r in since_search(records) if r.role is Role.RACE and r.counts]
     counts = Counter(record.key(default) for record in raced)
     failed = _failed_keys(records, default)
@@ -168,6 +168,6 @@ def _taken(records: Sequence[TrialRecord], default: Configuration, number: int) 
 
 
 def _failed_keys(records: Sequence[TrialRecord], default: Configuration) -> set[str]:
-    """Return what has failed in the race: not to be recommended."""
+    """Return the keys that failed in the race, and so can't be recommended."""
     raced = (r for r in since_search(records) if r.role is Role.RACE and r.has_ended)
     return {record.key(default) for record in raced if record.gain is None}

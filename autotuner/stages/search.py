@@ -1,7 +1,7 @@
-"""The search: which configurations are tried, until the number of trials or the time is used up.
+"""The search: chooses what to try, until the number of trials or the time is used up.
 
-Any number of workers run it on one study. What is tried next follows from the study alone, and a
-trial that one of them has added is tried by no other.
+Any number of workers run it on one study. The next trial depends only on the study, and no worker
+repeats a trial that another has added.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ _CONTROL_EVERY = 4
 class Search:
     """Tries what a dead worker left, what the diagnosis suggests, then the sampler's proposals.
 
-    A space with no more points than trials is walked through instead: a sampler would repeat some
-    and miss others.
+    A space with no more points than trials is enumerated instead: a sampler would repeat some
+    points and miss others.
     """
 
     roles: frozenset[Role] = frozenset(SEARCH_ROLES)
 
     def next_task(self, known: Known) -> Task | None:
-        """Return the most urgent trial; None if none is left, or all are being measured."""
+        """Return the most urgent trial; None if none is left, or all are running."""
         if not known.budget.searches:
             return None
         if control_is_due(known):
@@ -53,10 +53,10 @@ class Search:
         return Task(role=Role.SEARCH, configuration=chosen.configuration, expected=chosen.expected)
 
     def wants(self, task: Task, known: Known, mine: TrialRecord) -> bool:
-        """Return whether trials are left, and the configuration is measured by no other worker.
+        """Return whether trials are left, and no other worker measures the configuration.
 
-        One that ended after this trial was added counts as being measured: its result was not known
-        to the worker that planned this one. A repeat of an older one is another matter.
+        A trial that ended after this one was added counts as running: the worker that planned this
+        one did not know its result. A repeat of an older trial is planned on purpose.
         """
         if task.role is Role.CONTROL:
             return True
@@ -75,26 +75,26 @@ class Search:
         return mine.key(default) not in set(unknown)
 
     def awaits_others(self, known: Known) -> bool:
-        """Return False: a worker that runs nothing leaves nothing undone."""
+        """Return False: a worker that runs nothing has no task of its own left."""
         return False
 
 
 def enumerates(known: Known) -> bool:
-    """Return whether every point of the space is tried once, in a random order."""
+    """Return whether the search tries every point of the space once, in a random order."""
     limit = known.spec.trials or known.spec.plan.trials
     return known.spec.sampler is SamplerName.GRID or known.facts.space.size <= limit
 
 
 def is_worth_going_on(known: Known) -> bool:
-    """Return whether further trials can be expected to gain; always, if their number was given."""
+    """Return whether further trials are likely to gain; True if their number was given."""
     model_proposes = known.spec.sampler is SamplerName.GP
     return not model_proposes or known.spec.trials is not None or has_hope(known.records)
 
 
 def control_is_due(known: Known) -> bool:
-    """Return whether the defaults are to be run again: without duels, trials need a fresh control.
+    """Return whether the defaults should run again: without duels, trials need a fresh control.
 
-    Each machine has its own: how fast another one is says nothing about this one.
+    Each machine has its own control, as the speed of another machine does not carry over.
     """
     if known.duels:
         return False
@@ -104,7 +104,7 @@ def control_is_due(known: Known) -> bool:
 
 
 def _planned(known: Known) -> list[Configuration]:
-    """Return what to try before the sampler is asked; of a grid one point."""
+    """Return what to try before the sampler proposes; one point if the space is enumerated."""
     facts, records = known.facts, known.records
     space = facts.space
     planned = lost_configurations(records, space.default)
@@ -120,7 +120,7 @@ def _planned(known: Known) -> list[Configuration]:
 
 
 def _untried(known: Known, configurations: Iterable[Configuration]) -> Iterable[Configuration]:
-    """Yield those that were not tried, and are not being tried."""
+    """Yield the configurations that neither have been tried nor are running."""
     default = known.facts.space.default
     tried = {
         record.key(default)
@@ -133,9 +133,9 @@ def _untried(known: Known, configurations: Iterable[Configuration]) -> Iterable[
 def lost_configurations(
     records: Sequence[TrialRecord], default: Configuration
 ) -> list[Configuration]:
-    """Return the configurations to try again, once each: their worker has died.
+    """Return the configurations to try once more, because their worker died.
 
-    One that was lost twice is not tried a third time: it may be what kills the workers.
+    A configuration that was lost twice is not tried again: it may be what kills the workers.
     """
     losses: dict[str, list[TrialRecord]] = {}
     counted: set[str] = set()

@@ -1,4 +1,4 @@
-"""A session: everything that one process works with while it tunes, assembled in one place."""
+"""A session: everything that one process uses while it tunes, assembled in one place."""
 
 import contextlib
 import dataclasses
@@ -25,13 +25,13 @@ from autotuner.trial.live_trial import time_allowed
 from autotuner.trial.runner import Runner
 from autotuner.verdict.numerics import NUMERICS
 
-_SIDES = 2  # of a duel, one after the other until both are warm
+_SIDES = 2  # of a duel, which start one after the other until both are warm
 Turn = Callable[[], AbstractContextManager[None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
-    """Where a study is kept. ``artifacts``: its trials' files; None: they are not kept."""
+    """Where a study is stored. ``artifacts``: where its trials' files are; None: nowhere."""
 
     study: Study
     storage: Storage
@@ -40,7 +40,7 @@ class Store:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clock:
-    """The time. ``spent_s``: used by earlier runs of the same budget, which were cut off."""
+    """The time. ``spent_s``: what interrupted runs have used of the same budget, in seconds."""
 
     monotonic: Callable[[], float] = time.monotonic
     spent_s: float = 0.0
@@ -48,12 +48,12 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """What one process works with.
+    """What one process uses while it tunes.
 
-    ``trials``, ``memory``: of the study. ``lab``: measures. ``runner``: runs processes that are no
-    trials. ``turn``: makes a context in which this process alone measures on this machine: what to
-    run is decided within it, as other processes may have done it meanwhile. ``elapsed_s``: returns
-    what the run has used of its time.
+    ``trials``, ``memory``: of the study. ``lab``: measures. ``runner``: runs processes that are not
+    trials. ``turn``: returns a context in which only this process measures on this machine; the
+    next task is chosen inside it, after other processes have finished theirs. ``elapsed_s``:
+    returns the time that the run has used, in seconds.
     """
 
     target: Target
@@ -79,7 +79,7 @@ class Session:
         return facts
 
     def known(self) -> Known:
-        """Return everything that is known of the study now."""
+        """Return everything known of the study now."""
         return Known(
             spec=self.target.spec,
             facts=self.facts,
@@ -113,7 +113,7 @@ class Session:
         self.on_event(Remark(text))
 
     def wait(self) -> None:
-        """Wait for other workers to get on, and take from them what they will not finish."""
+        """Wait for other workers, and fail the trials of those that have died."""
         self.workers.wait()
         self.trials.sweep()
 
@@ -123,7 +123,7 @@ class Session:
         return self.memory.read(WARM) or WarmCheck(used=False, why="")
 
     def keep_design(self, before: Design, after: Design) -> None:
-        """Remember, and report, that duels were given up."""
+        """Remember, and report, a change of the design: duels are given up."""
         if after == before:
             return
         if before.method is Method.DUEL:
@@ -133,7 +133,7 @@ class Session:
             self.memory.write(NOISE, noise.with_design(after))
 
     def keep_cold(self, why: str) -> None:
-        """Remember, and report, that no more processes are forked; ``why`` is empty if they are."""
+        """Remember, and report, that no more processes are forked; an empty ``why``: they are."""
         if self.warm.used and why:
             self.memory.write(WARM, dataclasses.replace(self.warm, used=False, why=why))
             self.remark(f"warm start off from here on: {why}")
@@ -154,9 +154,9 @@ def open_session(
 
     Args:
         target: what is tuned.
-        store: where its study is kept.
+        store: where its study is stored.
         runner: runs processes.
-        on_event: called with all that happens.
+        on_event: called with each event.
         workers: of the study; None: this process alone.
         turn: see :class:`Session`.
         clock: None: the process's own.

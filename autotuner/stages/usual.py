@@ -11,12 +11,12 @@ from autotuner.study.study_facts import StudyFacts
 
 @dataclasses.dataclass(frozen=True)
 class UsualCandidates:
-    """Measures each of them once, where it differs from the defaults and from the other."""
+    """Measures each candidate once, if it differs from the defaults and from the other."""
 
     roles: frozenset[Role] = frozenset()  # the search need not wait for them
 
     def next_task(self, known: Known) -> Task | None:
-        """Return the first that is missing."""
+        """Return the first candidate that has no trial."""
         done = {record.role for record in known.records if record.counts}
         if not known.budget.searches:
             return None
@@ -28,17 +28,17 @@ class UsualCandidates:
         return next(missing, None)
 
     def wants(self, task: Task, known: Known, mine: TrialRecord) -> bool:
-        """Return whether no other worker has measured it."""
+        """Return whether no other worker has a trial of this candidate."""
         taken = any(r.role is task.role for r in known.records)
         return not taken and known.budget.trials_left > 0
 
     def awaits_others(self, known: Known) -> bool:
-        """Return False: each is measured by one worker."""
+        """Return False: one worker measures each candidate."""
         return False
 
 
 def usual_candidates(facts: StudyFacts) -> list[tuple[Role, Configuration]]:
-    """Return the configurations that differ from the defaults and from each other."""
+    """Return the candidates that differ from the defaults and from each other."""
     space = facts.space
     offered: list[tuple[Role, Configuration | None]] = [
         (Role.RECIPE, space.recipe),

@@ -1,4 +1,4 @@
-"""Two configurations against each other, without a search: ``autotune verify`` and ``compare``."""
+"""A comparison of two configurations without a search: ``autotune verify`` and ``compare``."""
 
 import dataclasses
 import math
@@ -14,10 +14,10 @@ _MOST_ATTEMPTS = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Versus:
-    """Runs pairs of new processes until it is decided.
+    """Runs pairs of new processes until the comparison is decided.
 
-    ``against``: the other side; empty for TensorFlow's defaults. ``threshold``: it is decided when
-    the ratio is known to be above or below it; None: by the rule alone.
+    ``against``: the other side; empty for TensorFlow's defaults. ``threshold``: the comparison is
+    decided when the interval of the ratio lies above or below it; None: the rule alone decides.
     """
 
     configuration: Configuration
@@ -27,7 +27,7 @@ class Versus:
     roles: frozenset[Role] = frozenset({Role.FINAL})
 
     def next_task(self, known: Known) -> Task | None:
-        """Return the next pair; None when it is decided, or a process has failed."""
+        """Return the next pair; None once the comparison is decided or a process has failed."""
         attempts = len(candidates(known.records))
         if self.failure(known) or self.is_over(known) or attempts >= self.most_attempts():
             return None
@@ -41,15 +41,15 @@ class Versus:
         )
 
     def wants(self, task: Task, known: Known, mine: TrialRecord) -> bool:
-        """Return True: no other worker is there."""
+        """Return True: there are no other workers."""
         return True
 
     def awaits_others(self, known: Known) -> bool:
-        """Return False: no other worker is there."""
+        """Return False: there are no other workers."""
         return False
 
     def pairs(self, known: Known) -> list[Pair]:
-        """Return the pairs that count: those during which no other process disturbed."""
+        """Return the pairs that count: those that no other process disturbed."""
         noise = known.noise
         return [
             Pair(math.log(side.gain), first=bool(side.starts_first))
@@ -59,7 +59,7 @@ class Versus:
         ]
 
     def finding(self, known: Known) -> Finding | None:
-        """Return what the pairs so far show; None without any."""
+        """Return the result of the pairs so far; None without any."""
         return find(self.pairs(known), self.rule)
 
     def failure(self, known: Known) -> str:
@@ -68,14 +68,14 @@ class Versus:
         return f"a process failed: {failed[0]}" if failed else ""
 
     def problem(self, known: Known) -> str:
-        """Return why the verdict rests on fewer pairs than it may; empty if it does not."""
+        """Return why the verdict rests on too few pairs; empty if it does not."""
         attempts = len(candidates(known.records))
         if not self.is_over(known) and attempts >= self.most_attempts():
             return self.failure(known) or "other processes used the CPU all the time"
         return self.failure(known)
 
     def is_over(self, known: Known) -> bool:
-        """Return whether enough pairs have been run, or it is decided."""
+        """Return whether the comparison is decided, or all pairs have been run."""
         finding = self.finding(known)
         if finding is None:
             return False
@@ -87,12 +87,12 @@ class Versus:
         return not finding.low <= self.threshold <= finding.high
 
     def most_attempts(self) -> int:
-        """Return how many pairs are run at most, disturbed ones included."""
+        """Return the greatest number of pairs to run, disturbed ones included."""
         return _MOST_ATTEMPTS * self.rule.most_pairs
 
 
 def candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return of each pair that has ended the candidate's trial: the first or the second started."""
+    """Return the candidate's trial of each pair that has ended: the one started first or second."""
     pairs: dict[int, list[TrialRecord]] = {}
     for record in records:
         if record.pair is not None and not record.is_running:

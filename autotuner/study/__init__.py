@@ -1,1 +1,1 @@
-"""The study: Optuna's storage, samplers and trials, and the loop that fills them."""
+"""The study: Optuna's storage, samplers and trials, the memory of a study, and the lab."""

@@ -16,7 +16,7 @@ TEXT, CSV = "text/plain", "text/csv"
 
 
 def artifact_folder(home: Path) -> Path:
-    """Return where the store keeps its files, made or not."""
+    """Return the folder of the store, which may not exist yet."""
     return home.absolute() / "artifacts"
 
 
@@ -45,7 +45,7 @@ def write_windows(outcome: Outcome) -> Path:
 
 
 def keep_trial_files(store: ArtifactStore, trial: optuna.Trial, outcome: Outcome) -> None:
-    """Keep a trial's log and windows; before Optuna is told how it ended, as it can't be after.
+    """Keep a running trial's log and windows; Optuna takes no files for a finished trial.
 
     Raises:
         OSError: if they can't be read or kept.
@@ -57,7 +57,7 @@ def keep_trial_files(store: ArtifactStore, trial: optuna.Trial, outcome: Outcome
 
 
 def keep_study_files(store: ArtifactStore, study: optuna.Study, paths: list[Path]) -> None:
-    """Keep exported files with the study, in place of those of an earlier run.
+    """Keep exported files with the study, replacing those of an earlier run.
 
     Raises:
         OSError: if they can't be read or kept.

@@ -1,4 +1,4 @@
-"""What a trial comes to: when it has been seen enough, whether it counts, which limit it breaks."""
+"""The assessment of a trial: when to stop it, whether it counts, which limit it breaks."""
 
 import dataclasses
 import enum
@@ -35,11 +35,11 @@ class Seen(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """When a trial has been seen enough: its gain is known well, or clearly below the incumbent's.
+    """When a trial can stop: its gain is precise enough, or clearly below the incumbent's.
 
-    The best windows alone decide nothing: on a noisy machine single ones are off by a factor.
-    ``incumbent``: the best gain so far; None: nothing is abandoned. ``between``: standard deviation
-    of log gains from process to process.
+    The best windows alone decide nothing: on a noisy machine single windows are off by a factor.
+    ``incumbent``: the best gain so far; None: no trial is abandoned. ``between``: standard
+    deviation of log gains from process to process.
     """
 
     metric: Metric
@@ -59,7 +59,7 @@ class EarlyStop:
         return Seen.ENOUGH if half <= max(_TIGHT, self.between / 2) else Seen.TOO_LITTLE
 
     def look_at_windows(self, windows: Sequence[Window], control: float | None) -> Seen:
-        """Return what a process has shown so far that is measured alone.
+        """Return what a process that is measured alone has shown so far.
 
         Args:
             windows: measured so far.
@@ -87,14 +87,14 @@ def assess(
     *,
     abandoned: bool = False,
 ) -> tuple[Outcome, Measurement]:
-    """Return what a trial comes to; the status of an outcome that does not count is changed.
+    """Return a trial's measurement; an outcome that does not count gets another status.
 
     Args:
         outcome: how the trial ended.
         comparison: with the defaults; None if there is none.
         facts: of the study.
-        limits: the specification whose limits hold for this trial; None: none do.
-        abandoned: it was ended early as clearly slower.
+        limits: the specification whose limits apply to this trial; None: no limits apply.
+        abandoned: the trial was ended early because it was clearly slower.
     """
     if outcome.status is not Status.MEASURED:
         return outcome, Measurement()

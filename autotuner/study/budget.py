@@ -1,4 +1,4 @@
-"""What a study may spend, trials or time, and what is left of it: pure functions of its trials."""
+"""The budget of a study in trials and time: pure functions of its trials."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _MOST_RESERVE = 0.55
 class Budget:
     """What is left of a study's trials and time.
 
-    ``records``: of all its trials. ``elapsed_s``: time that is used, in seconds.
+    ``records``: of all its trials. ``elapsed_s``: the time used so far, in seconds.
     """
 
     spec: StudySpec
@@ -25,14 +25,14 @@ class Budget:
 
     @property
     def most_trials(self) -> int | None:
-        """How many trials of the search there may be in all; None: time alone limits them."""
+        """The greatest number of trials of the search; None: only time limits them."""
         if self.spec.trials is None and self.spec.budget_s is not None:
             return None
         return self.spec.trials or self.spec.plan.trials
 
     @property
     def trials_left(self) -> int:
-        """How many more trials of the search may be started; 1 as long as only time counts."""
+        """How many more trials of the search may start; always 1 if only time limits them."""
         used = sum(r.role in SEARCH_ROLES and r.counts for r in self.records)
         most = self.most_trials
         return 1 if most is None else most - used
@@ -44,19 +44,19 @@ class Budget:
 
     @property
     def has_time(self) -> bool:
-        """Whether the time of one more trial is left, with race and final after it."""
+        """Whether time is left for one more trial, with race and final after it."""
         return self.spec.budget_s is None or self._search_left_s >= self._next_trial_s
 
     @property
     def trials_expected(self) -> int:
-        """About how many more trials of the search there will be, each a new process."""
+        """The expected number of further trials of the search, each in a new process."""
         if self.spec.trials is not None or self.spec.budget_s is None:
             return self.trials_left
         return int(self._search_left_s / max(self._started_trial_s, 1e-3))
 
     @property
     def part_done(self) -> float:
-        """The part of everything that is done, by trials or time, the further one."""
+        """The fraction of the study that is done, by trials or by time, whichever is larger."""
         parts, plan = [0.0], self.spec.plan
         if self.spec.budget_s is not None:
             parts.append(self.elapsed_s / self.spec.budget_s)
@@ -67,20 +67,20 @@ class Budget:
         return min(1.0, max(parts))
 
     def has_time_for_pairs(self, count: int = 1) -> bool:
-        """Return whether so many more final pairs fit."""
+        """Return whether ``count`` more final pairs fit."""
         budget_s = self.spec.budget_s
         return budget_s is None or self.elapsed_s + self._pairs_s(count) <= budget_s
 
     @property
     def _search_left_s(self) -> float:
-        """Seconds that are left for the search; race and final have theirs after it."""
+        """The time left for the search, without the reserve for race and final, in seconds."""
         budget_s, plan = self.spec.budget_s or 0.0, self.spec.plan
         race_s = plan.race_trials * self._started_trial_s
         reserve_s = race_s + self._pairs_s(plan.likely_pairs)
         return budget_s - self.elapsed_s - min(reserve_s, _MOST_RESERVE * budget_s)
 
     def _pairs_s(self, count: int) -> float:
-        """Return how long so many pairs last: like those so far, else by the trials."""
+        """Return how long ``count`` pairs last: as long as those so far, else by the trials."""
         lengths: dict[int, float] = {}
         for record in self.records:
             if record.pair is not None:  # both sides end together, one of them started first
@@ -91,14 +91,14 @@ class Budget:
 
     @property
     def _started_trial_s(self) -> float:
-        """How long a trial lasts whose process is started: those of race and final are."""
+        """The mean length of trials in started processes, as in race and final."""
         records = [r for r in self.records if r.role is not Role.FINAL and not r.forked]
-        # what failed was over sooner
+        # failed trials end sooner
         return _mean_length_s([r for r in records if r.gain is not None])
 
     @property
     def _next_trial_s(self) -> float:
-        """How long one more trial of the search lasts: like the latest, forked or not."""
+        """The expected length of the next trial of the search, forked or not like the latest."""
         known = [r for r in self.records if r.role is not Role.FINAL and r.elapsed_s]
         return _mean_length_s([r for r in known if r.forked is known[-1].forked])
 

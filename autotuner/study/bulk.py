@@ -1,9 +1,9 @@
-"""Reading and writing trials in a few queries, where Optuna has one for each attribute.
+"""Reading and writing trials in a few queries, where Optuna runs one for each attribute.
 
-It makes an object of every attribute of every trial: 12 s for ten thousand trials, where this takes
-one; and each attribute and each intermediate value is set in a transaction of its own, 3 ms on
-PostgreSQL, where a trial has some forty. The tables are those of Optuna 5's schema; a test holds
-the two against each other.
+Optuna makes an object of every attribute of every trial: 12 s for ten thousand trials, against 1 s
+here. It also sets each attribute and each intermediate value in a transaction of its own: 3 ms on
+PostgreSQL, and a trial has some forty of them. The tables are those of Optuna 5's schema; a test
+compares the two.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ _INSERTS: Mapping[str, Callable[[TableClause], Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredTrial:
-    """What there is to read of a trial, under the names that Optuna's FrozenTrial has."""
+    """The stored fields of a trial, with the names of Optuna's FrozenTrial."""
 
     number: int
     state: TrialState
@@ -81,7 +81,7 @@ def count_trials(storage: BaseStorage) -> dict[str, int]:
 
 
 def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]:
-    """Return all trials of a study, in their order."""
+    """Return all trials of a study, by their numbers."""
     if not isinstance(storage, RDBStorage):
         return study.get_trials(deepcopy=False)
     study_id = storage.get_study_id_from_name(study.study_name)
@@ -92,7 +92,7 @@ def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]
 def write_attributes(
     storage: BaseStorage, trial: optuna.Trial, attributes: Mapping[str, Any]
 ) -> None:
-    """Set user attributes of a trial that is running, all of them or none."""
+    """Set user attributes of a running trial, all of them or none."""
     rows = [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
     if _can_insert(storage):
         retry(lambda: _write(storage, _ATTRIBUTES, "key", trial._trial_id, rows))
@@ -102,7 +102,7 @@ def write_attributes(
 
 
 def write_values(storage: BaseStorage, trial: optuna.Trial, values: Sequence[float]) -> None:
-    """Report intermediate values of a trial that is running, from step 0 on; finite ones."""
+    """Report the intermediate values of a running trial from step 0 on; they must be finite."""
     if _can_insert(storage):
         rows = [
             {"step": step, "intermediate_value": value, "intermediate_value_type": _FINITE}
@@ -125,7 +125,7 @@ def _write(
     trial_id: int,
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Insert rows of a trial; those of which the key is there already are changed."""
+    """Insert rows of a trial, or update those whose key exists."""
     if not rows:
         return
     insert = _INSERTS[storage.engine.dialect.name]
@@ -154,7 +154,7 @@ def _count(storage: RDBStorage) -> dict[str, int]:
 def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
     trials, attributes = _TRIALS.c, _ATTRIBUTES.c
     mine = trials.study_id == study_id
-    # "state" is an enumeration of PostgreSQL's own there: to be read as text
+    # PostgreSQL has an enumerated type for "state", which is read as text
     fields = (trials.trial_id, trials.number, trials.state.cast(String))
     times = (trials.datetime_start, trials.datetime_complete)
     rows = select(*fields, *times).where(mine).order_by(trials.number)
@@ -178,7 +178,7 @@ def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
 
 
 def _local(utc: datetime | None) -> datetime | None:
-    """Return a time as FrozenTrial has it: local, and naive."""
+    """Return a time as a FrozenTrial holds it: local and naive."""
     return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 

@@ -1,4 +1,4 @@
-"""What a search tries first, by what holds a step up. A sampler then goes on from there."""
+"""What a search tries first, by the bottleneck of a step. The sampler continues from there."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from autotuner.study.space import Space
 from autotuner.study.study_facts import StudyFacts
 
 _MOST, _ALL = "the largest number", "the largest value"
-# names of knobs with values; what the study does not search is left out
+# values by knob; knobs that the study does not search are left out
 _FIRST: dict[Bottleneck, tuple[dict[str, KnobValue], ...]] = {
-    # calls beyond the CPUs are a buffer in front of the training step (docs/knobs.md)
+    # more calls than CPUs act as a buffer before the training step (docs/knobs.md)
     Bottleneck.INPUT: (
         {"map_parallelism": _MOST, "interleave_parallelism": _MOST, "intra_op": 1},
         {
@@ -28,7 +28,7 @@ _FIRST: dict[Bottleneck, tuple[dict[str, KnobValue], ...]] = {
         {"inter_op": 1, "data_autotune": "0"},
         {"onednn": "0"},
     ),
-    # short steps: waking threads and tuning on the side cost more than they bring
+    # in short steps, waking threads and background tuning cost more than they gain
     Bottleneck.OVERHEAD: (
         {"intra_op": 1, "inter_op": 1, "omp_num_threads": 1, "kmp_blocktime": "0"},
         {"data_autotune": "0"},
@@ -39,7 +39,7 @@ _FIRST: dict[Bottleneck, tuple[dict[str, KnobValue], ...]] = {
 
 
 def first_candidates(bottleneck: Bottleneck, space: Space) -> Sequence[Configuration]:
-    """Return whole configurations to try first, the most promising one first, each once."""
+    """Return distinct full configurations to try first, the most promising one first."""
     found: list[Configuration] = []
     for asked in _FIRST[bottleneck]:
         full = {name: _inside(value, space.domains[name]) for name, value in space.default.items()}
@@ -54,12 +54,12 @@ def first_candidates(bottleneck: Bottleneck, space: Space) -> Sequence[Configura
 
 
 def _inside(value: KnobValue, domain: Domain) -> KnobValue:
-    """Return a default as the space can have it: under a quota it may lie above the largest."""
+    """Return a default clipped to its domain: under a quota it may exceed the largest value."""
     return domain.high if isinstance(domain, IntRange) and value not in domain else value
 
 
 def _value(name: str, wanted: KnobValue, space: Space) -> KnobValue | None:
-    """Return a value in the space, or None if it has none like that."""
+    """Return the wanted value as the space has it, or None if the space has no such value."""
     domain = space.domains.get(name)
     if domain is None:
         return None

@@ -20,10 +20,10 @@ from autotuner.study.studies import is_idle, load_study
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Removable:
-    """Something that can be removed.
+    """A study or a folder that can be removed.
 
-    ``study``: its name, None for a folder whose study is gone. ``used``: when it was last used.
-    ``running``: it can't be removed now.
+    ``study``: its name, None for a folder whose study is gone. ``used``: the time of its last use.
+    ``running``: the study is running, so it can't be removed now.
     """
 
     study: str | None
@@ -42,15 +42,15 @@ def find_removable(
     names: Collection[str],
     older_than_s: float | None,
 ) -> list[Removable]:
-    """Return what was asked for by name or by age, and folders whose studies are gone.
+    """Return the studies with these names or this age, and folders whose studies are gone.
 
-    Only studies that autotune has made.
+    Studies that autotune did not make are left out.
 
     Raises:
-        UserError: for a name that there is not.
+        UserError: if there is no study of a name.
     """
     for name in names:
-        load_study(storage, name)  # raises where there is none
+        load_study(storage, name)  # raises if there is none
     known = optuna.get_all_study_names(storage)
     found = []
     for name in known:
@@ -83,7 +83,7 @@ def _is_older(used: datetime | None, seconds: float) -> bool:
 
 
 def _leftovers(home: Path, storage_name: str, known: Collection[str]) -> list[Removable]:
-    """Return folders that were claimed for a study of this storage that is not there any more."""
+    """Return folders that belong to studies of this storage that no longer exist."""
     found = []
     for claim in sorted(home.glob("*/claim.json")):
         try:
@@ -108,7 +108,7 @@ def _size(folder: Path) -> int:
 
 
 def remove(storage: BaseStorage, one: Removable, artifacts: ArtifactStore | None) -> None:
-    """Remove a study's files, then the study, then its folder: so the rest can be removed again."""
+    """Remove a study's files, the study, and its folder last, so a removal can be repeated."""
     if one.study is not None:
         study = load_study(storage, one.study)
         if artifacts is not None:

@@ -1,8 +1,9 @@
-"""What holds a step up: its input, its computing, or what each step costs whatever it computes.
+"""The bottleneck of a step: its input, its computation, or its overhead.
 
-Two more processes of the defaults meet the resident: one that is fed the same batch over and over,
-so that its steps do not wait for input, and one that is fed one sample of it, so that what is left
-of its steps does not depend on the batch's size. Ratios of steps per second tell the rest.
+Two more processes of the defaults run against the reference. One is fed the same batch over and
+over, so its steps do not wait for input. The other is fed one sample of that batch, so its steps
+take only the time that does not depend on the batch size. The ratios of steps per second split a
+step's time into the three parts.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from autotuner.statistics.comparison import Comparison
 
 
 class Bottleneck(enum.StrEnum):
-    """What holds a step up."""
+    """The largest part of a step's time."""
 
     INPUT = "input"
     COMPUTE = "compute"
@@ -23,10 +24,10 @@ class Bottleneck(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What a step's time goes into, as parts of 1; None where that is not known.
+    """The parts of a step's time, as fractions of 1; None where a part is not known.
 
-    ``waits``: what goes away when the input is at hand. ``overhead``: what a step takes whatever
-    the batch's size; ``compute``: what grows with it.
+    ``waits``: the time that a step waits for input. ``overhead``: the time that does not depend on
+    the batch size; ``compute``: the time that grows with it.
     """
 
     bottleneck: Bottleneck
@@ -37,10 +38,10 @@ class Diagnosis:
 
 
 def diagnose(cached: Comparison | None, single: Comparison | None, evidence: Evidence) -> Diagnosis:
-    """Return the bottleneck: what the largest part of a step's time goes into.
+    """Return the bottleneck: the largest part of a step's time.
 
     Args:
-        cached: steps per second with the same batch again and again, over the real input.
+        cached: steps per second with the same batch in every step, over those with the real input.
         single: the same with one sample of that batch.
         evidence: where the script builds its pipeline.
     """
@@ -83,7 +84,7 @@ def diagnose(cached: Comparison | None, single: Comparison | None, evidence: Evi
 
 
 def _sequential_stage(evidence: Evidence) -> str | None:
-    """Return where the pipeline runs one call after the other, if it does."""
+    """Return a stage of the pipeline that runs its calls one after the other, if there is one."""
     for site in evidence.at("map", "interleave"):
         # TensorFlow makes a stateless map parallel by itself
         by_itself = site.op == "map" and not site.stateful

@@ -1,4 +1,4 @@
-"""How long a study has taken, and what is left of the budget of a run that was cut off."""
+"""How long a study has taken, and how much of its budget an interrupted run has used."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,7 +12,7 @@ _GAP_S = 60.0
 
 
 class Timed(Protocol):
-    """Anything with Optuna's times of a trial."""
+    """A trial with Optuna's start and end times."""
 
     @property
     def datetime_start(self) -> datetime | None:
@@ -24,12 +24,12 @@ class Timed(Protocol):
 
 
 def begin_run(study: optuna.Study, memory: Memory, *, anew: bool) -> float:
-    """Note that a run begins; return the seconds that it had spent before it was cut off.
+    """Store that a run begins; return the seconds that it used before it was interrupted.
 
     Args:
         study: the study.
         memory: of the study.
-        anew: the run has another budget than the one that was cut off, so it is another run.
+        anew: the budget has changed since the interrupted run, so this is a new run.
     """
     if anew or memory.read(UNFINISHED_SINCE) is None:
         memory.write(UNFINISHED_SINCE, datetime.now())
@@ -38,7 +38,7 @@ def begin_run(study: optuna.Study, memory: Memory, *, anew: bool) -> float:
 
 
 def spent_in_run_s(study: optuna.Study, memory: Memory) -> float:
-    """Return the seconds that the run has spent so far, before it was cut off included."""
+    """Return the seconds that the run has used, the time before an interruption included."""
     begun = memory.read(UNFINISHED_SINCE)
     if begun is None:
         return 0.0
@@ -47,12 +47,12 @@ def spent_in_run_s(study: optuna.Study, memory: Memory) -> float:
 
 
 def finish_run(memory: Memory) -> None:
-    """Note that a run has come to its end: the next one has a budget of its own."""
+    """Store that a run has finished: the next one has a budget of its own."""
     memory.write(UNFINISHED_SINCE, None)
 
 
 def time_spent_s(trials: Iterable[Timed]) -> float:
-    """Return how long trials took by the clock, with short gaps between them, in seconds."""
+    """Return the wall time of trials, short gaps between them included, in seconds."""
     spans = sorted(
         (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp())
         for trial in trials

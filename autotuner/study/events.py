@@ -1,6 +1,6 @@
-"""What happens while a study runs, as values: the display and the dashboard's pages read them.
+"""The events of a running study, as values: the display and the dashboard's pages read them.
 
-Whoever runs trials calls one function with one event; who wants only some of them matches on types.
+The stages call one function with each event; a receiver of some events only matches on their types.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class DiagnosisKnown:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseKnown:
-    """The noise check has its result."""
+    """The noise check has finished."""
 
     noise: Noise
 
@@ -67,7 +67,7 @@ class Remark:
 
 @dataclasses.dataclass(frozen=True)
 class ProgressMade:
-    """The part of search and final that is done, from 0 to 1."""
+    """The fraction of the study that is done, from 0 to 1."""
 
     done: float
 

@@ -1,4 +1,4 @@
-"""What a study was made of, kept in it, so that trials of different things are never mixed."""
+"""The identity of a study, stored in it: trials of different identities are never mixed."""
 
 import dataclasses
 import hashlib
@@ -33,7 +33,7 @@ class Identity:
     limits: str
 
     def differences(self, other: "Identity") -> list[str]:
-        """Return one line for each field in which the other one differs."""
+        """Return one line for each field in which the other identity differs."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         lines = []
         for field in mine:
@@ -55,7 +55,7 @@ def _plain(value: object) -> str:
 
 
 def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
-    """Return the identity of a study that is to be made or resumed now."""
+    """Return the identity that a study has if it is made or resumed now."""
     return Identity(
         model=str(spec.model),
         model_sha256=_digest(spec.model),
@@ -91,14 +91,14 @@ def folder_name(study: str) -> str:
 
 
 def claim_folder(home: Path, study: str, storage: str) -> Path:
-    """Return the folder of a study's files under ``.autotune``, another one for each storage.
+    """Return the folder of a study's files under ``.autotune``, one for each storage.
 
-    Two storages may hold studies of one name, and neither may write over the other's files.
+    Two storages may hold studies of the same name, whose files are kept apart.
 
     Args:
         home: the ``.autotune`` folder.
         study: the study's name.
-        storage: what tells the storage from others, without a password.
+        storage: identifies the storage, without its password.
 
     Raises:
         UserError: if the folder can't be written.
@@ -120,10 +120,10 @@ def claim_folder(home: Path, study: str, storage: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with those above it.
+    """Make a folder and its parents.
 
     Raises:
-        UserError: if that can't be done.
+        UserError: if it can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Taking over trials of another study, for the sampler to learn from.
+"""Importing trials of another study, for the sampler to learn from.
 
-What was measured there says nothing certain here: scripts, versions and machines differ. So such a
-trial never counts as one of the search, in the race or in the verdict; the best few are run again.
+The other study's scripts, versions and machines may differ, so an imported trial counts neither in
+the search nor in the race or the verdict; the best few are run again.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _AGAIN = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A study whose trials are taken over."""
+    """A study whose trials are imported."""
 
     name: str
     default: Configuration
@@ -41,10 +41,10 @@ class Source:
 
 
 def check_source(study: optuna.Study, objective: Objective) -> Source:
-    """Return what can be taken over from a study.
+    """Return what can be imported from a study.
 
     Raises:
-        UserError: if nothing was measured there, or something else.
+        UserError: if the study has no measurements, or those of another objective.
     """
     facts = load_facts(study)
     if facts.objective is not objective:
@@ -59,7 +59,7 @@ def check_source(study: optuna.Study, objective: Objective) -> Source:
 
 
 def import_trials(trials: Trials, facts: StudyFacts, source: Source) -> str:
-    """Add a source's trials to a study, each once; return what was done, in a sentence."""
+    """Add a source's trials to a study, each once; return a summary in one sentence."""
     done = {record.mark for record in trials.records()}
     taken = left = 0
     for record in source.records:
@@ -74,7 +74,7 @@ def import_trials(trials: Trials, facts: StudyFacts, source: Source) -> str:
             side = Side(role=Role.IMPORTED, configuration=dict(configuration), mark=mark)
             result = TrialResult(
                 status=Status.MEASURED,
-                reason=f"taken over from {mark}",
+                reason=f"imported from {mark}",
                 gain=record.gain,
                 gain_low=record.gain_low,
                 gain_high=record.gain_high,
@@ -82,11 +82,11 @@ def import_trials(trials: Trials, facts: StudyFacts, source: Source) -> str:
             value = corrected(facts.base, record.gain, facts.objective)
             trials.add_imported(side, result, value, facts.space)
     rest = f"; {left} hold settings that are not searched here" if left else ""
-    return f"taken over from {source.name}: {taken} trials, for the sampler to learn from{rest}"
+    return f"imported from {source.name}: {taken} trials, for the sampler to learn from{rest}"
 
 
 def _translated(record: TrialRecord, source: Source, facts: StudyFacts) -> Configuration | None:
-    """Return a trial's configuration in this study's space; None if it is not in there."""
+    """Return a trial's configuration in this study's space; None if it lies outside."""
     full = {**source.default, **record.configuration}
     elsewhere = {name: value for name, value in full.items() if name not in facts.space.domains}
     if any(value != source.default.get(name) for name, value in elsewhere.items()):
@@ -96,7 +96,7 @@ def _translated(record: TrialRecord, source: Source, facts: StudyFacts) -> Confi
 
 
 def best_imported(records: Sequence[TrialRecord], default: Configuration) -> list[Configuration]:
-    """Return the best few of what was taken over, to be run again first."""
+    """Return the best few imported configurations, which the search runs again first."""
     found: dict[str, TrialRecord] = {}
     for record in records:
         if record.role is Role.IMPORTED and record.gain is not None:

@@ -1,7 +1,7 @@
-"""May a worker join a study? What makes trials comparable must be here what it is there.
+"""Whether a worker may join a study: its trials must be comparable with those of the study.
 
-A worker brings its own copy of the script, of its arguments and of the variables that the study
-sets for it: whoever can write to the database must not be able to run anything on the workers.
+A worker brings its own copy of the script, the arguments and the variables: write access to the
+database must not be enough to run code on the workers.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ _MEMORY_ALIKE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """Something about machines: how it is said, and when two are alike in it."""
+    """A property of machines: its text, and whether two machines are alike in it."""
 
-    said: Callable[[Machine], str]
+    text: Callable[[Machine], str]
     alike: Callable[[Machine, Machine], bool]
 
 
-def _equal(said: Callable[[Machine], str]) -> _Part:
-    return _Part(said, lambda one, other: said(one) == said(other))
+def _equal(text: Callable[[Machine], str]) -> _Part:
+    return _Part(text, lambda one, other: text(one) == text(other))
 
 
 def _memory_alike(one: Machine, other: Machine) -> bool:
-    """Tell whether two have about as much: firmware and kernels keep a little for themselves."""
+    """Return whether two machines have about the same memory: firmware and kernels take some."""
     sizes = (one.memory_bytes, other.memory_bytes)
     return max(sizes) - min(sizes) <= _MEMORY_ALIKE * max(sizes)
 
@@ -44,11 +44,11 @@ PARTS: Mapping[str, _Part] = {
     "memory": _Part(lambda m: f"{m.memory_bytes / 2**30:.1f} GiB", _memory_alike),
     "isa": _equal(lambda m: m.isa or "unknown"),
 }
-"""What makes up a class of machines, by the names that ``--machine-class`` takes."""
+"""The properties that define a class of machines, by their names in ``--machine-class``."""
 
 
 def check_parts(names: Collection[str]) -> frozenset[str]:
-    """Return names of parts; raise UserError for one that there is not."""
+    """Return the names as a set; raise UserError for an unknown one."""
     for name in names:
         if name not in PARTS:
             raise UserError(
@@ -58,36 +58,36 @@ def check_parts(names: Collection[str]) -> frozenset[str]:
 
 
 def machine_differences(study: Machine, here: Machine, relaxed: Collection[str]) -> Iterator[str]:
-    """Yield in what this machine is of another class than the study's, a line each.
+    """Yield a line for each part in which this machine's class differs from the study's.
 
     Args:
         study: the machine on which the study was begun.
-        here: this one.
-        relaxed: parts in which it may be another.
+        here: this machine.
+        relaxed: parts that may differ.
     """
     for name, part in PARTS.items():
         if name not in relaxed and not part.alike(study, here):
-            yield f"{name}: {part.said(study)} in the study, {part.said(here)} here"
+            yield f"{name}: {part.text(study)} in the study, {part.text(here)} here"
 
 
 def identity_differences(study: Identity, here: Identity) -> Iterator[str]:
-    """Yield in what script, arguments, objective or versions differ, a line each.
+    """Yield a line for each difference of script, arguments, objective and versions.
 
-    Where the script lies may be another place on each machine, and machines are compared by class.
+    The script may have another path on each machine, and machines are compared by class.
     """
     arguments = tuple(study.model if one == here.model else one for one in here.arguments)
     alike = dataclasses.replace(here, model=study.model, machine=study.machine, arguments=arguments)
     for line in study.differences(alike):
         if line.startswith("the script has changed"):
-            yield "the script: this copy is another one than the study's (SHA-256)"
+            yield "the script: this copy differs from the study's (SHA-256)"
         else:
             yield line.replace(", now ", ", here ")
 
 
 def build_differences(study: Build, here: Build) -> Iterator[str]:
-    """Yield in what the builds of TensorFlow differ, a line each.
+    """Yield a line for each difference of the builds of TensorFlow.
 
-    Which OpenMP runtime there is shows only after the first steps, so that is left out.
+    The OpenMP runtime is left out, because it is known only after the first steps.
     """
     for name in ("onednn_default", "package"):
         there, mine = getattr(study, name), getattr(here, name)
@@ -96,7 +96,7 @@ def build_differences(study: Build, here: Build) -> Iterator[str]:
 
 
 def space_problems(space: Space, here: Machine) -> Iterator[str]:
-    """Yield what the study searches and this machine can't do, a line each."""
+    """Yield a line for each knob or value of the study that this machine can't try."""
     for name, domain in space.domains.items():
         knob = KNOBS.get(name)
         if knob is None:
@@ -104,4 +104,4 @@ def space_problems(space: Space, here: Machine) -> Iterator[str]:
         elif knob.means in (Means.PRELOAD, Means.AFFINITY):
             for value in domain.values():
                 if value not in knob.domain(here).values():
-                    yield f'knob "{name}": {value} is tried in the study, and is not here'
+                    yield f'knob "{name}": {value} is searched in the study, but not available here'

@@ -1,8 +1,8 @@
-"""What measures configurations: in duels where they work, else one process after the other.
+"""Measuring configurations: in duels where they work, else one process after the other.
 
-The lab owns the reference: one process of the defaults, kept warm and stopped, which trials take
-turns with. A new one is started when its script has come to its end. All that a measurement has
-shown is in the value that it returns.
+The lab owns the reference: one process of the defaults, kept warm and stopped, with which trials
+take turns. A new reference starts when the script of the last one has ended. The returned value
+holds everything that a measurement has shown.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ _MEMORY_SPARE = 1.2
 
 
 class DuelImpossibleError(Exception):
-    """Duels do not work with this script; the text says why, for the user.
+    """Duels do not work with this script; the message gives the user the reason.
 
-    ``starting_s``: what it took to start references, in seconds.
+    ``starting_s``: the time spent on starting references, in seconds.
     """
 
     def __init__(self, why: str, starting_s: float) -> None:
@@ -44,9 +44,9 @@ class DuelImpossibleError(Exception):
 class Measured:
     """What the lab has measured of one configuration.
 
-    ``comparison``: with the defaults; None if there is none. ``design``: how it was compared, which
-    is another than was asked for where duels had to be given up. ``abandoned``: ended early as
-    clearly slower. ``reference_start_s``: what it took to start references, in seconds.
+    ``comparison``: with the defaults; None if there is none. ``design``: the design that was used,
+    which differs from the requested one after duels were given up. ``abandoned``: ended early as
+    clearly slower. ``reference_start_s``: the time spent on starting references, in seconds.
     """
 
     outcome: Outcome
@@ -58,9 +58,10 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredPair:
-    """Two configurations in fresh processes, in the order in which they were started.
+    """Two configurations in fresh processes, in the order in which these started.
 
-    ``second`` is None if the first did not get warm. ``comparison``: the second over the first.
+    ``second`` is None if the first process did not get warm. ``comparison``: of the second over the
+    first.
     """
 
     first: Outcome
@@ -72,19 +73,19 @@ class MeasuredPair:
 def choose_design(
     asked: Pairing, facts: StudyFacts, *, step_s: float, peak_bytes: float, room_bytes: float
 ) -> Design:
-    """Return duels where they can work, else why they can't.
+    """Return a design with duels where they can work, else one with the reason against them.
 
     Args:
-        asked: what the user wants.
+        asked: the user's choice.
         facts: of the study.
         step_s: median length of a step.
-        peak_bytes: greatest memory that a process of the defaults had.
-        room_bytes: memory that a second process could have.
+        peak_bytes: peak memory of a process of the defaults.
+        room_bytes: memory available to a second process.
     """
     slice_s = min(_LONGEST_SLICE_S, max(SLICE_S, _SLICE_STEPS * step_s))
     why = ""
     if asked is Pairing.SEQUENTIAL:
-        why = "it was asked for"
+        why = "as requested"
     elif facts.source == StepSource.PROCESS.value:
         why = "the script is timed as a whole"
     elif any(notice.kind == "short" for notice in facts.notices):
@@ -101,7 +102,7 @@ class Lab:
 
     Args:
         runner: runs processes.
-        folder: where references keep their files.
+        folder: of the references' files.
         on_phase: called with each phase that a measured process enters.
         monotonic: returns the time now, in seconds.
     """
@@ -132,7 +133,7 @@ class Lab:
         self._stack.close()
 
     def run(self, request: TrialRequest, folder: Path) -> Outcome:
-        """Run a process by itself, to the end of its measurement."""
+        """Run a process alone, to the end of its measurement."""
         self.dismiss()
         return self._runner.run(request, folder, self._on_phase)
 
@@ -150,9 +151,9 @@ class Lab:
         Args:
             request: of the configuration.
             defaults: of the reference.
-            folder: where the process keeps its files.
+            folder: of the process's files.
             design: how to compare.
-            stop: when it has been seen enough.
+            stop: when to end the measurement early.
             control: the latest trial of the defaults, for a process that is measured alone.
         """
         starting_s = 0.0
@@ -173,7 +174,7 @@ class Lab:
         stop: EarlyStop,
         control: TrialRecord,
     ) -> Measured:
-        """Measure a configuration by itself and compare it with a control before it."""
+        """Measure a configuration alone and compare it with the control before it."""
         self.dismiss()
         rate = None if control.throughput is None else control.throughput.value
         seen = Seen.TOO_LITTLE
@@ -234,11 +235,11 @@ class Lab:
         """Return the reference, warm and stopped, and the seconds that starting it took.
 
         Args:
-            defaults: of a fresh one, where the last has ended.
-            spent_s: on starting others before it, in seconds.
+            defaults: the request for a new reference, if the last one has ended.
+            spent_s: the time spent on starting earlier references, in seconds.
 
         Raises:
-            DuelImpossibleError: if it does not start, or ends at once.
+            DuelImpossibleError: if the reference does not start, or ends at once.
         """
         if self._reference is not None and not self._reference.over:
             return self._reference, 0.0
@@ -248,7 +249,7 @@ class Lab:
         context = self._runner.reference(defaults, self._folder / f"{known + 1:04d}")
         reference = self._stack.enter_context(context)
         took_s = self._monotonic() - began
-        why = "the script comes to its end too soon for duels" if reference.over else ""
+        why = "the script ends too soon for duels" if reference.over else ""
         if reference.failure is not None:
             why = f"a second process of the defaults did not start: {reference.failure.reason}"
         if why:

@@ -1,7 +1,7 @@
-"""What a study knows once for all its workers, in Optuna's user attributes of the study.
+"""The values that a study remembers for all its workers, in Optuna's user attributes of the study.
 
-Each key holds one value of one type as JSON with a schema number. A study of another schema is not
-one of ours.
+Each key holds one value of one type as JSON with a schema number. A study of another schema was not
+made by this version of autotune.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Key(Generic[T]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The result in a few words, for lists; ``trials``: how many there were then."""
+    """The result in a few words, for lists; ``trials``: the number of trials at that time."""
 
     text: str
     trials: int
@@ -61,7 +61,7 @@ class Memory:
     def read(self, key: Key[T]) -> T | None:
         """Return a value; None if it has not been written.
 
-        A value that has been read once is not read again: only this process changes it then.
+        A value is read from the study once: after that only this process changes it.
         """
         if self._known.get(key.name) is None:
             self._known[key.name] = decode(self._study.user_attrs, key)
@@ -69,7 +69,7 @@ class Memory:
         return found
 
     def write(self, key: Key[T], value: T | None) -> None:
-        """Keep a value in the study; None removes it."""
+        """Store a value in the study; None removes it."""
         stored = None if value is None else {"schema": SCHEMA, "value": to_json(value)}
         self._study.set_user_attr(key.name, stored)
         self._known[key.name] = value
@@ -84,7 +84,7 @@ class Memory:
 
 
 def read_all(storage: BaseStorage, key: Key[T]) -> dict[str, T]:
-    """Return the values of all studies that have one, by the studies' names."""
+    """Return a key's values by study name, for all studies that have one."""
     every = read_attribute(storage, key.name)
     found = {name: decode({key.name: stored}, key) for name, stored in every.items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""How noisy measurements are here, told from several processes of the defaults."""
+"""How noisy measurements are on this machine, from several processes of the defaults."""
 
 import dataclasses
 import enum
@@ -13,7 +13,7 @@ SLICE_S = 0.3
 
 
 class Method(enum.StrEnum):
-    """How a trial is held against the defaults."""
+    """How a trial is compared with the defaults."""
 
     DUEL = "duel"
     SEQUENTIAL = "sequential"
@@ -21,7 +21,7 @@ class Method(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
-    """How configurations are compared: the method, why it is not duels, the length of a turn."""
+    """How configurations are compared: method, reason against duels, length of a turn."""
 
     method: Method = Method.SEQUENTIAL
     why: str = ""
@@ -35,7 +35,7 @@ class Noise:
     ``between``: standard deviation from one process to the next, as the study's method sees it;
     ``raw``: the same measured one after the other, without a reference. ``inside``: half of the
     95 % interval inside one process. ``others_cores``: CPUs that other processes used meanwhile.
-    ``why``: why it is not duels, if it is not.
+    ``why``: the reason against duels; empty if duels are used.
     """
 
     method: Method
@@ -60,7 +60,7 @@ class Noise:
         )
 
     def is_disturbed(self, others_cores: float | None) -> bool:
-        """Tell whether other processes used clearly more CPUs than during the noise check."""
+        """Return whether other processes used clearly more CPUs than during the noise check."""
         return others_cores is not None and others_cores >= self.others_cores + DISTURBING_CORES
 
     @property
@@ -72,8 +72,8 @@ class Noise:
 def spread_of_processes(gains: Sequence[float], inside: float | None) -> float:
     """Return the standard deviation between processes, from their gains over one of them.
 
-    The reference is a process like the others, whose gain over itself is 1. Two or three processes
-    may agree by chance: it is no less than the standard error that a gain has by itself.
+    The reference is a process like the others, with a gain of 1 over itself. Two or three processes
+    may agree by chance, so the result is at least the standard error of a gain.
     """
     own_error = 0.0 if inside is None else inside / 1.96
     return max(own_error, stdev([0.0, *map(math.log, gains)])) if gains else own_error

@@ -1,6 +1,6 @@
-"""What the search tries next: where the model of the knobs expects most.
+"""What the search tries next: the configurations for which the model of the knobs expects most.
 
-The model learns from the gains of all trials with their intervals, those of races and finals too.
+The model learns from the gains and intervals of all trials, those of races and finals included.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ _MOST_OBSERVATIONS = 200
 _LEAST_ERROR = 0.003
 _FAILED_BY = 0.3
 _ELSEWHERE = 0.05  # how much a gain may differ in another study
-# least effect of pairs of knobs, as a part of what single ones do, in every second proposal: a
-# search that believes in single knobs alone gets stuck (docs/search.md)
+# least effect of pairs of knobs over that of single knobs, in every second proposal: a search that
+# expects effects of single knobs only gets stuck (docs/search.md)
 _STRONG = 1.0
 _PATIENCE = 4
 _WORTH_A_TRIAL = 0.003
@@ -35,7 +35,7 @@ _TO_SPARE = 100
 class Proposal:
     """A configuration to try.
 
-    ``expected``: the log gain by which it can be expected to beat the best; None without a model.
+    ``expected``: its expected improvement over the best, a log gain; None without a model.
     """
 
     configuration: Configuration
@@ -45,15 +45,15 @@ class Proposal:
 def propose(
     space: Space, records: Sequence[TrialRecord], *, between: float, seed: int
 ) -> list[Proposal]:
-    """Return the most promising configurations, the best first; none if all are being measured.
+    """Return the most promising configurations, the best first; none if all are running.
 
-    There are some to spare, as another worker may take the first one while this one computes.
+    There are more than one, as another worker may take the first one while this one computes.
 
     Args:
         space: what is searched.
-        records: of all trials so far, those that are running included.
+        records: of all trials so far, running ones included.
         between: standard deviation of log gains from process to process.
-        seed: of what is drawn; the number of trials is added to it.
+        seed: of the random choices; the number of trials is added to it.
     """
     draw = random.Random(f"{seed} {len(records)}")
     pending = being_measured(records, space.default)
@@ -80,14 +80,14 @@ def propose(
 
 
 def has_hope(records: Sequence[TrialRecord]) -> bool:
-    """Return whether one of the last few proposals promised more than is worth a trial."""
+    """Return whether one of the last few proposals promised enough to be worth a trial."""
     expected = [r.expected for r in records if r.role is Role.SEARCH and r.expected is not None]
     latest = expected[-_PATIENCE:]
     return len(latest) < _PATIENCE or max(latest) >= _WORTH_A_TRIAL
 
 
 def _distinct(points: Iterable[Configuration], space: Space) -> dict[str, Configuration]:
-    """Return what the points come to, once each, by key: values without effect are defaults."""
+    """Return the distinct points by key; values without effect are replaced by defaults."""
     found: dict[str, Configuration] = {}
     for point in points:
         known = effective(point, space.default)
@@ -111,7 +111,7 @@ def _drawn(
         neighbours = list(_neighbours(space, leader))
         yield leader
         yield from neighbours
-        for other in neighbours:  # two knobs further
+        for other in neighbours:  # two knobs away
             yield {**other, **_one_value(space, draw)}
 
 
@@ -134,7 +134,7 @@ def _anything(space: Space, draw: random.Random) -> Configuration:
 def being_measured(
     records: Sequence[TrialRecord], default: Configuration
 ) -> dict[str, Configuration]:
-    """Return the configurations that the search is measuring, by their keys."""
+    """Return the configurations that the search is measuring, by key."""
     return {
         record.key(default): effective({**default, **record.configuration}, default)
         for record in records
@@ -145,10 +145,10 @@ def being_measured(
 def observe(
     records: Sequence[TrialRecord], default: Configuration, between: float
 ) -> list[Observation]:
-    """Return what the trials say of each configuration, pooled by what ran in them.
+    """Return one pooled observation for each configuration that has trials.
 
-    One that failed counts as clearly slower than the slowest: the search stays away from there. Of
-    very many the best and the latest are taken.
+    A failed configuration counts as clearly slower than the slowest, so the search avoids its
+    neighbourhood. If there are very many observations, the best and the latest are kept.
     """
     gains: dict[str, list[tuple[float, float]]] = {}
     failed: dict[str, None] = {}
@@ -160,7 +160,7 @@ def observe(
             gains.setdefault(key, []).append((math.log(record.gain), _variance(record, between)))
         elif record.status is not None:
             failed[key] = None
-    gains.pop(configuration_key(default), None)  # it gains nothing over itself, by definition
+    gains.pop(configuration_key(default), None)  # the defaults' gain is 1 by definition
     found = [
         Observation(
             configuration=configurations[key],
@@ -183,16 +183,16 @@ def observe(
 
 
 def fitted_model(records: Sequence[TrialRecord], space: Space, between: float) -> KnobModel | None:
-    """Return the model of a study's gains; None if no configuration but the defaults has ended."""
+    """Return the model of a study's gains; None if only the defaults have ended."""
     observations = observe(records, space.default, between)
     return KnobModel(space.domains, space.default, observations) if observations else None
 
 
 def estimates(records: Sequence[TrialRecord], space: Space, between: float) -> dict[str, float]:
-    """Return what the model takes for the log gains of all configurations that were measured.
+    """Return the model's estimates of the log gains of all configurations that were measured.
 
-    The luckiest trial is rarely the best configuration: a gain that nothing else speaks for is
-    brought in towards what the trials with the same values show.
+    The luckiest trial is rarely the best configuration: the model shrinks an isolated gain towards
+    those of the trials with the same values.
     """
     model = fitted_model(records, space, between)
     if model is None:

@@ -1,7 +1,7 @@
-"""The rows of the service's queue in a storage: a study of Optuna's, with a trial for each row.
+"""The rows of the service's queue in a storage: an Optuna study with a trial for each row.
 
-A row waits, then runs, then has ended. Optuna starts a waiting trial for one process only, so
-several machines can serve one queue. What the rows mean is in :mod:`autotuner.service.queue`.
+A row waits, runs and ends. Optuna starts a waiting trial for one process only, so
+several machines can serve one queue. See :mod:`autotuner.service.queue` for what the rows mean.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autotuner.study.storage import Storage
 
 QUEUE = "autotune-queue"
-"""The name of the queue's study; lists of studies leave it out."""
+"""The name of the queue's study, which lists of studies leave out."""
 
 
 class Stage(enum.Enum):
-    """How far a row is."""
+    """The stage of a row."""
 
     WAITING = enum.auto()
     RUNNING = enum.auto()
@@ -39,7 +39,7 @@ class Row:
 
 
 class QueueStore:
-    """Reads and writes the queue of one storage. ``study``: where its workers sign."""
+    """Reads and writes the queue of one storage. ``study``: holds the signatures of its workers."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -56,13 +56,13 @@ class QueueStore:
         return _row(self._storage.get_trial(self._id(number)))
 
     def add(self, attributes: Mapping[str, Any]) -> int:
-        """Add a row that waits, and return its number."""
+        """Add a waiting row, and return its number."""
         template = create_trial(state=TrialState.WAITING, user_attrs=dict(attributes))
         trial_id = self._storage.create_new_trial(self._study_id, template)
         return self._storage.get_trial_number_from_id(trial_id)
 
     def start(self, number: int) -> bool:
-        """Start a row that waits; return False if another process was quicker."""
+        """Start a waiting row; return False if another process was quicker."""
         return self._set_state(number, TrialState.RUNNING)
 
     def write(self, number: int, name: str, value: object) -> bool:

@@ -1,7 +1,7 @@
-"""One trial of a study as a plain value, and how it is kept in Optuna's user attributes.
+"""One trial of a study as a plain value, and how it is stored in Optuna's user attributes.
 
-Three attributes hold everything: ``task`` (what it is, written when the trial is added), ``owner``
-and ``result`` (how it ended). Beside them stand flat copies of what the dashboard sorts by.
+Three attributes hold everything: ``task`` (what the trial is, written when it is added), ``owner``
+and ``result`` (how it ended). Others are flat copies of the values that the dashboard sorts by.
 """
 
 import dataclasses
@@ -39,12 +39,12 @@ class Role(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Something to measure.
+    """A configuration to measure, and its role.
 
     ``configuration``: None until one of Optuna's samplers has suggested it. ``race_round``: of the
-    race, from 0. ``expected``: the log gain by which the model expects it to beat the best.
-    ``starts_first`` and ``against``: of a final pair, whether the configuration is started before
-    the other side, and what that is; the empty configuration is TensorFlow's defaults.
+    race, from 0. ``expected``: the improvement over the best that the model expects, a log gain.
+    ``starts_first`` and ``against``: of a final pair, whether the configuration starts before the
+    other side, and the other side; the empty configuration is TensorFlow's defaults.
     """
 
     role: Role
@@ -57,11 +57,11 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Side:
-    """What a trial is, as it is kept: a task, or one side of a final pair.
+    """What a trial is, as it is stored: a task, or one side of a final pair.
 
     ``configuration``: None until it is known. ``pair``: the number of the final pair, and
-    ``starts_first``: whether the candidate starts first in it. ``mark``: of an imported trial,
-    where it comes from.
+    ``starts_first``: whether the candidate starts first in it. ``mark``: the source
+    of an imported trial.
     """
 
     role: Role
@@ -76,7 +76,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a trial took, as numbers by which the dashboard sorts. None: not known.
+    """A trial's measurements, as numbers by which the dashboard sorts. None: not known.
 
     ``step_ms_*``: percentiles of the lengths of steps. ``cpu_s``: CPU time of the script and its
     workers. ``first_step_s``: from the process's start to the end of its first step.
@@ -99,13 +99,13 @@ class Figures:
 class TrialResult:
     """How a trial ended.
 
-    ``throughput``: as it was in this process; None unless it was measured. ``score``: the same by
-    the study's objective. ``gain``: over the defaults, corrected by the reference that ran beside
-    it; more than 1 is better. None where the trial does not count, as after a failure.
-    ``reference``: the score of that reference. ``abandoned``: ended early as clearly slower.
-    ``forked``: by a warm parent. ``threads``: how many there were, by name. ``last_lines``: of the
-    script's output, where it failed. ``stages_s``: what its wall time went into, see
-    :data:`autotuner.trial.outcome.STAGES`; with ``REFERENCE``, what it took to start the reference.
+    ``throughput``: in this process; None unless it was measured. ``score``: the same by the study's
+    objective. ``gain``: over the defaults, corrected by the reference that ran beside it; more than
+    1 is better; None where the trial does not count, as after a failure. ``reference``: the score
+    of that reference. ``abandoned``: ended early as clearly slower. ``forked``: by a warm parent.
+    ``threads``: the number of threads by name. ``last_lines``: of the output of a script that
+    failed. ``stages_s``: the parts of its wall time, see :data:`autotuner.trial.outcome.STAGES`;
+    ``REFERENCE`` is the time spent on starting the reference.
     """
 
     status: Status | None = None
@@ -137,11 +137,10 @@ class TrialResult:
 class TrialRecord(TrialResult):
     """One trial: what it is, and how it ended.
 
-    ``pair`` numbers final pairs; ``starts_first``: see :class:`Side`. ``machine``: where it ran,
-    ``owner``: the signature of its worker.
-    ``race_round``: of the race, from 0. ``expected``: see :class:`Task`. ``lost``: its worker died
-    meanwhile. ``undecided``: its configuration is not known yet. ``started`` and ``ended``: local
-    times of its machine.
+    ``pair``, ``starts_first`` and ``mark``: see :class:`Side`. ``race_round`` and ``expected``: see
+    :class:`Task`. ``machine``: where it ran. ``owner``: the signature of its worker. ``lost``: its
+    worker died while it ran. ``undecided``: its configuration is not known yet. ``started`` and
+    ``ended``: local times of its machine.
     """
 
     number: int
@@ -161,7 +160,7 @@ class TrialRecord(TrialResult):
     mark: str | None = None
 
     def key(self, default: Configuration) -> str:
-        """Return the key of what ran: what the trial sets, over the default."""
+        """Return the key of the full configuration: what the trial sets, over the defaults."""
         return configuration_key(effective({**default, **self.configuration}, default))
 
     @property
@@ -171,12 +170,12 @@ class TrialRecord(TrialResult):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was run to an end, measured or failed: not lost, withdrawn or interrupted."""
+        """Whether it ran to its end, measured or failed: not lost, withdrawn or interrupted."""
         return self.state in ENDED
 
     @property
     def counts(self) -> bool:
-        """Whether it has been run, or is running."""
+        """Whether it has ended or is running."""
         return self.is_running or self.has_ended
 
 
@@ -187,7 +186,7 @@ def configuration_key(configuration: Configuration) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a trial's outcome comes to. ``gain`` is None where the trial does not count."""
+    """The result of assessing an outcome. ``gain`` is None where the trial does not count."""
 
     throughput: Throughput | None = None
     score: float | None = None
@@ -203,12 +202,12 @@ class Measurement:
 def result_of(
     outcome: Outcome, measurement: Measurement, reference_start_s: float = 0.0
 ) -> TrialResult:
-    """Return what a trial keeps of how it ended.
+    """Return the result that a trial stores.
 
     Args:
         outcome: how it ended.
-        measurement: what that comes to.
-        reference_start_s: what it took to start the reference of its duel, in seconds.
+        measurement: its assessment.
+        reference_start_s: the time spent on starting the reference of its duel, in seconds.
     """
     facts, comparison, stages = outcome.facts, measurement.comparison, dict(outcome.cost.stages)
     if stages and reference_start_s:
@@ -300,7 +299,7 @@ class StoredTrial(Protocol):
 
 
 def read_record(trial: StoredTrial) -> TrialRecord | None:
-    """Return a trial's record, or None for a trial that is not ours or did not get to start."""
+    """Return a trial's record; None if the trial is not autotune's, or never started."""
     attributes = trial.user_attrs
     if "task" not in attributes:
         return None
@@ -332,5 +331,5 @@ def read_record(trial: StoredTrial) -> TrialRecord | None:
 
 
 def read_records(trials: Iterable[StoredTrial]) -> list[TrialRecord]:
-    """Return the records of all trials that are ours."""
+    """Return the records of all trials that autotune has added."""
     return [record for record in map(read_record, trials) if record is not None]

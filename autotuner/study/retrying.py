@@ -1,7 +1,7 @@
-"""A database that waits out what passes: a server that restarts, a lock that another one holds.
+"""A storage that retries after transient errors: a restarting server, a lock of another process.
 
-A study runs for hours, and a database server is restarted in seconds. Every operation is a
-transaction of its own, so it can be repeated; only what can't pass is reported.
+A study runs for hours, and a database server restarts in seconds. Every operation is a transaction
+of its own, so it can be repeated; only lasting errors are reported.
 """
 
 import functools
@@ -23,14 +23,14 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 PATIENCE_S = 120.0
 _LONGEST_WAIT_S = 2.0
-# what no waiting mends, in the words of SQLite and of PostgreSQL's client
+# parts of the messages of lasting errors, of SQLite and of PostgreSQL's client
 _LASTING = (
     "disk is full",
     "disk i/o error",
     "readonly database",
     "unable to open",
     "malformed",
-    "locked",  # SQLite has waited for as long as its own time-out says
+    "locked",  # SQLite has waited for its own time-out
     "no such table",
     "authentication failed",
     "does not exist",
@@ -41,19 +41,19 @@ _LASTING = (
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether a database's error may be gone when the operation is repeated."""
+    """Return whether a database operation may succeed if it is repeated after this error."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, DBAPIError) and cause.connection_invalidated:
         return True
     if isinstance(cause, PendingRollbackError):
-        return True  # Optuna went on in a transaction that the server had ended; it is rolled back
+        return True  # Optuna used a transaction that the server had ended; it is rolled back
     if not isinstance(cause, OperationalError | InterfaceError):
         return False
     return not any(words in str(cause.orig).lower() for words in _LASTING)
 
 
 def is_race(error: BaseException) -> bool:
-    """Tell whether another process has just made the tables that this one wanted to make."""
+    """Return whether another process has just made the tables that this one tried to make."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     return isinstance(cause, IntegrityError | ProgrammingError) and any(
         words in str(cause.orig).lower() for words in ("already exists", "duplicate key")
@@ -65,7 +65,7 @@ def retry(
     passes: Callable[[BaseException], bool] = is_transient,
     patience_s: float = PATIENCE_S,
 ) -> Any:
-    """Call a function until it does not fail by something that passes, for so long at most."""
+    """Call a function, and repeat it while its errors are transient, for ``patience_s`` at most."""
     attempts = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_S),
@@ -76,10 +76,10 @@ def retry(
 
 
 class RetryingStorage(RDBStorage):
-    """Optuna's RDBStorage, each of whose operations is repeated while its error may pass."""
+    """Optuna's RDBStorage; each operation is repeated while its error is transient."""
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
-        """Set how a trial ended, once: an answer that got lost is not an end that got lost."""
+        """Set how a trial ended, once: a repeat after a lost answer finds the state already set."""
         tried = False
 
         def attempt() -> bool:
@@ -105,7 +105,7 @@ def _retrying(
     return call
 
 
-# the cache that Optuna puts in front of an RDBStorage calls these three
+# Optuna's cache in front of an RDBStorage calls these three
 _FROM_CACHE = ("_create_new_trial", "_set_trial_param", "_get_trials")
 for _name in (*vars(BaseStorage), *_FROM_CACHE):
     _method = vars(RDBStorage).get(_name)
@@ -115,13 +115,13 @@ for _name in (*vars(BaseStorage), *_FROM_CACHE):
 
 
 def _is_away(error: BaseException) -> bool:
-    """Tell whether a gRPC server could not be reached, which may pass; gRPC may not be there."""
+    """Return whether a gRPC server was unreachable; works without gRPC installed."""
     code = getattr(error, "code", None)
     return callable(code) and getattr(code(), "name", "") == "UNAVAILABLE"
 
 
 def make_retrying_proxy(host: str, port: int) -> GrpcStorageProxy:
-    """Return Optuna's gRPC proxy, each of whose operations is repeated while nobody answers."""
+    """Return Optuna's gRPC proxy; each operation is repeated while no server answers."""
     proxy = GrpcStorageProxy(host=host, port=port)
     for name in vars(BaseStorage):
         method = vars(GrpcStorageProxy).get(name)

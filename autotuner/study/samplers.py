@@ -1,4 +1,4 @@
-"""The order in which Optuna's samplers, and the grid, go through a space."""
+"""Optuna's samplers, and the random order in which a grid is enumerated."""
 
 import random
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ def optuna_sampler(name: SamplerName, *, seed: int, trials: int) -> BaseSampler:
     """Return one of Optuna's samplers.
 
     Args:
-        name: TPE, or any other for random search.
-        seed: of what is drawn.
+        name: TPE; any other name gives random search.
+        seed: of the sampler.
         trials: of the study so far: a resumed study must not draw the same numbers again.
     """
     derived = (seed * 1_000_003 + trials) % 2**32
@@ -27,7 +27,7 @@ def optuna_sampler(name: SamplerName, *, seed: int, trials: int) -> BaseSampler:
 
 
 def walk_grid(space: Space, *, seed: int) -> Iterator[Configuration]:
-    """Yield every configuration once in a random order; of a huge space a random part.
+    """Yield every configuration once in a random order; a random part of a huge space.
 
     Optuna's GridSampler and BruteForceSampler end a study by ``study.stop()``, which raises outside
     ``study.optimize``, and the first lists the whole product.

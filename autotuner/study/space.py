@@ -19,7 +19,7 @@ def distribution(domain: Domain) -> BaseDistribution:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """The knobs that a study searches, their domains, and what is tried first."""
+    """The knobs that a study searches, their domains, the defaults and the recipe."""
 
     domains: dict[str, Domain]
     default: Configuration
@@ -34,7 +34,7 @@ class Space:
         return size
 
     def point(self, index: int) -> Configuration:
-        """Return one of the ``size`` configurations, by a number from 0."""
+        """Return one of the ``size`` configurations by its index, from 0."""
         found: dict[str, KnobValue] = {}
         for name, domain in self.domains.items():
             values = domain.values()
@@ -47,7 +47,7 @@ class Space:
         return {name: distribution(domain) for name, domain in self.domains.items()}
 
     def holds(self, configuration: Configuration) -> bool:
-        """Tell whether a configuration lies in the space, so that Optuna can learn from it."""
+        """Return whether a configuration lies in the space, so that Optuna can learn from it."""
         return all(
             name in configuration and configuration[name] in domain
             for name, domain in self.domains.items()

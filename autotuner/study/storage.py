@@ -28,20 +28,20 @@ _GRPC_PORT = 13000
 _PATIENCE_TO_OPEN_S = 5.0
 Storage = BaseStorage
 StorageError = StorageInternalError
-"""Where studies are; the name by which other stages take one, without Optuna."""
+"""Names of Optuna's types for stages that do not import Optuna."""
 
 STORAGE_ERRORS: tuple[type[Exception], ...] = (OptunaError, SQLAlchemyError)
-"""What operations on a storage raise when the database fails."""
+"""The errors that a storage raises when its database fails."""
 
 
 def quiet_optuna() -> None:
-    """Let Optuna say nothing on its own: what matters, we say."""
+    """Turn Optuna's own logging off; autotune reports what matters."""
     optuna.logging.disable_default_handler()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings tell of errors that we mend
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of errors that are retried
 
 
 def in_memory_storage() -> BaseStorage:
-    """Return a storage that is gone with this process."""
+    """Return a storage that ends with this process."""
     quiet_optuna()
     return optuna.storages.InMemoryStorage()
 
@@ -49,7 +49,7 @@ def in_memory_storage() -> BaseStorage:
 def default_url(home: Path) -> str:
     """Return the URL of ``studies.db`` in the ``.autotune`` folder."""
     file = str(home.absolute() / "studies.db")
-    return URL.create("sqlite", database=file).render_as_string()  # quotes what a URL must
+    return URL.create("sqlite", database=file).render_as_string()  # quotes special characters
 
 
 def shown_url(url: str) -> str:
@@ -61,7 +61,7 @@ def shown_url(url: str) -> str:
 
 
 def is_shared(storage: BaseStorage) -> bool:
-    """Tell whether processes on other machines can reach a storage."""
+    """Return whether processes on other machines can reach a storage."""
     if isinstance(storage, RDBStorage):
         return bool(storage.engine.dialect.name != "sqlite")
     return not isinstance(storage, optuna.storages.InMemoryStorage)
@@ -94,10 +94,10 @@ def _open_proxy(url: str) -> BaseStorage:
 
 
 def open_storage(url: str, *, create: bool) -> BaseStorage:
-    """Open a storage, of whatever kind.
+    """Open a storage of any kind.
 
     Args:
-        url: as SQLAlchemy takes it, or ``grpc://HOST:PORT`` of Optuna's proxy.
+        url: of SQLAlchemy's form, or ``grpc://HOST:PORT`` of Optuna's proxy.
         create: see :func:`open_database`.
 
     Raises:
@@ -111,7 +111,7 @@ def open_database(url: str, *, create: bool) -> RDBStorage:
     """Open a database; SQLite gets a write-ahead log, so that readers don't block the study.
 
     Args:
-        url: as SQLAlchemy takes it.
+        url: of SQLAlchemy's form.
         create: whether a SQLite file that does not exist may be made; it must be writable then.
 
     Raises:
@@ -125,13 +125,13 @@ def open_database(url: str, *, create: bool) -> RDBStorage:
             timeout_s = float(str(parts.query.get("timeout", _BUSY_TIMEOUT_S)))
             _prepare_sqlite(Path(parts.database), timeout_s, create=create)
             engine = {"connect_args": {"timeout": timeout_s}}
-        # RDBStorage fills {SCHEMA_VERSION}-like fields of the URL in: a brace must be doubled
+        # RDBStorage formats the URL with {SCHEMA_VERSION}, so braces must be doubled
         full = parts.render_as_string(hide_password=False)
         doubled = full.replace("{", "{{").replace("}", "}}")
         storage: RDBStorage = retry(
             lambda: RetryingStorage(doubled, engine_kwargs=engine),
             lambda error: is_transient(error) or is_race(error),
-            _PATIENCE_TO_OPEN_S,  # whoever has mistyped it wants to know
+            _PATIENCE_TO_OPEN_S,  # a mistyped URL is reported soon
         )
     except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
@@ -144,44 +144,44 @@ def open_database(url: str, *, create: bool) -> RDBStorage:
         ) from error
     if parts.get_backend_name() == "sqlite":
         event.listen(storage.engine, "connect", _sync_at_checkpoints)
-        storage.engine.dispose()  # connections from here on
+        storage.engine.dispose()  # only new connections have the setting
     return storage
 
 
 def _sync_at_checkpoints(connection: sqlite3.Connection, record: object) -> None:
-    """Have SQLite wait for the disk at checkpoints only: a trial writes some fifty times.
+    """Let SQLite wait for the disk at checkpoints only: a trial writes some fifty times.
 
-    What is written survives the death of a process as before; see :func:`make_durable`.
+    Committed data still survives the death of a process; see :func:`make_durable`.
     """
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def make_durable(storage: BaseStorage) -> None:
-    """Wait until what has been written is on the disk, so that a power failure can't take it.
+    """Wait until all writes are on the disk, where they survive a power failure.
 
     Raises:
-        UserError: if the file has been deleted: SQLite would go on writing to what nobody can see.
+        UserError: if the file was deleted: SQLite would keep writing to the deleted file.
     """
     if isinstance(storage, RDBStorage) and storage.engine.dialect.name == "sqlite":
         file = storage.engine.url.database
         if file and not Path(file).exists():
             hint = "its trials are lost; begin anew: autotune run"
-            raise UserError(f"{file}: the database is gone: somebody has deleted it", hint=hint)
+            raise UserError(f"{file}: the database is gone: its file was deleted", hint=hint)
         with storage.engine.connect() as connection:
             connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))
 
 
 def database_problem(error: BaseException) -> str | None:
-    """Return what is wrong with the database, for people; None if the error is not a database's."""
+    """Return a database's error as text for the user; None for any other error."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, DBAPIError):
         return None
-    said = str(cause.orig).strip().splitlines()
-    return f"the database failed: {said[0] if said else type(cause.orig).__name__}"
+    lines = str(cause.orig).strip().splitlines()
+    return f"the database failed: {lines[0] if lines else type(cause.orig).__name__}"
 
 
 def _with_driver(url: URL) -> URL:
-    """Return a URL with psycopg 3, which we depend on, where PostgreSQL's driver is not named."""
+    """Return a URL with psycopg 3, our dependency, if a PostgreSQL URL names no driver."""
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     return url
@@ -192,9 +192,9 @@ def _prepare_sqlite(file: Path, timeout_s: float, *, create: bool) -> None:
         hint = "run autotune where the study was made, or give --storage"
         raise UserError(f"{file}: there are no studies here", hint=hint)
     if not create:
-        return  # whoever only reads may well be unable to write
+        return  # a reader need not be able to write
     try:
-        if file.parent.name == ".autotune":  # ours to make; any other folder may be mistyped
+        if file.parent.name == ".autotune":  # only this folder is made; another one may be mistyped
             file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file, timeout=timeout_s)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""Making a study, or opening one that exists."""
+"""Making studies, and opening existing ones."""
 
 import optuna
 from optuna.storages import BaseStorage
@@ -14,13 +14,13 @@ from autotuner.study.study_facts import StudyFacts
 from autotuner.study.workers import is_alive, living
 
 Study = optuna.Study
-"""What the later stages call a study: they do not import Optuna themselves."""
+"""The name of Optuna's type for stages that do not import Optuna."""
 
 
 def reusable_name(storage: BaseStorage, wanted: str) -> str:
-    """Return the name, or the name with the first number that no study of substance has.
+    """Return the wanted name, or the name with the first number that is free.
 
-    A study in which nothing was measured and that nobody runs is taken over.
+    The name of a study without measurements that no process runs is free as well.
     """
     taken = set(optuna.get_all_study_names(storage))
     candidates = (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3)))
@@ -34,7 +34,7 @@ def _is_empty(study: optuna.Study) -> bool:
 
 
 def is_idle(study: optuna.Study) -> bool:
-    """Tell whether no living process works on this study."""
+    """Return whether no living process works on this study."""
     attributes = study.user_attrs
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     owners = (trial.user_attrs.get("owner", "") for trial in running)
@@ -55,7 +55,7 @@ def begin_study(storage: BaseStorage, name: str, spec: StudySpec) -> tuple[Study
     """Make a study or open it for a run.
 
     Returns:
-        the study, and the seconds that its run had spent before it was cut off.
+        the study, and the seconds that its run used before it was interrupted.
 
     Raises:
         UserError: if another process runs it.
@@ -73,19 +73,19 @@ def begin_study(storage: BaseStorage, name: str, spec: StudySpec) -> tuple[Study
             raise UserError(f'study "{name}" is being run by another autotune', hint=hint)
     memory = Memory(study)
     before = memory.read(SPEC)
-    memory.write(SPEC, spec)  # at once: it tells our studies from others
+    memory.write(SPEC, spec)  # at once: it marks the study as made by autotune
     anew = before is None or before.budget_s != spec.budget_s
     return study, begin_run(study, memory, anew=anew)
 
 
 def _is_useless(study: Study, spec: StudySpec) -> bool:
-    """Return whether a study of ours has nothing in it and was made for another direction."""
+    """Return whether a study has no measurements and was made for another direction."""
     less = study.direction is optuna.study.StudyDirection.MINIMIZE
     return _is_empty(study) and less != less_is_better(spec.objective)
 
 
 def stored_spec(storage: BaseStorage, name: str) -> StudySpec:
-    """Return the specification in a study.
+    """Return the specification that a study stores.
 
     Raises:
         UserError: if there is no such study, or autotune has not made it.
@@ -98,7 +98,7 @@ def stored_spec(storage: BaseStorage, name: str) -> StudySpec:
 
 
 def create_study(storage: BaseStorage, name: str, objective: Objective) -> optuna.Study:
-    """Make a study of an objective; without a pruner, as noise fools them all."""
+    """Make a study of an objective; without a pruner, as noise misleads them all."""
     return optuna.create_study(
         storage=storage,
         study_name=name,
@@ -108,7 +108,7 @@ def create_study(storage: BaseStorage, name: str, objective: Objective) -> optun
 
 
 def load_study(storage: BaseStorage, name: str) -> optuna.Study:
-    """Open a study that exists.
+    """Open an existing study.
 
     Raises:
         UserError: if there is none of that name.
@@ -134,12 +134,12 @@ def load_facts(study: optuna.Study) -> StudyFacts:
 
 
 def changes_since(study: optuna.Study, identity: Identity, knobs: tuple[str, ...]) -> list[str]:
-    """Return what is another than when the study was made, a line each.
+    """Return a line for each difference from when the study was made.
 
     Args:
-        study: a study that may have been measured or not.
-        identity: of what is to be run now.
-        knobs: what is to be searched now.
+        study: with or without measurements.
+        identity: of the script, machine and versions now.
+        knobs: to be searched now.
     """
     memory = Memory(study)
     facts, spec = memory.read(FACTS), memory.read(SPEC)
@@ -155,10 +155,10 @@ def changes_since(study: optuna.Study, identity: Identity, knobs: tuple[str, ...
 def matching_name(
     storage: BaseStorage, wanted: str, identity: Identity, knobs: tuple[str, ...]
 ) -> tuple[str, list[str]]:
-    """Return the name under which to go on or to begin, and why it is not the wanted one.
+    """Return the name of the study to resume or begin, and why it is not the wanted one.
 
-    That is the wanted name, unless its study was made of something else; then the first with a
-    number that is free or was made of the same. So the same command always finds the same study.
+    The wanted name is used unless its study has another identity; then the first numbered name that
+    is free or has this identity. So the same command always finds the same study.
     """
     taken = set(optuna.get_all_study_names(storage))
     why: list[str] = []

@@ -1,4 +1,4 @@
-"""What holds for all trials of a study: what it was made of, its step, its knobs."""
+"""The facts that hold for all trials of a study: its identity, its step, its knobs."""
 
 import dataclasses
 from pathlib import Path
@@ -25,11 +25,11 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What holds for all trials of a study; known once the defaults have run.
+    """Facts that hold for all trials of a study; known once the defaults have run.
 
-    ``source`` and ``phase``: what its step is. ``base``: the score of the first trial of the
-    defaults, which turns gains back into scores. ``evidence`` and ``liveness``: what the inspection
-    has shown, and which knobs can act. ``imported``: the modules that a warm parent would import.
+    ``source`` and ``phase``: define its step. ``base``: the score of the first trial of the
+    defaults, which turns gains back into scores. ``evidence`` and ``liveness``: the findings of the
+    inspection, and which knobs can act. ``imported``: the modules for a warm parent to import.
     """
 
     identity: Identity
@@ -50,7 +50,7 @@ class StudyFacts:
 
     @property
     def metric(self) -> Metric:
-        """What trials are measured by."""
+        """The metric of all trials."""
         return Metric(objective=self.objective, unit=self.unit)
 
     @property
@@ -60,5 +60,5 @@ class StudyFacts:
 
     @property
     def pinned_phase(self) -> str | None:
-        """The phase that all trials measure; None where the source has no phases."""
+        """The phase that all trials measure; None if the source has no phases."""
         return self.phase if self.source in ("keras", "dataset", "function") else None

@@ -1,4 +1,4 @@
-"""What is tuned: the script with its specification, the interpreter, the machine, the folder."""
+"""The target of tuning: script and specification, interpreter, machine, folder."""
 
 import dataclasses
 from pathlib import Path
@@ -15,8 +15,8 @@ from autotuner.trial.request import TrialRequest, arguments_of, script_of
 class Target:
     """What is tuned, and where.
 
-    ``folder``: of the study's files. ``space``: what is searched, where it is not the whole domains
-    of the knobs: a recorded surface has a part of them only.
+    ``folder``: of the study's files. ``space``: the search space, if it is not made of the knobs'
+    whole domains, as on a recorded surface, which covers only a part of them.
     """
 
     spec: StudySpec
@@ -32,10 +32,10 @@ class Target:
         """Return the request for one process.
 
         Args:
-            configuration: what is set; the empty one is TensorFlow's defaults.
+            configuration: to apply; the empty one is TensorFlow's defaults.
             measure_s: longest measurement, in seconds.
-            facts: of the study: all trials measure the same step, even where another would be found
-                first. None: not known yet.
+            facts: of the study; they pin the step, so that all trials measure the same one. None:
+                not known yet.
         """
         spec = self.spec
         return TrialRequest(

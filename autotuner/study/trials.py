@@ -1,10 +1,10 @@
-"""The log of a study's trials: added, told how they ended, withdrawn, swept.
+"""The log of a study's trials: adds, finishes, withdraws and sweeps them.
 
-The only user of Optuna's trial API. A trial is added together with everything that says what it is,
-and trials are numbered in the order in which they were added. So all workers see the same trials
-before theirs, and of two that took on the same task the first one keeps it: Lamport's bakery (1974)
-with the storage to hand out the numbers. There is no lock that a dying worker could take with it,
-and nothing that Optuna's gRPC proxy does not pass.
+The only user of Optuna's trial API. A trial is added together with its full description, and trials
+are numbered in the order in which they were added. So all workers see the same earlier trials, and
+of two workers with the same task the first one keeps it. This is Lamport's bakery algorithm (1974);
+the storage assigns the numbers. A dying worker holds no lock, and every operation passes Optuna's
+gRPC proxy.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,14 +41,14 @@ from autotuner.study.workers import GRACE_S, Workers, is_alive, worker_name
 from autotuner.trial.outcome import Outcome
 
 WITHDRAWN = "withdrawn"
-"""How the reason of a trial begins that was not run, as another worker was quicker."""
+"""The start of the reason of a trial that did not run because another worker was quicker."""
 
 _LOST = "its autotune died"
-_LOST_HERE = "other workers have seen no sign of this one for a minute, and have given its trial up"
+_LOST_HERE = "other workers saw no sign of life of this one for a minute and gave its trial up"
 
 
 class TrialLostError(Exception):
-    """Another worker has taken this one to be dead; the text says so to the user."""
+    """Another worker has taken this one for dead; the message is for the user."""
 
 
 class Trials:
@@ -56,9 +56,9 @@ class Trials:
 
     Args:
         study: the study.
-        storage: where it is.
-        workers: those of the study.
-        limit_s: the longest that a trial can last, in seconds.
+        storage: of the study.
+        workers: of the study.
+        limit_s: the longest duration of a trial, in seconds.
         artifacts: where trials' files are kept for the dashboard; None: nowhere.
     """
 
@@ -83,7 +83,7 @@ class Trials:
     def records(self) -> list[TrialRecord]:
         """Return all trials so far."""
         trials = self._study.get_trials(deepcopy=False)
-        # what is finished does not change any more, and there may be thousands: read once
+        # finished trials do not change, and there may be thousands: each is read once
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
             self._read += read_records(trials[self._settled : self._settled + 1])
             self._settled += 1
@@ -100,10 +100,10 @@ class Trials:
         """Add a trial that is about to run, and return its number.
 
         Args:
-            side: what it is.
-            space: its values are parameters of Optuna's; None: not known yet.
-            fixed: values of all knobs, which the sampler keeps to; for a trial that is added before
-                its configuration is known.
+            side: the description of the trial.
+            space: its knobs become Optuna's parameters; None: not known yet.
+            fixed: values of knobs that the sampler must keep, for a trial that is added before its
+                configuration is known.
         """
         full: Configuration = {}
         distributions: dict[str, BaseDistribution] = {}
@@ -117,7 +117,7 @@ class Trials:
             user_attrs=side_attributes(side, self._workers.me.signature(self._limit_s)),
             system_attrs={} if fixed is None else {"fixed_params": dict(fixed)},
         )
-        # by the cache that Optuna puts in front of a database, which has to know of it
+        # through Optuna's cache in front of the database, which must know of the trial
         cached, study_id = self._study._storage, self._study._study_id
         trial = optuna.Trial(self._study, cached.create_new_trial(study_id, template))
         self._mine[trial.number] = trial
@@ -137,7 +137,7 @@ class Trials:
 
     def suggest(self, number: int, side: Side, space: Space, sampler: BaseSampler) -> Side:
         """Return a side with the configuration that one of Optuna's samplers suggests for it."""
-        # a study remembers the trials that it has shown to its sampler, so this is another one
+        # a study object caches the trials that its sampler has seen, so a new one is loaded
         study = optuna.load_study(
             study_name=self._study.study_name,
             storage=self._storage,
@@ -160,16 +160,16 @@ class Trials:
     def tell(
         self, number: int, outcome: Outcome, result: TrialResult, value: float | None
     ) -> TrialRecord:
-        """Keep how a trial ended, and return its record.
+        """Store how a trial ended, and return its record.
 
-        A trial that failed is told as PRUNED: samplers learn nothing from FAIL, and would come back
-        to where the script crashes.
+        A failed trial gets the state PRUNED: samplers learn nothing from FAIL, and would return to
+        where the script crashes.
 
         Args:
             number: of the trial.
             outcome: its raw measurement.
-            result: what that comes to.
-            value: Optuna's; None if it does not count.
+            result: the result to store.
+            value: Optuna's; None if the trial does not count.
         """
         trial = self._mine[number]
         self._write(trial, outcome, result)
@@ -183,7 +183,7 @@ class Trials:
     def tell_failed_defaults(
         self, number: int, outcome: Outcome, result: TrialResult
     ) -> TrialRecord:
-        """Keep how the first trial of the defaults failed: it has taught nothing."""
+        """Store how the first trial of the defaults failed; samplers ignore it."""
         trial = self._mine[number]
         self._write(trial, outcome, result)
         self._study.tell(trial, state=TrialState.FAIL)
@@ -201,7 +201,7 @@ class Trials:
             return None
         try:
             keep_trial_files(self._artifacts, self._mine[number], outcome)
-        except OSError as error:  # what was measured is worth more than its log
+        except OSError as error:  # the measurement is worth more than its log
             return f"the files of trial {number} can't be kept: {error}"
         return None
 
@@ -213,13 +213,13 @@ class Trials:
         return record
 
     def fail(self, number: int, reason: str) -> None:
-        """End a trial that was not run to its end."""
+        """Fail a trial that did not run to its end."""
         trial_id = self._trial_id(number)
         self._storage.set_trial_user_attr(trial_id, "reason", reason)
         self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def withdraw(self, number: int) -> None:
-        """End a trial that was just added, and is not wanted any more."""
+        """Fail a trial that was just added and is no longer wanted."""
         self.fail(number, f"{WITHDRAWN}: another worker was quicker, or the trials are used up")
 
     @contextmanager
@@ -234,7 +234,7 @@ class Trials:
         except UpdateFinishedTrialError as error:
             raise TrialLostError(f"trial {number} is lost: {_LOST_HERE}") from error
         except StorageInternalError:
-            raise  # what can't be written now is swept by the next run
+            raise  # the next run sweeps the trial
         except BaseException as error:
             if not self._frozen(number).state.is_finished():
                 self.fail(number, f"interrupted ({type(error).__name__})")
@@ -243,7 +243,7 @@ class Trials:
             self._mine.pop(number, None)
 
     def sweep(self) -> int:
-        """Fail trials that a dead worker has left running; return how many there were."""
+        """Fail trials that dead workers have left running; return their number."""
         unfinished = (TrialState.RUNNING, TrialState.WAITING)
         trials = self._study.get_trials(deepcopy=False, states=unfinished)
         signs = self._workers.signs() if trials else {}
@@ -253,10 +253,10 @@ class Trials:
         """Return whether no living worker runs a trial that has not ended."""
         owner = trial.user_attrs.get("owner", "")
         if not owner and self._workers.is_shared and trial.datetime_start is not None:
-            # its worker may be about to sign it
+            # its worker may not have signed it yet
             return (datetime.now() - trial.datetime_start).total_seconds() > GRACE_S
         if self._workers.me.key in owner:
-            # the storage has added it, but its answer got lost
+            # the storage added it, but the answer was lost
             return trial.number not in self._mine
         return not is_alive(owner, signs)
 
@@ -267,7 +267,7 @@ class Trials:
             self._storage.set_trial_user_attr(trial._trial_id, "lost", True)
             self.fail(trial.number, reason)
         except UpdateFinishedTrialError:
-            return False  # another worker was quicker, or it was not dead
+            return False  # another worker was quicker, or the owner lives
         return trial.state is TrialState.RUNNING
 
     def _frozen(self, number: int) -> FrozenTrial:
@@ -279,5 +279,5 @@ class Trials:
 
 
 def before(number: int, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that count and were added before one of them: what it has to respect."""
+    """Return the trials that count and were added before this one, which take precedence."""
     return [record for record in records if record.number < number and record.counts]

@@ -1,7 +1,7 @@
-"""May trials of the search be forked by a warm parent? What a few such runs of the defaults say.
+"""Whether a warm parent may fork trials of the search: a check on a few runs of the defaults.
 
-The same configuration, forked and started: each meets the same resident process, in turns with it.
-Race and final never rest on this: their processes are started, whatever is found here.
+Forked and started processes of the defaults each run a duel against the reference. Race and final
+do not depend on the check: their processes are always started.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ _LEAST_TIMEOUT_S = 20.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WarmCheck:
-    """What is known of forked processes.
+    """The result of the check.
 
-    ``used``: whether trials of the search are forked; ``why``: in a sentence for the user.
-    ``ratio`` with its 95 % interval: throughput of forked over started processes of the defaults;
-    None where it was not looked at. ``modules`` and ``start_timeout_s``: see :class:`WarmStart`.
+    ``used``: whether trials of the search are forked; ``why``: the reason, for the user. ``ratio``
+    with its 95 % interval: throughput of forked over started processes of the defaults; None if it
+    was not measured. ``modules`` and ``start_timeout_s``: see :class:`WarmStart`.
     """
 
     used: bool
@@ -37,17 +37,17 @@ class WarmCheck:
 
     @property
     def warm_start(self) -> WarmStart | None:
-        """How trials of the search start; None: by themselves."""
+        """How trials of the search are forked; None: they are started."""
         if not self.used:
             return None
         return WarmStart(modules=self.modules, start_timeout_s=self.start_timeout_s)
 
 
 def start_timeout_s(first_step_s: float, most_s: float) -> float:
-    """Return after how long a forked process that has made no step is taken to hang.
+    """Return the time after which a forked process without a step is taken to hang.
 
     Args:
-        first_step_s: how long a started one took to the end of its first step.
+        first_step_s: the time that a started process took to the end of its first step.
         most_s: the study's limit.
     """
     return min(most_s, max(_LEAST_TIMEOUT_S, _SLOWER_START * first_step_s))
@@ -60,14 +60,14 @@ def judge_warm(
     threads: Sequence[Mapping[str, int]],
     candidate: WarmCheck,
 ) -> WarmCheck:
-    """Return the candidate, used or not, and why.
+    """Return the candidate with ``used`` and ``why`` decided.
 
     Args:
-        started: log gains over the resident of the defaults' processes that were started.
-        forked: the same of those that were forked.
+        started: log gains of started processes of the defaults over the reference.
+        forked: the same for forked processes.
         between: standard deviation of log gains from process to process.
-        threads: of a started process and of the forked ones, how many there were by name.
-        candidate: what to use if nothing speaks against it.
+        threads: number of threads by name, of a started process and of the forked ones.
+        candidate: the result if the check passes.
     """
     if not forked:
         return dataclasses.replace(candidate, used=False, why="forked processes fail")

@@ -1,13 +1,12 @@
-"""The workers of one study: who is there, who is gone, who prepares it for all.
+"""The workers of one study: which are alive, and which one leads.
 
-A study is run by one process, or by many on many machines. All there is between them is Optuna's
-storage, so a worker says in the study now and then that it lives (Optuna's own heartbeats need
-``study.optimize``, and do not pass its gRPC proxy). A worker that has not been heard of for a
-minute is taken to be dead, and its trial is another one's. Clocks must agree to within half
-of that.
+One process runs a study, or many on many machines. They share only Optuna's storage, so each worker
+regularly writes a sign of life into the study (Optuna's own heartbeats need ``study.optimize``, and
+do not pass its gRPC proxy). A worker without a sign for a minute is taken for dead, and another
+worker runs its trial again. Clocks must agree to within half a minute.
 
-On the same machine it is enough to look whether the process is there. So a study in a file or in
-memory, which nobody else can reach, needs none of this: its workers is one process.
+On the same machine it is enough to check that the process exists. A study in a file or in memory
+needs no signs, as no other machine can reach it: it has a single worker.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 GRACE_S = 60.0
-"""After how long without a sign of life a worker elsewhere is taken to be dead."""
+"""The time without a sign of life after which a worker elsewhere is taken for dead."""
 
 _BEAT_S = 15.0
 _POLL_S = 1.0
@@ -40,10 +39,10 @@ _LEADER = "leader"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A process that works on studies, as it signs what it does.
+    """A process that works on studies; it signs its trials with these fields.
 
-    ``key``: its own name among all. ``boot`` and ``started`` tell it from a later process with the
-    same number.
+    ``key``: unique. ``boot`` and ``started`` distinguish it from a later process with the same
+    number.
     """
 
     key: str
@@ -53,18 +52,18 @@ class Worker:
     started: float
 
     def signature(self, limit_s: float) -> str:
-        """Return who this is, as JSON, for what it has taken on.
+        """Return this worker's signature as JSON, for a trial or a sign of life.
 
         Args:
-            limit_s: how long that can last; after it a process that can't be seen is not waited
-                for, where it has left no sign of life.
+            limit_s: the time after which a worker on another machine without a sign of life is
+                taken for dead, in seconds.
         """
         fields = {**dataclasses.asdict(self), "until": round(time.time() + limit_s)}
         return json.dumps(fields)
 
 
 def this_worker() -> Worker:
-    """Return this process as a worker with a key of its own."""
+    """Return this process as a worker with a new key."""
     process = psutil.Process()
     return Worker(
         key=uuid.uuid4().hex[:12],
@@ -76,11 +75,11 @@ def this_worker() -> Worker:
 
 
 def is_alive(signature: str, attributes: Mapping[str, Any]) -> bool:
-    """Tell whether the worker that has signed something is still there; elsewhere, may be.
+    """Return whether the worker of a signature is alive; on another machine, whether it may be.
 
     Args:
         signature: as :meth:`Worker.signature` returned it.
-        attributes: of the study, in which workers leave signs of life.
+        attributes: of the study, with the workers' signs of life.
     """
     try:
         fields = json.loads(signature)
@@ -90,7 +89,7 @@ def is_alive(signature: str, attributes: Mapping[str, Any]) -> bool:
             return bool(time.time() < until)
         process = psutil.Process(fields["pid"])
         same_start = abs(process.create_time() - fields["started"]) < 1
-        # what has ended stays in the table until somebody asks, in a container maybe for ever
+        # an ended process stays a zombie until its parent waits, in a container maybe for ever
         ended = process.status() == psutil.STATUS_ZOMBIE
         return bool(fields["boot"] == _boot_id() and same_start and not ended)
     except (ValueError, KeyError, TypeError, psutil.Error):
@@ -98,12 +97,12 @@ def is_alive(signature: str, attributes: Mapping[str, Any]) -> bool:
 
 
 def worker_name(signature: str) -> str:
-    """Return who has signed something, for people."""
+    """Return a signature's worker as text for the user."""
     try:
         fields = json.loads(signature)
         return f"process {fields['pid']} on {fields['host']}, boot {fields['boot'][:8]}"
     except (ValueError, KeyError, TypeError):
-        return "of which nothing is known"
+        return "an unknown process"
 
 
 def _boot_id() -> str:
@@ -114,7 +113,7 @@ def _boot_id() -> str:
 
 
 def living(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the workers of a study that are there, by their keys: the fields of their signs."""
+    """Return the fields of the signs of life of a study's living workers, by key."""
     found = {}
     for name, text in attributes.items():
         if name.startswith(_PRESENT) and text is not None and is_alive(text, attributes):
@@ -123,14 +122,14 @@ def living(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class Workers:
-    """The workers of a study, as one of them sees them. While the context lasts, it is there.
+    """The workers of a study, as seen by one of them, which is alive while the context lasts.
 
     Args:
         study: the study.
-        shared: others can reach it. If not, this one is alone, and says nothing.
-        machine: the name under which this machine is known in the study.
-        remark: called with a sentence if a sign of life could not be left.
-        poll_s: how long to wait before looking again what others have done.
+        shared: other workers can reach the study. If not, this one is alone and writes no signs.
+        machine: the name of this machine in the study.
+        remark: called with a sentence if a sign of life can't be written.
+        poll_s: the time to wait before reading the study again, in seconds.
     """
 
     def __init__(
@@ -168,12 +167,12 @@ class Workers:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there may be others."""
+        """Whether there may be other workers."""
         return self._shared
 
     @property
     def machine(self) -> str:
-        """The name under which this machine is known in the study."""
+        """The name of this machine in the study."""
         return self._machine
 
     def _sign(self) -> None:
@@ -185,11 +184,11 @@ class Workers:
         while not self._left.wait(_BEAT_S):
             try:
                 self._sign()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may get through
-                self._remark(f"this worker can't leave a sign of life in the database: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may succeed
+                self._remark(f"this worker can't write a sign of life into the database: {error}")
 
     def machines(self) -> dict[str, int]:
-        """Return how many workers there are on each machine now, this one among them."""
+        """Return the number of workers on each machine now, this one included."""
         if not self._shared:
             return {self._machine: 1}
         there = living(self._study.user_attrs).values()
@@ -197,14 +196,14 @@ class Workers:
         return {self._machine: 1} | dict(count)
 
     def signs(self) -> Mapping[str, Any]:
-        """Return the signs of life that workers have left, for :func:`is_alive`."""
+        """Return the workers' signs of life, for :func:`is_alive`."""
         return self._study.user_attrs if self._shared else {}
 
     def is_leader(self) -> bool:
-        """Tell whether this worker does what is done once for all; the eldest takes over.
+        """Return whether this worker leads; the oldest one takes over from a dead leader.
 
-        Two that take over in the same moment both write, and look again after a while: the last one
-        has it. Should that ever be not enough, something is measured twice, and nothing is lost.
+        Two workers that take over at the same moment both write, and read again after a while: the
+        last writer leads. If both still lead, a value is measured twice and nothing is lost.
         """
         if not self._shared:
             return True
@@ -213,13 +212,13 @@ class Workers:
         holder = attributes.get(_LEADER)
         if holder == self.me.key:
             return True
-        eldest = min(there, key=lambda key: (there[key]["since"], key), default=self.me.key)
-        if holder in there or eldest != self.me.key:
+        oldest = min(there, key=lambda key: (there[key]["since"], key), default=self.me.key)
+        if holder in there or oldest != self.me.key:
             return False
         self._study.set_user_attr(_LEADER, self.me.key)
         self.wait(2)
         return bool(self._study.user_attrs.get(_LEADER) == self.me.key)
 
     def wait(self, polls: float = 1) -> None:
-        """Wait for others to get on; not all for as long, or all would ask the database at once."""
+        """Wait for other workers, for a random time: not all should query the database at once."""
         time.sleep(polls * self._poll_s * random.uniform(0.5, 1.5))

@@ -1,7 +1,7 @@
-"""Whole runs of the tool on a simulated machine: how often is its verdict wrong?
+"""Whole runs of autotune on a simulated machine: how often is its verdict wrong?
 
-Everything is real but the processes: noise check, search, race, final and verdict run unchanged on
-a simulated machine whose truth is known.
+Only the processes are simulated: noise check, search, race, final and verdict run unchanged on a
+machine whose true speeds are known.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ BUILD = Build(tensorflow="2.21.0", keras="3", python="3.11", onednn_default=True
 
 
 def skewed(deviation: float) -> Deviations:
-    """Return exponential slow-downs: most processes are equal, some are much slower."""
+    """Return exponential slow-downs: most processes are alike, some are much slower."""
 
     def draw(generator: random.Random) -> Iterator[float]:
         while True:
@@ -89,7 +89,7 @@ def flat(configuration: Configuration) -> float:
 
 
 def better_by(gain: float) -> Callable[[Configuration], float]:
-    """Make every second configuration faster: those with oneDNN off; many threads hurt a little."""
+    """Return a speed by which configurations with oneDNN off are ``gain`` times faster."""
 
     def speed(configuration: Configuration) -> float:
         return 100.0 * (gain if configuration.get("onednn") == "0" else 1.0)
@@ -101,8 +101,8 @@ def better_by(gain: float) -> Callable[[Configuration], float]:
 class Scenario:
     """A machine and a script.
 
-    ``gain``: the truth about the best configuration; ``first``: speed of a process that was started
-    before another one, as a part of what it would be alone.
+    ``gain``: the true gain of the best configuration; ``first``: the speed of a process that
+    started before another one, as a fraction of its speed alone.
     """
 
     gain: float
@@ -140,7 +140,7 @@ SCENARIOS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """The result of one run. ``truth``: the true ratio of the finalist it picked."""
+    """The result of one run. ``truth``: the true ratio of its finalist."""
 
     verdict: Verdict
     truth: float
@@ -151,7 +151,7 @@ class Run:
 
 
 def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
-    """Run the whole tool once on a simulated machine."""
+    """Run all of autotune once on a simulated machine."""
     script = folder / "script.py"
     script.touch()
     speed = better_by(scenario.gain)
@@ -206,14 +206,14 @@ def simulate(name: str, runs: int) -> list[Run]:
     """Run a scenario with seeds 0 to ``runs`` - 1, on all CPUs."""
     workers = os.cpu_count() or 1
     blocks = [list(range(k, runs, workers)) for k in range(workers)]
-    # a fork would keep the tracer of a coverage measurement, and be half as fast for nothing
+    # a forked process would keep the tracer of a coverage measurement and run at half the speed
     with ProcessPoolExecutor(workers, initializer=sys.settrace, initargs=(None,)) as pool:
         found = pool.map(_run_block, [name] * workers, blocks)
         return [run for block in found for run in block]
 
 
 def summary(runs: Sequence[Run]) -> dict[str, float]:
-    """Return rates of the verdicts, coverage, and the mean error of what was reported."""
+    """Return the rates of the verdicts, the coverage, and the mean error of the reported ratio."""
     faster = [run for run in runs if run.verdict is Verdict.FASTER]
     return {
         "faster": len(faster) / len(runs),
@@ -229,7 +229,7 @@ def summary(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def look_levels(most: Sequence[int], series: int, seed: int = 20_261_123) -> dict[int, float]:
-    """Return the level of each look at which a series of pairs errs with the stated chance.
+    """Return the level of each look with which a series of pairs errs at the stated rate.
 
     Args:
         most: greatest numbers of pairs.

@@ -14,7 +14,7 @@ MOST_TRIED = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """The recommendation at a moment. ``tried``: the number of different configurations so far."""
+    """The recommendation at a moment. ``tried``: the number of distinct configurations so far."""
 
     minutes: float
     tried: int
@@ -23,9 +23,9 @@ class Moment:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One run of a strategy. ``claims``: it calls its last recommendation faster.
+    """One run of a strategy. ``claims``: it reports its last recommendation as faster.
 
-    ``deployed``: what its files hold in the end; None where that is what it recommends.
+    ``deployed``: the configuration of its exported files; None if that is the recommended one.
     """
 
     moments: tuple[Moment, ...]
@@ -33,21 +33,21 @@ class Trace:
     deployed: Configuration | None = None
 
     def at_minutes(self, minutes: float) -> Configuration | None:
-        """Return what was recommended by then; None if nothing was."""
+        """Return the recommendation after so many minutes; None if there is none."""
         return next((m.recommended for m in reversed(self.moments) if m.minutes <= minutes), None)
 
     def at_tried(self, tried: float) -> Configuration | None:
-        """Return what was recommended after so many configurations."""
+        """Return the recommendation after so many configurations; None if there is none."""
         return next((m.recommended for m in reversed(self.moments) if m.tried <= tried), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Course:
-    """What all runs of a strategy on a surface come to: regrets of every run, 1 before any.
+    """The regrets of all runs of a strategy on a surface; 1 before the first recommendation.
 
-    ``by_minutes``: at virtual minutes; ``by_tried``: after so many different configurations.
-    ``final``: of what was recommended in the end, after ``tried`` configurations in the median.
-    ``false_claims``: part of the runs that called something faster that is not.
+    ``by_minutes``: at virtual minutes; ``by_tried``: by the number of distinct configurations.
+    ``final``: of the last recommendation, after ``tried`` configurations in the median.
+    ``false_claims``: fraction of the runs that reported a slower configuration as faster.
     """
 
     by_minutes: Mapping[float, Sequence[float]]
@@ -58,7 +58,7 @@ class Course:
 
 
 def regret_of(surface: Surface, recommended: Configuration | None) -> float:
-    """Return what part of the best speed is missed; 1 if nothing is recommended."""
+    """Return the fraction of the best speed that is missed; 1 without a recommendation."""
     return 1.0 if recommended is None else surface.regret(recommended)
 
 

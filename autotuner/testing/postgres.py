@@ -15,7 +15,7 @@ from pathlib import Path
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 AVAILABLE = bool(_BINARIES) or shutil.which("initdb") is not None
 REASON = "no PostgreSQL server here: apt-get install postgresql"
-PASSWORD = "p@ss/word"  # of a server for this test alone; to be quoted in a URL
+PASSWORD = "p@ss/word"  # of this test's server only; it needs quoting in a URL
 
 
 class Server:
@@ -40,17 +40,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        """As a user writes it."""
+        """The server's URL, as a user writes it."""
         return f"postgresql://tuner:p%40ss%2Fword@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         where = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
         options = f"{where} -c max_connections=300"  # two for each worker of a fleet
         self._run("pg_ctl", "-w", "-l", str(self._log), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it at once: sessions are cut off, open transactions rolled back."""
+        """Stop the server at once: sessions end, open transactions are rolled back."""
         self._run("pg_ctl", "-w", "-m", "fast", "stop")
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -1,9 +1,9 @@
 """Replay: a recorded surface behind the interface of the real runner, on a virtual clock.
 
-The truth about each configuration is estimated from all recorded duels at once, as a recording
-has noise, too, and its luckiest configuration is not its best one. A replayed process is then as
-fast as the truth says, times how much a recorded process deviated, and its turns deviate as those
-of a recorded duel did. The clock is charged with what the recorded processes took.
+The true speed of each configuration is estimated from all recorded duels at once, as a recording is
+noisy, too, and its luckiest configuration is not its best one. A replayed process has that speed
+times the deviation of a recorded process, and its turns deviate like those of a recorded duel. The
+virtual clock advances by the time that the recorded processes took.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ def log_gain(duel: Duel) -> float | None:
 
 
 def log_ratios(duel: Duel) -> list[float]:
-    """Return the logarithms of what each turn was, over the reference's turns around it."""
+    """Return the logarithm of each turn's speed over the reference's turns around it."""
     references = running_medians([math.log(max(rate, _LEAST_RATE)) for rate in duel.reference])
     return [
         math.log(max(rate, _LEAST_RATE)) - fmean(references[k : k + 2])
@@ -72,8 +72,8 @@ def _as_turn(rate: float) -> Turn:
 class Spread:
     """Standard deviations of the parts of a log gain.
 
-    ``one``: what one knob adds by itself; ``two``: a pair of knobs; ``own``: a configuration as a
-    whole. ``resident``: a resident process; ``process``: any other process.
+    ``one``: of a single knob; ``two``: of a pair of knobs; ``own``: of a configuration as a whole.
+    ``resident``: of a resident process; ``process``: of any other process.
     """
 
     one: float
@@ -87,10 +87,10 @@ class Spread:
 class Surface:
     """The estimates from a recording: logarithms of gains over the defaults, by configuration key.
 
-    ``truth``: of every configuration that was measured; ``error``: its standard error.
-    ``deviations``: of processes from the truth; ``outliers``: how many were left out. ``failed``:
-    how configurations fail. ``drift``:
-    when (recorded seconds), and the logarithm of how fast the defaults were then.
+    ``truth``: of every measured configuration; ``error``: its standard error. ``deviations``: of
+    processes from the truth; ``outliers``: the number of processes that were left out. ``failed``:
+    how configurations fail. ``drift``: times (recorded seconds), and the logarithm of the speed of
+    the defaults at each.
     """
 
     provenance: Provenance
@@ -106,17 +106,17 @@ class Surface:
 
     @property
     def best(self) -> str:
-        """Key of the truly best configuration."""
+        """The key of the configuration with the highest true speed."""
         return max(self.truth, key=lambda key: self.truth[key])
 
     @property
     def machine(self) -> Machine:
-        """Where it was recorded."""
+        """The machine of the recording."""
         return from_json(Machine, self.provenance.machine)
 
     @property
     def build(self) -> Build:
-        """The TensorFlow that was recorded."""
+        """The TensorFlow of the recording."""
         return Build(**self.provenance.build)
 
     @property
@@ -133,13 +133,13 @@ class Surface:
         )
 
     def key(self, configuration: Configuration) -> str:
-        """Return the key of what a configuration comes to on the recorded axes."""
+        """Return the key of a configuration reduced to the recorded axes."""
         usual = self.provenance.default
         known = {name: value for name, value in configuration.items() if name in usual}
         return configuration_key(effective({**usual, **known}, usual))
 
     def regret(self, configuration: Configuration) -> float:
-        """Return what part of the best configuration's speed is missed: 0.02 is 2 %."""
+        """Return the fraction of the best configuration's speed that is missed: 0.02 is 2 %."""
         return 0.0 - math.expm1(self.truth[self.key(configuration)] - self.truth[self.best])
 
 
@@ -150,12 +150,12 @@ def _domain(values: Sequence[Any]) -> Domain:
 
 
 def load_surface(name: str, folder: Path = FOLDER) -> Surface:
-    """Read a recording and estimate what is true."""
+    """Read a recording and estimate the true speeds."""
     path = folder / f"{name}.jsonl"
     provenance, duels = read_provenance(path), tuple(read_duels(path))
     points = {configuration_key(point): point for point in provenance.grid()}
     usual = provenance.default
-    # the defaults themselves are a point of the grid, and are in the recording as controls, too
+    # the defaults are a point of the grid, and also in the recording as controls
     keys = [configuration_key(effective({**usual, **d.configuration}, usual)) for d in duels]
     measured = [
         (key, duel.resident, gain)
@@ -163,7 +163,7 @@ def load_surface(name: str, folder: Path = FOLDER) -> Surface:
         if duel.status is Status.MEASURED and (gain := log_gain(duel)) is not None
     ]
     spread, outliers = fit_spread(measured, points), 0
-    # a configuration that was measured once, and disturbed then, is known from its kin
+    # similar configurations give the speed of one that was measured once, with a disturbance
     known = sorted({key for key, _, _ in measured})
     while True:
         mean, error, of_resident = estimate(measured, points, known, spread)
@@ -171,7 +171,7 @@ def load_surface(name: str, folder: Path = FOLDER) -> Surface:
         worst = max(range(len(left)), key=lambda k: abs(left[k]))
         if abs(left[worst]) <= _OUTLIER * spread.process:
             break
-        # a process that something has disturbed would move its configuration and all its kin
+        # a disturbed process would distort its configuration and all similar ones
         del measured[worst]
         outliers += 1
         spread = fit_spread(measured, points)
@@ -202,10 +202,10 @@ _Matrix = Any
 
 
 def fit_spread(measured: _Measured, points: Mapping[str, Configuration]) -> Spread:
-    """Return the standard deviations under which what was measured is likeliest.
+    """Return the standard deviations that maximise the likelihood of the measurements.
 
     A log gain is a sum of independent normal parts: one of each knob's value, one of each pair of
-    values, one of the whole configuration, one of the process, less one of the resident. That is an
+    values, one of the whole configuration, one of the process, less one of the resident. This is an
     analysis of variance with random effects (Searle, Casella & McCulloch, Variance Components).
     """
     keys = [key for key, _, _ in measured]
@@ -235,7 +235,7 @@ def fit_spread(measured: _Measured, points: Mapping[str, Configuration]) -> Spre
 def estimate(
     measured: _Measured, points: Mapping[str, Configuration], wanted: Sequence[str], spread: Spread
 ) -> tuple[list[float], list[float], dict[int, float]]:
-    """Return log gains of the wanted configurations, their standard errors, and the residents'.
+    """Return the wanted configurations' log gains and standard errors, and residents' log gains.
 
     These are the best linear predictions (means of the posterior) under the given deviations.
     """
@@ -262,7 +262,7 @@ def estimate(
 
 
 def _alike(points: Sequence[Configuration]) -> tuple[_Matrix, _Matrix]:
-    """Return in which part of the knobs, and of the pairs of knobs, configurations agree."""
+    """Return the fractions of knobs, and of pairs of knobs, in which configurations agree."""
     names = list(points[0])
     equal = [_equal([point[name] for point in points]) for name in names]
     one = sum(equal) / len(names)
@@ -278,7 +278,7 @@ def _equal(labels: Sequence[Any]) -> _Matrix:
 def _drift(
     duels: Sequence[Duel], of_resident: Mapping[int, float]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Return when the defaults were how fast, as a logarithm around its median."""
+    """Return times, and the log speed of the defaults at each, relative to its median."""
     seen = [
         (duel.at_s, math.log(median(duel.reference)) - of_resident.get(duel.resident, 0.0))
         for duel in duels
@@ -289,7 +289,7 @@ def _drift(
 
 
 class ReplayRunner(SimulatedRunner):
-    """Answers from a surface. ``seed``: of everything that is drawn."""
+    """Answers from a surface. ``seed``: of all random choices."""
 
     def __init__(self, surface: Surface, seed: int) -> None:
         self._surface = surface
@@ -345,9 +345,9 @@ class ReplayRunner(SimulatedRunner):
         return math.exp(float(np.interp((now + self._offset) % times[-1], times, levels)))
 
     def _takes(self, request: TrialRequest) -> float:
-        """Return what a process takes besides its measurement, in seconds.
+        """Return the time that a process takes besides its measurement, in seconds.
 
-        The first that a warm parent forks waits for that one's imports: no faster than started.
+        The first fork of a warm parent waits for its imports, so it is no faster than a start.
         """
         known = self._by_key.get(self._surface.key(request.configuration))
         started_s = self._draw.choice(known).ready_s if known else 10.0
@@ -356,7 +356,7 @@ class ReplayRunner(SimulatedRunner):
         return max(_LEAST_FORKED_S, started_s - self._surface.provenance.saved_s)
 
     def _has_parent(self, configuration: Configuration) -> bool:
-        """Whether a warm parent could fork this at once; from now on one can."""
+        """Return whether a warm parent can fork this at once, and add one that can from now on."""
         key = configuration_key(values_at_import(configuration))
         known = key in self._parents
         self._parents[key] = None
@@ -366,18 +366,18 @@ class ReplayRunner(SimulatedRunner):
         return known
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
-        """Return how both sides' turns deviate: as those of a recorded duel.
+        """Return how both sides' turns deviate: like those of a recorded duel.
 
-        What counts is how a candidate's turn deviates from those of the reference around it, so all
-        of it is put on the candidate's side; around the duel's own result, which would otherwise be
-        taken for the configuration's, and be the same each time.
+        Only the deviation of a candidate's turn from the reference's turns around it matters, so
+        the candidate's side carries all of it. The duel's own result is subtracted: it would
+        otherwise count for the configuration, and be the same each time.
         """
         duel = self._recorded(request)
         centre = log_gain(duel) or 0.0
         return itertools.repeat(0.0), self._drawn([log - centre for log in log_ratios(duel)])
 
     def alone(self, request: TrialRequest) -> Iterator[float]:
-        """Return how a process's windows deviate from their median."""
+        """Return how a process's windows deviate from their median, as logarithms."""
         rates = [rate for rate in self._recorded(request).candidate if rate > 0]
         return self._drawn([math.log(rate / median(rates)) for rate in rates])
 
@@ -387,8 +387,8 @@ class ReplayRunner(SimulatedRunner):
     def _drawn(self, values: Sequence[float]) -> Iterator[float]:
         """Yield all values in a random order, then again in another one.
 
-        So a duel as long as the recorded one comes to its result; what that is off by is in the
-        deviations from process to process already.
+        So a duel as long as the recorded one has the same result; its error is already part of the
+        deviations from process to process.
         """
         while True:
             yield from self._draw.sample(values, len(values))

@@ -1,4 +1,4 @@
-"""A runner without processes: a configuration's true speed with noise, on a simulated clock."""
+"""A runner without processes: true speeds of configurations with noise, on a simulated clock."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ Deviations = Callable[[random.Random], Iterator[float]]
 
 
 class SimulatedReference:
-    """A reference with its own speed; its script ends after so many duels."""
+    """A reference with its own speed; its script ends after a number of duels."""
 
     def __init__(self, outcome: Outcome, speed: float, duels: float) -> None:
         self.outcome = outcome
@@ -42,16 +42,16 @@ class SimulatedReference:
 
     @property
     def failure(self) -> Outcome | None:
-        """How it ended, if it did not get warm."""
+        """Its outcome, if it did not get warm."""
         return None if self.outcome.status is Status.MEASURED else self.outcome
 
     @property
     def over(self) -> bool:
-        """Whether its script has come to its end."""
+        """Whether its script has ended."""
         return self.duels_left <= 0
 
     def close(self) -> Outcome:
-        """Return how it ended."""
+        """Return its outcome."""
         return self.outcome
 
 
@@ -69,12 +69,12 @@ class SimulatedRunner:
     """Answers with windows around ``speed(configuration)``, or with the status it returns.
 
     ``process``: how the logarithm of a process's speed deviates, a standard deviation or a source
-    of deviations; ``noise``: the same of the windows or turns of one process. ``drift``: the
-    machine's speed over time. ``resident_duels``: how many duels a resident lives. ``others``: CPUs
-    that other processes use, by time. ``first``: speed of a resident, as a part of what it would be
-    alone. ``log``: what each process prints, into a real file in its folder. ``trial_s``: what a
-    trial takes on the clock, or what it takes besides its measurement, by its request.
-    ``imported``: what a warm parent would have to import.
+    of deviations; ``noise``: the same for the windows or turns of one process. ``drift``: the
+    machine's speed over time. ``reference_duels``: the number of duels until a reference ends.
+    ``others``: CPUs that other processes use, by time. ``first``: the speed of a reference, as a
+    fraction of its speed alone. ``log``: the output of each process, written to a real file in its
+    folder. ``trial_s``: the duration of a trial, or a function of its request that returns the
+    duration without the measurement. ``imported``: the modules for a warm parent to import.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SimulatedRunner:
         notices: tuple[Notice, ...] = (),
         drift: Callable[[float], float] = lambda now: 1.0,
         others: Callable[[float], float] = lambda now: 0.0,
-        resident_duels: float = math.inf,
+        reference_duels: float = math.inf,
         source: str = "keras",
         complete: bool = True,
         step_s: float = 0.01,
@@ -113,7 +113,7 @@ class SimulatedRunner:
         self._notices = notices
         self._drift = drift
         self._others = others
-        self._resident_duels = resident_duels
+        self._reference_duels = reference_duels
         self._source = source
         self._complete = complete
         self._step_s = step_s
@@ -145,11 +145,11 @@ class SimulatedRunner:
             self.now += seconds
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
-        """Return how the turns of a resident and of a candidate deviate, as logarithms."""
+        """Return how the turns of a reference and of a candidate deviate, as logarithms."""
         return self._noise(self._random), self._noise(self._random)
 
     def alone(self, request: TrialRequest) -> Iterator[float]:
-        """Return how the windows of a process that runs by itself deviate, as logarithms."""
+        """Return how the windows of a process that runs alone deviate, as logarithms."""
         return self._noise(self._random)
 
     def _process_factor(self) -> float:
@@ -214,7 +214,7 @@ class SimulatedRunner:
         on_phase: Callable[[Phase], None] = ignore_phase,
         enough: Callable[[Sequence[Window]], bool] = lambda windows: False,
     ) -> Outcome:
-        """Answer a request."""
+        """Return the outcome of a request."""
         if request.inspect:
             self._start_process(request)
             speed = self._speed({})
@@ -251,7 +251,7 @@ class SimulatedRunner:
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
         own = speed * self._reference_factor() * self._first
-        yield SimulatedReference(outcome, own, self._resident_duels)
+        yield SimulatedReference(outcome, own, self._reference_duels)
 
     def duel(
         self,
@@ -303,7 +303,7 @@ class SimulatedRunner:
         on_phase: Callable[[Phase], None] = ignore_phase,
         enough: Callable[[Sequence[Round]], bool] = lambda rounds: False,
     ) -> tuple[Outcome, Outcome | None]:
-        """Let two requests meet."""
+        """Run a duel of two requests in fresh processes."""
         began = self.now
         with self.reference(requests[0], folders[0], on_phase) as reference:
             if reference.failure is not None:

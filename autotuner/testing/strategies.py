@@ -1,4 +1,4 @@
-"""The usual searches, as one would write them by hand, on a recorded surface."""
+"""Common searches, as written by hand, on a recorded surface."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ from autotuner.trial.request import TrialRequest
 
 
 class ByHand:
-    """Trials as in a script of twenty lines: a cold process each, five seconds, its median."""
+    """Trials as in a script of twenty lines: each the median of five seconds of a cold process."""
 
     def __init__(self, surface: Surface, seed: int) -> None:
         self.surface = surface
@@ -50,7 +50,7 @@ class ByHand:
         return value
 
     def moment(self) -> Moment | None:
-        """Return the present recommendation: the fastest measurement so far."""
+        """Return the current recommendation: the fastest measurement so far."""
         measured = {key: max(values) for key, values in self._tried.items() if values}
         if not measured:
             return None
@@ -58,7 +58,7 @@ class ByHand:
         return Moment(self._runner.now / 60, len(self._tried), self._known[best])
 
     def random_point(self) -> Configuration:
-        """Return any configuration."""
+        """Return a random configuration."""
         return {name: self.random.choice(d.values()) for name, d in self.space.domains.items()}
 
 
@@ -84,7 +84,7 @@ def grid_search(trials: ByHand) -> Iterator[None]:
 
 
 def optuna_tpe(trials: ByHand) -> Iterator[None]:
-    """Let Optuna's TPE propose, as it comes."""
+    """Run Optuna's TPE with its own settings."""
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=trials.seed)
     )
@@ -99,7 +99,7 @@ def optuna_tpe(trials: ByHand) -> Iterator[None]:
 
 
 def nelder_mead(trials: ByHand) -> Iterator[None]:
-    """Let a simplex of rounded positions crawl, as TensorTuner does, from random starts."""
+    """Run a simplex of rounded positions from random starts, as TensorTuner does."""
     axes = [domain.values() for domain in trials.space.domains.values()]
 
     def point(x: Sequence[float]) -> Configuration:
@@ -110,12 +110,12 @@ def nelder_mead(trials: ByHand) -> Iterator[None]:
         return dict(zip(trials.space.domains, values, strict=True))
 
     class PauseError(Exception):
-        """Enough evaluations for now."""
+        """The evaluations of this call are used up."""
 
     done: list[float] = []
 
     def run(start: Any, budget: int) -> None:
-        """Repeat the simplex's course so far from its results, and do one evaluation more."""
+        """Replay the simplex's evaluations so far, and make one more."""
         asked = iter(done)
 
         def loss(x: Any) -> float:
@@ -146,14 +146,14 @@ def nelder_mead(trials: ByHand) -> Iterator[None]:
 
 
 def _moved(start: Sequence[float], k: int) -> list[float]:
-    """Return a corner of the first simplex: half of an axis away, so that it is another value."""
+    """Return a corner of the first simplex: half an axis away, so that the value differs."""
     return [x if at != k else (x + 0.5) % 1.0 for at, x in enumerate(start)]
 
 
 def hill_climbing(trials: ByHand) -> Iterator[None]:
-    """Go to the best neighbour while there is a better one, from the defaults, then from anywhere.
+    """Move to the best neighbour while it is better, from the defaults, then from random points.
 
-    As Model Analyzer's quick mode: a neighbour differs by one step in one knob.
+    As in Model Analyzer's quick mode: a neighbour differs by one step in one knob.
     """
     here: Configuration = trials.surface.provenance.default
     known: dict[str, float] = {}
@@ -189,13 +189,13 @@ def _neighbours(point: Configuration, trials: ByHand) -> Iterator[Configuration]
 
 
 def recipe(trials: ByHand) -> Iterator[None]:
-    """Take the vendor's recipe."""
+    """Measure the vendor's recipe only."""
     trials.measure(trials.space.recipe)
     yield
 
 
 def defaults(trials: ByHand) -> Iterator[None]:
-    """Leave everything as it is."""
+    """Measure the defaults only."""
     trials.measure(trials.space.default)
     yield
 

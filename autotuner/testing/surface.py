@@ -1,8 +1,8 @@
-"""A recorded surface: how fast a workload really is under every configuration of a grid.
+"""A recorded surface: the measured speed of a workload under every configuration of a grid.
 
-A file has JSON lines. The first is a :class:`Provenance`, each other one a :class:`Duel` between a
-fresh process and a resident one of the defaults, as benchmarks/record.py has measured it: raw
-counts per second of every turn, nothing smoothed, nothing left out.
+A file holds JSON lines. The first is a :class:`Provenance`, each other one a :class:`Duel` between
+a fresh process and a resident one of the defaults, as benchmarks/record.py measured it: raw counts
+per second of every turn, without smoothing or omissions.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ FOLDER = Path(__file__).resolve().parent / "surfaces"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What was recorded, where, and how.
+    """The subject, place and method of a recording.
 
     ``axes``: values by knob, whose product is the grid. ``default`` and ``recipe``: on this
-    machine, written out. ``unit``: what is counted per second. ``step_s``: median length of a step
-    of the defaults; ``slice_s``: length of a turn. ``diagnosis``: what holds a step up, as the tool
-    finds it (study/diagnosis.py), and how long that took. ``saved_s``: what a trial takes less if
-    it is forked by a warm parent. ``seed``: of the order.
+    machine, in full. ``unit``: what is counted per second. ``step_s``: median length of a step
+    of the defaults; ``slice_s``: length of a turn. ``diagnosis``: the bottleneck of a step
+    (study/diagnosis.py); ``diagnosis_s``: the time that it took. ``saved_s``: the time that a trial
+    saves if a warm parent forks it. ``seed``: of the order.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Provenance:
     schema: int = SCHEMA
 
     def grid(self) -> list[Configuration]:
-        """Return every configuration once: those that come to the same are one."""
+        """Return every distinct configuration of the grid."""
         found: dict[str, Configuration] = {}
         for values in product(*self.axes.values()):
             point = effective(dict(zip(self.axes, values, strict=True)), self.default)
@@ -64,13 +64,13 @@ class Provenance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Duel:
-    """A process that was recorded, against a resident one of the defaults.
+    """A recorded process, in a duel with a resident one of the defaults.
 
     ``configuration``: an empty one is a control, the defaults themselves. ``resident``: its number.
-    ``at_s``: since the recording began, over all sittings. ``ready_s``: what the process took
-    besides its duel; ``warmup_s`` is the part of the warm-up. ``reference`` and ``candidate``:
-    counts per second of each turn.
-    ``others``: CPUs that other processes used meanwhile.
+    ``at_s``: recorded seconds since the recording began, without interruptions. ``ready_s``: the
+    time of the process besides its duel, of which ``warmup_s`` is the warm-up. ``reference`` and
+    ``candidate``: counts per second of each turn. ``others``: CPUs that other processes used
+    meanwhile.
     """
 
     configuration: Configuration
@@ -102,7 +102,7 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def read_duels(path: Path) -> Iterator[Duel]:
-    """Yield what has been recorded; a last line that was cut off is left out."""
+    """Yield the recorded duels; an incomplete last line is left out."""
     with path.open(encoding="utf-8") as lines:
         next(lines)
         for line in lines:

@@ -1,4 +1,4 @@
-"""Runs of a search on a recorded surface, as traces: autotune's own, and the usual ones by hand."""
+"""Traces of searches on a recorded surface: autotune's own, and common ones written by hand."""
 
 import sys
 import tempfile
@@ -22,7 +22,7 @@ from autotuner.testing.strategies import BY_HAND, ByHand
 
 
 def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Trace:
-    """Run a strategy of the usual kind until the time is up."""
+    """Run a strategy written by hand until the time is up."""
     trials = ByHand(surface, seed)
     moments: list[Moment] = []
     for _ in BY_HAND[name](trials):
@@ -35,7 +35,7 @@ def trace_by_hand(name: str, surface: Surface, seed: int, minutes: float) -> Tra
 
 
 def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName) -> Trace:
-    """Run all of the tool, unchanged, with the time as its budget."""
+    """Run all of autotune, unchanged, with the time as its budget."""
     runner = ReplayRunner(surface, seed)
     moments: list[Moment] = []
     with tempfile.TemporaryDirectory() as text:
@@ -61,7 +61,7 @@ def trace_ours(surface: Surface, seed: int, minutes: float, sampler: SamplerName
         )
 
         def look(event: Event) -> None:
-            """Note after each trial what would be recommended now."""
+            """Record the recommendation after each trial."""
             if isinstance(event, TrialEnded):
                 note()
 

@@ -1,1 +1,1 @@
-"""The verdict: which configuration is recommended, and what is known of its speed-up."""
+"""The verdict: which configuration to recommend, and its speed-up."""

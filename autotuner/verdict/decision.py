@@ -1,8 +1,8 @@
 """Which configuration to recommend: pure functions over records.
 
-The luckiest trial is not the best configuration, and its value overstates it. So trials of one
-configuration are pooled, the best few are raced in new processes, and the speed-up of the winner is
-estimated from final pairs only, which are new processes again.
+The luckiest trial is rarely the best configuration, and its value overstates the speed-up. So the
+trials of a configuration are pooled, the best few race in new processes, and the speed-up of the
+winner is estimated from final pairs only, which are new processes again.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ class Decision:
     """What to deploy, and why.
 
     ``best``: the finalist, which is the default if nothing else was measured. ``finding``: the
-    result of its final pairs; None until they have been run. ``disturbed_pairs``: those that were
-    run but do not count. ``default``, ``recipe`` and ``own`` (the script's own settings): estimates
-    of the search; None if not measured. ``numerics``: the result of the numerical guard; None if it
-    was not run. ``strict``: configurations that change results are refused. ``machines``: the
-    results by machine; empty for a single one.
+    result of its final pairs; None until they have been run. ``disturbed_pairs``: the number of
+    pairs that were run but do not count. ``default``, ``recipe`` and ``own`` (the script's own
+    settings): estimates of the search; None if not measured. ``numerics``: the result of the
+    numerical guard; None if it was not run. ``strict``: configurations that change results are
+    refused. ``machines``: the results by machine; empty for a single one.
     """
 
     best: Candidate
@@ -79,7 +79,7 @@ class Decision:
 
     @property
     def recommended(self) -> Candidate:
-        """The configuration to deploy: the defaults, unless the finalist is better for certain."""
+        """The configuration to deploy: the finalist if it is recommended, else the defaults."""
         return self.best if self.is_recommended else self.default
 
     @property
@@ -261,7 +261,7 @@ def decide(
 
 
 def _is_about(numerics: Numerics | None, best: Candidate) -> bool:
-    """Return whether the guard has looked at the finalist: a later final may have another one."""
+    """Return whether the guard checked this finalist: a later final may have another one."""
     return numerics is not None and numerics.about == configuration_key(best.configuration)
 
 

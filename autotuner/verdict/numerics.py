@@ -1,4 +1,4 @@
-"""The numerical guard: do the first steps compute the same as with the defaults?"""
+"""The numerical guard: checks that the first steps compute the same as with the defaults."""
 
 import dataclasses
 import math
@@ -9,16 +9,17 @@ from autotuner.knobs.knob import Configuration
 from autotuner.study.memory import Key
 
 TOLERANCE = 1e-3
-"""Relative; rounding in another order stays well below it within a few steps, bfloat16 does not."""
+"""Relative: within a few steps, another order of rounding stays well below it, unlike bfloat16."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What the guard found.
+    """The guard's result.
 
-    ``differs``: None if it can't tell, and ``text`` says why. ``largest``: the largest relative
-    difference of a value (a loss, a norm of outputs); ``own``: the same between two runs of the
-    defaults, which the script's own randomness explains. ``about``: the key of the configuration.
+    ``differs``: None if that is not known; ``text`` then holds the reason. ``largest``: the largest
+    relative difference of a value (a loss, a norm of outputs); ``own``: the same between two runs
+    of the defaults, which the script's own randomness explains. ``about``: the key of the
+    configuration.
     """
 
     differs: bool | None
@@ -29,7 +30,7 @@ class Numerics:
 
 
 NUMERICS = Key("numerics", Numerics)
-"""Where a study keeps what the guard found."""
+"""Where a study keeps the guard's result."""
 
 
 def knobs_that_round(configuration: Configuration, default: Configuration) -> list[str]:
@@ -72,7 +73,7 @@ def judge_numerics(
     *,
     changing: Sequence[str],
 ) -> Numerics:
-    """Return what three runs' values show."""
+    """Return the guard's result from the values of three runs."""
     own, largest = largest_difference(default, again), largest_difference(default, best)
     assert own is not None
     assert largest is not None

@@ -1,4 +1,4 @@
-"""A study's result: all that is known of it, loaded once. Every export and report starts here."""
+"""A study's result, loaded once; every export and report is a function of it."""
 
 import dataclasses
 import functools
@@ -28,9 +28,9 @@ from autotuner.verdict.sentences import sentence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """All that is known of a study whose defaults have been measured.
+    """The result of a study whose defaults have been measured.
 
-    ``tuning_s``: the time that its trials took by the clock. ``as_of``: when it was loaded.
+    ``tuning_s``: the wall time of its trials, in seconds. ``as_of``: when it was loaded.
     """
 
     study: str
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def payback(self) -> Payback | None:
-        """When tuning has paid; None unless something was gained."""
+        """When tuning has paid; None if the finalist is not recommended."""
         finding = self.decision.finding
         if finding is None or not self.decision.is_recommended:
             return None
@@ -65,9 +65,9 @@ class Result:
 
     @functools.cached_property
     def effects(self) -> tuple[KnobEffect, ...]:
-        """The effect of each value that was tried, by the model that chooses what to try next.
+        """The effect of each value that was tried, by the model that chose what to try.
 
-        Computed on first use, as fitting the model takes a moment that lists of studies can spare.
+        Computed on first use: fitting the model takes a moment, and lists of studies don't need it.
         """
         space = self.facts.space
         model = fitted_model(self.records, space, between(self.noise))

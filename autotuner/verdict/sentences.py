@@ -61,7 +61,7 @@ def _is_none(finding: Finding) -> bool:
 
 
 def what_it_takes(finding: Finding, pair_s: float | None) -> str:
-    """Return what it takes to decide an inconclusive comparison."""
+    """Return how many more pairs would decide an inconclusive comparison, as text."""
     needed = finding.needed or FIRST_LOOK
     more = max(1, needed - finding.pairs)
     time = "" if pair_s is None else f", {format_duration(more * pair_s)}"

@@ -67,7 +67,7 @@ def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
         (["--shape", "nothing=1,2"], "--shape: no input nothing; there are: image, words"),
         (["--shape", "words=4"], None),
         (["--shape", "words"], '--shape "words": not a shape'),
-        (["--batch-size", "0"], "--batch-size: a batch of 0 samples can't be"),
+        (["--batch-size", "0"], "--batch-size: a batch can't have 0 samples"),
         (["--", "--epochs", "3"], "a saved model takes no arguments"),
     ],
 )

@@ -96,7 +96,7 @@ def test_verdicts() -> None:
     assert find(alternating(*[0.1] * 4), rule) is not None
 
 
-def test_who_starts_first_does_not_matter() -> None:
+def test_the_order_of_starts_does_not_matter() -> None:
     """A process that starts first is 5 % slower: out of the mean, and out of the variance."""
     rule = StoppingRule(most_pairs=8, margin=0.03)
     found = find(alternating(0.10, 0.201, 0.101, 0.20), rule)

@@ -49,11 +49,11 @@ def files(folder: Path) -> set[Path]:
 
 
 def test_without_yes_nothing_is_removed(bench: Bench, run: Run) -> None:
-    """It says what would be removed, and how much that is."""
+    """The command lists what it would remove, and its size."""
     before = files(bench.folder)
-    said = run("clean", "s")
-    assert re.search(r"^s +\d+ +\d+\.\d MiB +20\d\d-", said, re.MULTILINE)
-    assert "nothing was removed; with --yes 1 of these" in said
+    output = run("clean", "s")
+    assert re.search(r"^s +\d+ +\d+\.\d MiB +20\d\d-", output, re.MULTILINE)
+    assert "nothing was removed; with --yes 1 of these" in output
     assert files(bench.folder) == before
     assert optuna.get_all_study_names(bench.storage) == ["s"]
     assert "nothing to remove: name studies" in run("clean")
@@ -61,7 +61,7 @@ def test_without_yes_nothing_is_removed(bench: Bench, run: Run) -> None:
 
 
 def test_a_study_is_removed_with_all_it_has(bench: Bench, run: Run) -> None:
-    """Trials, folder, and the files in the store; what belongs to others stays."""
+    """Trials, folder and files in the store are removed; files of other studies stay."""
     other = bench.folder / "note.txt"
     other.write_text("mine")
     store = artifact_store(bench.folder / ".autotune")
@@ -76,25 +76,25 @@ def test_a_study_is_removed_with_all_it_has(bench: Bench, run: Run) -> None:
 
 
 def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:
-    """By age; a study of somebody else's is not ours to remove, a folder without a study is."""
+    """Old studies and folders without a study are removed; studies of other programs stay."""
     optuna.create_study(storage=bench.storage, study_name="stranger")
     claim_folder(bench.folder / ".autotune", "gone", "studies.db")
     claim_folder(bench.folder / ".autotune", "elsewhere", "postgresql://host/db")
-    said = run("clean", "--older-than", "1ms", "--yes")
-    assert "removed 2," in said
-    assert "(gone)" in said
+    output = run("clean", "--older-than", "1ms", "--yes")
+    assert "removed 2," in output
+    assert "(gone)" in output
     assert optuna.get_all_study_names(bench.storage) == ["stranger"]
     assert (bench.folder / ".autotune/elsewhere").exists()
     assert not (bench.folder / ".autotune/gone").exists()
 
 
 def test_a_running_study_stays(bench: Bench, run: Run) -> None:
-    """Its process lives: this one."""
+    """A study of a living process, here this one, is not removed."""
     session = bench.session(SimulatedRunner(threads_matter))
     session.trials.add(Side(role=Role.SEARCH, configuration={}), None, fixed={})
-    said = run("clean", "s", "--yes")
-    assert "running: stays" in said
-    assert "removed 0," in said
+    output = run("clean", "s", "--yes")
+    assert "running: stays" in output
+    assert "removed 0," in output
     assert optuna.get_all_study_names(bench.storage) == ["s"]
 
 
@@ -107,15 +107,15 @@ def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
     memory = Memory(copy)
     memory.write(FACTS, dataclasses.replace(session.facts, base=50.0))
     copy.add_trials(bench.study.get_trials())
-    said = run("compare-studies", "s", "t")
-    assert re.search(r"^ +verdict +([A-Z ]+?) +\1 *$", said, re.MULTILINE)
-    assert re.search(r"^\* +defaults, steps/s +\d+\.?\d* +50", said, re.MULTILINE)
-    assert "\x1b[" not in said
+    output = run("compare-studies", "s", "t")
+    assert re.search(r"^ +verdict +([A-Z ]+?) +\1 *$", output, re.MULTILINE)
+    assert re.search(r"^\* +defaults, steps/s +\d+\.?\d* +50", output, re.MULTILINE)
+    assert "\x1b[" not in output
     assert "unknown study" in run("compare-studies", "s", "x", code=1)
 
 
 def test_reports(bench: Bench, run: Run) -> None:
-    """All formats; the page goes beside the study's other files unless a place is named."""
+    """All formats; the page is written beside the study's other files unless a path is given."""
     (bench.folder / ".autotune/s").mkdir(exist_ok=True)
     path = run("report", "s").strip()
     assert Path(path) == bench.folder / ".autotune/s/report.html"

@@ -1,4 +1,4 @@
-"""The command as users type it, on real processes; TensorFlow only where a line needs it."""
+"""The command as users type it, with real processes; TensorFlow only where a command needs it."""
 
 import ast
 import json
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_bad_input(folder: Path, line: str, message: str, hint: str | None) -> None:
-    """One clear message, what to do where that is known, exit code 1, no traceback of ours."""
+    """One clear message, a hint if there is one, exit code 1, and no traceback."""
     done = autotune(*line.split(), cwd=folder)
     assert done.returncode == 1, done.stderr
     errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
@@ -83,7 +83,7 @@ def test_bad_input(folder: Path, line: str, message: str, hint: str | None) -> N
     "line", ["frob", "run --modle x.py", "run --trials many", "export", "run a b"]
 )
 def test_wrong_usage(folder: Path, line: str) -> None:
-    """What is no command line exits with 2."""
+    """A wrong command line exits with 2."""
     done = autotune(*line.split(), cwd=folder)
     assert done.returncode == 2, done.stderr
     assert "error: " in done.stderr
@@ -91,7 +91,7 @@ def test_wrong_usage(folder: Path, line: str) -> None:
 
 
 def test_no_arguments(folder: Path) -> None:
-    """Without a command there is help, and no error beside the exit code."""
+    """Without a command the help is printed, and no error but the exit code."""
     done = autotune(cwd=folder)
     assert done.returncode == 2
     assert panels(done.stdout) == ["Options", "Tune", "Deploy", "Look", "Service"]
@@ -99,7 +99,7 @@ def test_no_arguments(folder: Path) -> None:
 
 
 def test_an_interpreter_without_tensorflow(folder: Path) -> None:
-    """It is said which interpreter and how to name another."""
+    """The message names the interpreter, and the option for another one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "empty"], check=True)
     python = str(folder / "empty/bin/python")
     done = autotune("run", "--model", "plain.py", "--python", python, cwd=folder)
@@ -109,7 +109,7 @@ def test_an_interpreter_without_tensorflow(folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(folder: Path) -> None:
-    """Nothing can be kept in a read-only folder, and that is said."""
+    """A read-only folder can hold no study, and the message names it."""
     command = [*AUTOTUNE, "run", "--model", "plain.py"]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid", "65534", "--clear-groups", *command]
@@ -149,7 +149,7 @@ def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int]:
 @pytest.mark.parametrize(
     "line", ["--help", "run --help", "submit --help", "workloads", "knobs", "knobs intra_op"]
 )
-def test_help_is_light(folder: Path, line: str) -> None:
+def test_help_loads_few_packages(folder: Path, line: str) -> None:
     """Help needs neither TensorFlow nor Optuna nor numpy."""
     loaded, code = loaded_by(folder, *line.split())
     assert not {"tensorflow", "keras", "optuna", "sqlalchemy", "numpy", "scipy"} & loaded
@@ -168,7 +168,7 @@ def test_help_is_in_groups(folder: Path, width: str) -> None:
     for option in OPTIONS.values():
         if Place.FLAG in option.places:
             assert (f"\u2502 {option.flag} " in options) is not option.hidden, option.flag
-    assert "\u2026" not in commands + options  # nothing is shortened
+    assert "\u2026" not in commands + options  # no text is shortened
     assert "[default: by effort]" in " ".join(options.replace("\u2502", " ").split())
 
 
@@ -178,7 +178,7 @@ def panels(text: str) -> list[str]:
 
 
 def completed(folder: Path, shell: str, line: str) -> list[str]:
-    """Return what a shell is offered for the last word of a line."""
+    """Return the completions of the last word of a line."""
     return autotune(
         cwd=folder,
         _AUTOTUNE_COMPLETE=f"complete_{shell}",
@@ -216,7 +216,7 @@ def test_completion_of_other_shells(folder: Path, shell: str) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_can_be_set_up(folder: Path, shell: str) -> None:
-    """A shell can be given the script that asks autotune for completions."""
+    """autotune prints the script that sets completion up in a shell."""
     script = autotune(cwd=folder, _AUTOTUNE_COMPLETE=f"source_{shell}")
     assert script.returncode == 0
     assert f"_AUTOTUNE_COMPLETE=complete_{shell}" in script.stdout
@@ -224,7 +224,7 @@ def test_completion_can_be_set_up(folder: Path, shell: str) -> None:
 
 
 def test_knobs_at_80_columns(folder: Path) -> None:
-    """A knob is one line, its name whole; one that is named is described in full."""
+    """Each knob is one line with its whole name; a named knob is described in full."""
     listed = autotune("knobs", cwd=folder, COLUMNS="80").stdout.splitlines()
     assert all(len(line) <= 80 for line in listed)
     assert [line.split()[0] for line in listed[2 : 2 + len(KNOBS)]] == list(KNOBS)
@@ -239,7 +239,7 @@ def test_knobs_at_80_columns(folder: Path) -> None:
 
 
 def test_the_parent_never_loads_tensorflow(folder: Path) -> None:
-    """Even a run, the probe and the default's trial included, leaves the parent without it."""
+    """Even a run, with probe and trial of the defaults, does not load it in the parent."""
     loaded, code = loaded_by(folder, "run", "--model", "crash.py")
     assert "optuna" in loaded
     assert "tensorflow" not in loaded
@@ -247,15 +247,15 @@ def test_the_parent_never_loads_tensorflow(folder: Path) -> None:
 
 
 def test_the_lists(folder: Path) -> None:
-    """Workloads and knobs are listed, and the version is told."""
+    """Workloads and knobs are listed, and the version is printed."""
     assert "image_input" in autotune("workloads", cwd=folder).stdout
     assert "map_parallelism" in autotune("knobs", cwd=folder).stdout
     assert autotune("--version", cwd=folder).stdout.startswith("autotune 0.")
     assert "--model" in autotune("run", "--help", cwd=folder).stdout
 
 
-def test_a_study_of_someone_else_is_not_touched(folder: Path) -> None:
-    """A study that autotune did not make is refused, whatever the script does."""
+def test_a_study_of_another_program_is_refused(folder: Path) -> None:
+    """A study that autotune did not make is refused, and stays as it is."""
     import optuna
 
     url = f"sqlite:///{folder / 'hpo.db'}"
@@ -280,7 +280,7 @@ def test_passwords_are_not_shown(folder: Path) -> None:
 
 
 def test_a_failed_default_leaves_no_study(folder: Path) -> None:
-    """A script that does not run leaves its log, and its name is free for the next try."""
+    """A script that does not run leaves its log, and its study's name stays free."""
     for _ in range(2):
         assert autotune("run", "--model", "crash.py", cwd=folder).returncode == 1
     assert "no studies yet" in autotune("list", cwd=folder).stdout
@@ -288,7 +288,7 @@ def test_a_failed_default_leaves_no_study(folder: Path) -> None:
 
 
 def test_json_events_are_json(folder: Path) -> None:
-    """With --json standard output holds nothing else, also when the run fails."""
+    """With --json standard output holds only JSON events, even if the run fails."""
     done = autotune("run", "--model", "crash.py", "--json", cwd=folder)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "message"
@@ -298,7 +298,7 @@ def test_json_events_are_json(folder: Path) -> None:
 
 
 def test_a_study_file_runs(tmp_path: Path) -> None:
-    """A study.toml describes a run; a flag overrides it; JSON output ends with the result."""
+    """A study.toml describes a run, a flag overrides it, and JSON output ends with the result."""
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "study.toml").write_text(
         'model = "train.py"\nname = "filed"\ntrials = 9\n'
@@ -313,8 +313,8 @@ def test_a_study_file_runs(tmp_path: Path) -> None:
     assert len(search) == 1
 
 
-def test_another_script_under_the_same_study_gets_its_own(tmp_path: Path) -> None:
-    """Changing the script between two sittings is noticed, and trials are not mixed."""
+def test_a_changed_script_gets_a_study_of_its_own(tmp_path: Path) -> None:
+    """A script that changed between two runs is detected, and their trials are not mixed."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     line = ["run", "--model", "train.py", "--study", "s", *QUICK, "--trials", "1", "--pairs", "0"]
@@ -329,7 +329,7 @@ def test_another_script_under_the_same_study_gets_its_own(tmp_path: Path) -> Non
 
 
 def test_verify_and_compare(tmp_path: Path) -> None:
-    """An exported file is held against the defaults again; what is not so fast fails in CI."""
+    """An exported file is compared with the defaults again; a slower one fails in CI."""
     (tmp_path / "train.py").write_text(SCRIPT)
     one, other = tmp_path / "one.json", tmp_path / "other.json"
     one.write_text('{"configuration": {"intra_op": 1}}')
@@ -352,16 +352,16 @@ def test_how_long_verify_measures(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "one.json").write_text('{"configuration": {"intra_op": 1}}')
     line = ["verify", "one.json", "--model", "train.py", "--effort", "fast", "--pairs", "1"]
-    line += ["--sequential", "--measure-time", "0.6s"]  # in duels it is the parent who ends it
+    line += ["--sequential", "--measure-time", "0.6s"]  # in duels the parent ends it
     done = autotune(*line, cwd=tmp_path, **STUBBED)
     assert done.returncode == 0, done.stderr
     asked = [json.loads(file.read_text()) for file in tmp_path.rglob("trials/*/request.json")]
-    # the first one is to say what a step is, and how noisy; then one more, and a pair
+    # the defaults define the step and the noise, in two processes; then comes a pair
     assert sorted(one["measurement"]["measure_s"] for one in asked) == [0.6, 1.0, 1.0, 1.2]
 
 
 def test_a_disturbance_is_named(tmp_path: Path) -> None:
-    """A process that keeps a CPU busy during a run is seen, and said."""
+    """A process that keeps a CPU busy during a run is detected and reported."""
     (tmp_path / "train.py").write_text(SCRIPT)
     hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:

@@ -38,11 +38,11 @@ _QUICK_S = 0.002
 
 
 class DiedError(Exception):
-    """A worker's machine has lost its power."""
+    """The power of a worker's machine has failed."""
 
 
 class Unhurried(SimulatedRunner):
-    """Its processes take a moment by the real clock, so that no worker does it all by itself."""
+    """A runner whose processes take a moment of real time, so that no worker runs all trials."""
 
     def _start_process(self, request: TrialRequest) -> None:
         super()._start_process(request)
@@ -67,7 +67,7 @@ class Fleet:
         return load_study(self.storage, "s")
 
     def workers(self, host: str, study: optuna.Study) -> Workers:
-        """Return the workers as a worker on a machine sees it."""
+        """Return the workers as seen by a worker on a machine."""
         return Workers(study, shared=True, machine=host, poll_s=_QUICK_S)
 
     def session(
@@ -85,13 +85,13 @@ class Fleet:
         return open_session(target, store, runner, lambda event: None, workers=workers, clock=clock)
 
     def work(self, host: str, runner: SimulatedRunner) -> None:
-        """Be a worker from joining to the end."""
+        """Run a worker from joining to the end."""
         study = self.study()
         with self.workers(host, study) as workers, self.session(runner, workers, study) as session:
             tune(session)
 
     def lose(self, configuration: Configuration, session: Session) -> int:
-        """Leave a trial behind, as a worker does that dies; return its number."""
+        """Leave a trial running, as a dying worker does; return its number."""
         study = self.study()
         dead = self.workers("a", study)
         dead.me = dataclasses.replace(dead.me, pid=2**22 + 1)
@@ -100,12 +100,12 @@ class Fleet:
         return trials.add(side, session.facts.space)
 
     def run(self, runners: Mapping[str, SimulatedRunner]) -> None:
-        """Let one worker on each machine run the study to its end."""
+        """Run the study to its end with one worker on each machine."""
 
         def work(host: str, runner: SimulatedRunner) -> None:
             try:
                 self.work(host, runner)
-            except BaseException as error:  # noqa: BLE001 - told by the test
+            except BaseException as error:  # noqa: BLE001 - the test raises it
                 self.errors.append(error)
 
         threads = [threading.Thread(target=work, args=one) for one in runners.items()]
@@ -154,11 +154,11 @@ def test_workers_share_a_study(tmp_path: Path, sampler: SamplerName) -> None:
     assert found.verdict is Verdict.FASTER
     assert {one.machine for one in found.machines} == {"a", "b", "c"}
     assert all(one.pairs >= 2 for one in found.machines)
-    assert any(said.startswith("by machine: a 1.") for said in further_sentences(found, None))
+    assert any(text.startswith("by machine: a 1.") for text in further_sentences(found, None))
 
 
 def test_a_round_of_the_race_is_run_once(tmp_path: Path) -> None:
-    """Each candidate meets the defaults once in each round, whoever lets it."""
+    """Each candidate runs once in each round, on one of the workers."""
     fleet = Fleet(tmp_path, trials=24)
     fleet.run(runners("a", "b", "c", "d"))
     raced = Counter(
@@ -170,8 +170,8 @@ def test_a_round_of_the_race_is_run_once(tmp_path: Path) -> None:
     assert set(raced.values()) == {1}
 
 
-def test_many_workers_run_no_more_pairs_than_there_may_be(tmp_path: Path) -> None:
-    """All want the first pairs at once: some get them, both sides of each are measured."""
+def test_many_workers_do_not_exceed_the_number_of_pairs(tmp_path: Path) -> None:
+    """All plan the first pairs at once: some run them, and both sides of each are measured."""
     fleet = Fleet(tmp_path, trials=12, pairs=6)
     fleet.run(runners(*"abcdefgh"))
     finals = [r for r in fleet.records() if r.role is Role.FINAL]
@@ -187,7 +187,7 @@ def test_many_workers_run_no_more_pairs_than_there_may_be(tmp_path: Path) -> Non
 
 
 def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
-    """What wins on two machines and loses on the third is not called FASTER."""
+    """A finalist that wins on two machines and loses on the third is not FASTER."""
 
     def loses(configuration: Configuration) -> float:
         return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 75.0
@@ -205,7 +205,7 @@ def test_machines_that_disagree_are_not_faster(tmp_path: Path) -> None:
 
 
 def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
-    """A worker dies in mid-trial: what it measured comes back, and the budget stays exact."""
+    """A worker dies during a trial: its configuration runs again, and the budget stays exact."""
     fleet = Fleet(tmp_path, trials=8)
     study = fleet.study()
     workers = fleet.workers("a", study)
@@ -226,8 +226,8 @@ def test_a_lost_trial_is_run_again_once(tmp_path: Path) -> None:
     assert sum(r.counts and r.role in searched for r in records) == 8
 
 
-def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
-    """It may be the configuration that takes machines down."""
+def test_a_configuration_lost_twice_is_not_run_again(tmp_path: Path) -> None:
+    """The configuration may be what kills the machines."""
     fleet = Fleet(tmp_path, trials=6)
     study = fleet.study()
     with (
@@ -247,7 +247,7 @@ def test_who_is_lost_twice_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_another_worker_takes_the_preparation_over(tmp_path: Path) -> None:
-    """The first worker dies in the noise check: the next one ends it, and the default stays."""
+    """The first worker dies in the noise check: the next one finishes it and keeps the defaults."""
     fleet = Fleet(tmp_path, trials=6)
 
     def die(count: int) -> None:
@@ -267,8 +267,8 @@ def test_another_worker_takes_the_preparation_over(tmp_path: Path) -> None:
     assert fleet.decision().finding is not None
 
 
-def test_the_eldest_becomes_captain(tmp_path: Path) -> None:
-    """One worker is the leader; when it leaves, the eldest of the others is."""
+def test_the_oldest_becomes_leader(tmp_path: Path) -> None:
+    """One worker leads; when it leaves, the oldest of the others leads."""
     fleet = Fleet(tmp_path)
     first, second, third = (fleet.workers(host, fleet.study()) for host in "abc")
     with first:
@@ -288,7 +288,7 @@ def test_the_eldest_becomes_captain(tmp_path: Path) -> None:
 
 
 def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere it is the sign that counts: it runs out after a minute."""
+    """For a worker on another machine the sign of life counts, which expires after a minute."""
     fleet = Fleet(tmp_path)
     study = fleet.study()
     with fleet.workers("a", study) as workers:
@@ -306,7 +306,7 @@ def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
-    """What was found out once is taken over, and heard of."""
+    """A new worker reads the remembered values and measures none of them again."""
     fleet = Fleet(tmp_path, trials=6)
     fleet.run(runners("a"))
     study = fleet.study()
@@ -319,8 +319,8 @@ def test_a_worker_joins_what_is_prepared(tmp_path: Path) -> None:
         assert noise_of(session).processes > 1
 
 
-def test_who_has_ended_is_not_there() -> None:
-    """A process that nobody has waited for, as in a container without an init, is dead."""
+def test_a_zombie_is_dead() -> None:
+    """An ended process without a waiting parent, as in a container without an init, is dead."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = round(psutil.Process(child.pid).create_time(), 2)
     signature = dataclasses.replace(this_worker(), pid=child.pid, started=started).signature(60)

@@ -18,7 +18,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from autotuner.machine.lock import hold_machine
-with hold_machine("theirs", wait=False, say=print):
+with hold_machine("theirs", wait=False, report=print):
     Path(sys.argv[1]).touch()
     time.sleep(600)
 """
@@ -43,22 +43,22 @@ def test_waiting_ends_when_the_first_is_killed(tmp_path: Path) -> None:
     """A killed holder leaves the lock free for the one that waits."""
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "held")])
     wait_for((tmp_path / "held").exists, "the lock is held")
-    said: list[str] = []
+    messages: list[str] = []
 
-    def say(text: str) -> None:
-        said.append(text)
+    def report(text: str) -> None:
+        messages.append(text)
         os.kill(holder.pid, signal.SIGKILL)
 
-    with hold_machine("ours", wait=True, say=say):
-        assert "theirs" in said[0]
+    with hold_machine("ours", wait=True, report=report):
+        assert "theirs" in messages[0]
     holder.wait()
-    with hold_machine("again", wait=False, say=said.append):
-        assert len(said) == 1
+    with hold_machine("again", wait=False, report=messages.append):
+        assert len(messages) == 1
 
 
 def test_all_users_may_lock(tmp_path: Path) -> None:
     """Every user can open the file."""
-    with hold_machine("ours", wait=False, say=print):
+    with hold_machine("ours", wait=False, report=print):
         assert lock_path().stat().st_mode & 0o777 == 0o666
 
 
@@ -67,7 +67,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     lock_path().symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(UserError, match="can't be locked"),
-        hold_machine("ours", wait=False, say=print),
+        hold_machine("ours", wait=False, report=print),
     ):
         pass
 
@@ -77,7 +77,7 @@ import sys, time
 from autotuner.machine.lock import hold_machine
 name, log = sys.argv[1:]
 for _ in range(40):
-    with hold_machine(name, wait=True, say=lambda text: None):
+    with hold_machine(name, wait=True, report=lambda text: None):
         with open(log, "a") as file:
             file.write(name)
         time.sleep(0.03)

@@ -103,7 +103,7 @@ def test_a_worker_ends_in_order(tmp_path: Path) -> None:
     """Ctrl-C ends ``--worker-only`` as it ends the service; it listens nowhere."""
     with serving(tmp_path, "--worker-only") as worker:
         deadline = time.monotonic() + 60
-        while "works off the queue" not in worker.log:
+        while "works on the queue" not in worker.log:
             assert time.monotonic() < deadline
             time.sleep(0.001)  # as soon as that is written
         assert psutil.Process(worker.process.pid).net_connections(kind="inet") == []

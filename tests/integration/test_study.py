@@ -60,7 +60,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def flat(configuration: Configuration) -> float:
-    """Be as fast whatever is set."""
+    """Return the same speed for every configuration."""
     return 100.0
 
 
@@ -102,8 +102,8 @@ def test_a_study_finds_the_best_and_confirms_it(bench: Bench, sampler: SamplerNa
     assert sentence(found, session.facts.objective).startswith("FASTER: 1.3")
 
 
-def test_final_pairs_alternate_who_goes_first(bench: Bench) -> None:
-    """So that a machine that slows down steadily favours neither side."""
+def test_final_pairs_alternate_their_order(bench: Bench) -> None:
+    """A machine that slows down steadily favours neither side."""
     session = bench.session(SimulatedRunner(threads_matter), trials=32)
     run_all(session)
     firsts = [bool(r.configuration) for r in of_role(session, Role.FINAL)][::2]
@@ -111,7 +111,7 @@ def test_final_pairs_alternate_who_goes_first(bench: Bench) -> None:
 
 
 def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
-    """A flat landscape: the luckiest trial is not sold as a winner."""
+    """On a flat landscape the luckiest trial is not reported as faster."""
     session = bench.session(SimulatedRunner(flat, process=0.005, seed=4), trials=32)
     run_all(session)
     found = decision(session)
@@ -122,7 +122,7 @@ def test_no_gain_keeps_the_defaults(bench: Bench) -> None:
 
 
 def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
-    """Only one candidate, and it is slower: the files hold the defaults."""
+    """The only candidate is slower, so the files hold the defaults."""
 
     def slow(configuration: Configuration) -> float:
         return 100.0 if not configuration or configuration.get("intra_op", 4) == 4 else 80.0
@@ -135,7 +135,7 @@ def test_a_slower_finalist_is_called_slower(bench: Bench) -> None:
 
 
 def test_drift_is_out_of_the_gains(bench: Bench) -> None:
-    """The machine gets slower by a factor of two: trials are held against what ran beside them."""
+    """The machine slows down by a factor of two: trials are compared with what ran beside them."""
     runner = SimulatedRunner(flat, process=0.005, noise=0.01, drift=lambda now: 2 ** (-now / 400))
     session = bench.session(runner, trials=20)
     run_first_trials(session)
@@ -148,14 +148,14 @@ def test_drift_is_out_of_the_gains(bench: Bench) -> None:
     assert max(values) < 1.1 * min(values)
 
 
-def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
-    """A script that is not to be stopped: trials are held against the latest control."""
+def test_without_duels_controls_run_between_trials(bench: Bench) -> None:
+    """A script must not be stopped: its trials are compared with the latest control."""
     runner = SimulatedRunner(threads_matter, process=0.005, drift=lambda now: 2 ** (-now / 600))
     session = bench.session(runner, trials=20, pairing=Pairing.SEQUENTIAL)
     run_all(session)
     assert runner.duels == 0
     assert noise_of(session).method is Method.SEQUENTIAL
-    assert noise_of(session).why == "it was asked for"
+    assert noise_of(session).why == "as requested"
     assert len(of_role(session, Role.CONTROL)) >= 5
     assert decision(session).verdict is Verdict.FASTER
 
@@ -167,11 +167,11 @@ def test_without_duels_controls_are_run_in_between(bench: Bench) -> None:
         ({"step_s": 3.0}, "longer than a turn"),
         ({"source": "process"}, "as a whole"),
         ({"peak_bytes": lambda configuration: 2**44}, "memory"),
-        ({"resident_duels": 0}, "too soon"),
+        ({"reference_duels": 0}, "too soon"),
     ],
 )
 def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str) -> None:
-    """The fall-back is said, with its reason."""
+    """The fall-back is reported with its reason."""
     session = bench.session(SimulatedRunner(flat, **fields), trials=3)
     run_first_trials(session)
     assert noise_of(session).method is Method.SEQUENTIAL
@@ -179,13 +179,13 @@ def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str)
     assert all(r.gain is not None for r in session.trials.records())
 
 
-def test_a_script_that_does_not_bear_being_stopped(bench: Bench) -> None:
-    """The defaults run alone but fail in a duel: one after the other from then on."""
+def test_a_script_that_fails_when_it_is_stopped(bench: Bench) -> None:
+    """The defaults run alone but fail in a duel: from then on there are no duels."""
     runner = SimulatedRunner(flat)
-    meet = runner.duel
+    duel = runner.duel
 
     def fail(*args: Any, **kwargs: Any) -> Outcome:
-        outcome = meet(*args, **kwargs)
+        outcome = duel(*args, **kwargs)
         return dataclasses.replace(outcome, status=Status.CRASHED, reason="lost its connection")
 
     runner.duel = fail  # type: ignore[method-assign]
@@ -195,9 +195,9 @@ def test_a_script_that_does_not_bear_being_stopped(bench: Bench) -> None:
     assert decision(session).finding is not None
 
 
-def test_residents_are_replaced_when_their_script_ends(bench: Bench) -> None:
-    """A script of a few minutes: a new reference is started, and no trial is lost."""
-    session = bench.session(SimulatedRunner(threads_matter, resident_duels=4), trials=20)
+def test_references_are_replaced_when_their_script_ends(bench: Bench) -> None:
+    """When a script of a few minutes ends, a new reference starts, and no trial is lost."""
+    session = bench.session(SimulatedRunner(threads_matter, reference_duels=4), trials=20)
     run_all(session)
     assert noise_of(session).method is Method.DUEL
     assert all(r.gain is not None for r in of_role(session, Role.SEARCH))
@@ -205,7 +205,7 @@ def test_residents_are_replaced_when_their_script_ends(bench: Bench) -> None:
 
 
 def test_slow_configurations_end_early(bench: Bench) -> None:
-    """What is clearly slower than the best is not measured to the end, and told with its gain."""
+    """A trial clearly slower than the best is not measured to its end; its gain is recorded."""
 
     def terrible(configuration: Configuration) -> float:
         return 30.0 if configuration.get("onednn", "1") == "0" else 100.0
@@ -222,7 +222,7 @@ def test_slow_configurations_end_early(bench: Bench) -> None:
 
 
 def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
-    """Pairs during which a hog runs are repeated, and the result says so."""
+    """Pairs during which a hog runs are repeated, and the result reports them."""
     hog = {"from": 1e9}
     runner = SimulatedRunner(threads_matter, others=lambda now: 1.5 if now > hog["from"] else 0.0)
     session = bench.session(runner, trials=12)
@@ -254,8 +254,8 @@ def test_objectives(bench: Bench, objective: Objective) -> None:
     assert best == max(r.gain for r in session.trials.records() if r.gain is not None)
 
 
-def test_limits_leave_configurations_out(bench: Bench) -> None:
-    """What needs too much memory is never recommended, though it is the fastest."""
+def test_limits_exclude_configurations(bench: Bench) -> None:
+    """A configuration that needs too much memory is never recommended, even if it is fastest."""
 
     def peak(configuration: Configuration) -> int:
         return 2**33 if configuration.get("onednn", "1") == "0" else 2**30
@@ -281,7 +281,7 @@ def test_latency_limit(bench: Bench) -> None:
 
 
 def different_losses(configuration: Configuration) -> list[list[float]]:
-    """Compute something else where two threads run inside an op."""
+    """Return other losses where two threads run inside an op."""
     return [[0.5 if configuration.get("intra_op", 4) != 2 else 0.6]] * 5
 
 
@@ -311,7 +311,7 @@ def test_a_second_final_asks_for_more(bench: Bench) -> None:
     assert decision(again).finding is not None
 
 
-def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
+def test_a_small_space_is_enumerated_once(bench: Bench) -> None:
     """No trial is spent on a repeat when there are fewer points than trials."""
     session = bench.session(SimulatedRunner(threads_matter), trials=100)
     run_all(session)
@@ -326,8 +326,8 @@ def test_a_small_space_is_walked_through_once(bench: Bench) -> None:
     assert len(tried) == space.size
 
 
-def test_what_crashes_teaches_the_sampler(bench: Bench) -> None:
-    """A crash is told as PRUNED, which samplers learn from, and later trials stay away."""
+def test_the_sampler_learns_from_crashes(bench: Bench) -> None:
+    """A crash gets the state PRUNED, from which samplers learn, and later trials avoid it."""
     session = bench.session(SimulatedRunner(crash_with_many, inspection=PIPELINE), trials=60)
     run_all(session)
     search = [record for record in session.trials.records() if record.role is Role.SEARCH]
@@ -345,8 +345,8 @@ def test_a_failing_default_stops_the_study(bench: Bench) -> None:
     assert [trial.state for trial in bench.study.trials] == [TrialState.FAIL]
 
 
-def test_an_interrupted_study_goes_on(bench: Bench) -> None:
-    """Ctrl-C fails the current trial, keeps all others, and the budget counts what was done."""
+def test_an_interrupted_study_is_resumed(bench: Bench) -> None:
+    """Ctrl-C fails the current trial and keeps all others, which count in the budget."""
     bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
 
@@ -358,7 +358,7 @@ def test_an_interrupted_study_goes_on(bench: Bench) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_all(bench.session(runner, trials=20))
     states = [trial.state for trial in bench.study.trials]
-    assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a resident
+    assert states == [TrialState.COMPLETE] * 7 + [TrialState.FAIL]  # and a reference
     runner.before_run = lambda count: None
     session = bench.session(runner, trials=20)
     run_all(session)
@@ -371,8 +371,8 @@ def test_an_interrupted_study_goes_on(bench: Bench) -> None:
     assert len(session.trials.records()) == count
 
 
-def test_killed_while_the_default_was_told(bench: Bench) -> None:
-    """A study whose facts are there but whose default is not gets a new default."""
+def test_killed_before_the_defaults_were_reported(bench: Bench) -> None:
+    """A study with facts but without a trial of the defaults runs the defaults again."""
     bench.on_disk = True
     runner = SimulatedRunner(threads_matter)
     session = bench.session(runner, trials=3)
@@ -393,7 +393,7 @@ def test_killed_while_the_default_was_told(bench: Bench) -> None:
 
 
 def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
-    """RUNNING trials of a process that died are failed; those of a living one are left."""
+    """RUNNING trials of a dead process are failed; those of a living one are kept."""
     bench.on_disk = True
     session = bench.session(SimulatedRunner(flat), trials=3)
     dead, living = bench.study.ask(), bench.study.ask()
@@ -408,7 +408,7 @@ def test_a_dead_process_s_trials_are_swept(bench: Bench) -> None:
 
 
 def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
-    """With ten minutes and ten seconds a trial, search and final end in time."""
+    """With ten minutes and trials of ten seconds, search and final end in time."""
     runner = SimulatedRunner(threads_matter, inspection=PIPELINE, trial_s=10)
     session = bench.session(runner, budget_s=600.0)
     run_all(session)
@@ -419,14 +419,14 @@ def test_a_time_budget_leaves_room_for_the_final(bench: Bench) -> None:
 
 
 def test_one_trial_measures_the_defaults(bench: Bench) -> None:
-    """--trials 1 is the default and nothing else."""
+    """With --trials 1 only the defaults run."""
     session = bench.session(SimulatedRunner(flat), trials=1)
     run_all(session)
     assert [record.role for record in session.trials.records()] == [Role.DEFAULT]
 
 
 def test_a_quota_puts_the_default_outside_the_space(bench: Bench) -> None:
-    """The default is measured as TensorFlow does it, though the sampler can't represent it."""
+    """TensorFlow's own defaults are measured, though the sampler can't represent them."""
     bench.machine = machine(affinity=64, quota=2.0, cores=32)
     session = bench.session(SimulatedRunner(threads_matter), trials=6)
     run_all(session)
@@ -437,7 +437,7 @@ def test_a_quota_puts_the_default_outside_the_space(bench: Bench) -> None:
 
 
 def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
-    """What the script sets by itself is measured among the first trials."""
+    """The script's own settings are measured among the first trials."""
     own = Notice(kind="override", where="train.py:3", text="sets", knob="intra_op", value="2")
     variable = Notice(
         kind="override", where="train.py:1", text="sets", knob="TF_ENABLE_ONEDNN_OPTS", value="0"
@@ -450,14 +450,14 @@ def test_the_script_s_own_settings_are_a_candidate(bench: Bench) -> None:
 
 
 def test_data_knobs_only_for_scripts_with_a_pipeline(bench: Bench) -> None:
-    """A script without a dataset of its own is not searched for map parallelism."""
+    """Map parallelism is not searched for a script without a dataset of its own."""
     session = bench.session(SimulatedRunner(flat, inspection=NO_PIPELINE), trials=2)
     run_first_trials(session)
     assert list(session.facts.space.domains) == ["intra_op", "inter_op", "onednn"]
 
 
-def test_a_script_with_a_pipeline_is_searched_for_it(bench: Bench) -> None:
-    """What the inspection has seen decides, and is kept in the study."""
+def test_data_knobs_are_searched_for_a_pipeline(bench: Bench) -> None:
+    """The findings of the inspection decide, and the study keeps them."""
     session = bench.session(SimulatedRunner(flat, inspection=PIPELINE), trials=2)
     run_first_trials(session)
     assert "map_parallelism" in session.facts.space.domains
@@ -480,8 +480,8 @@ def test_the_step_is_pinned_after_the_default(bench: Bench) -> None:
     ]
 
 
-def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
-    """Another script under the same name would mix what can't be compared: it gets another name."""
+def test_a_study_of_another_script_is_not_resumed(bench: Bench) -> None:
+    """Another script with the same name gets a study of its own: their trials can't be compared."""
     session = bench.session(SimulatedRunner(flat), trials=1)
     run_first_trials(session)
     identity = session.facts.identity
@@ -500,8 +500,8 @@ def test_a_study_of_something_else_is_left_alone(bench: Bench) -> None:
     assert "the script has changed" in matching_name(storage, "s", changed, ())[1][0]
 
 
-def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
-    """They teach the sampler, the best are run again, and none of them counts here."""
+def test_trials_are_imported(bench: Bench, tmp_path: Path) -> None:
+    """The sampler learns from them, the best are run again, and none of them counts."""
     bench.on_disk = True
     run_all(bench.session(SimulatedRunner(threads_matter), trials=12, pairs=0))
     source = check_source(bench.study, Objective.THROUGHPUT)
@@ -509,11 +509,11 @@ def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
     optuna.delete_study(study_name="s", storage=bench.storage)
     session = bench.session(runner, trials=8, pairs=0)
     run_first_trials(session)
-    said = import_trials(session.trials, session.facts, source)
+    summary = import_trials(session.trials, session.facts, source)
     count = sum(r.role in (Role.RECIPE, Role.SEARCH) and r.gain is not None for r in source.records)
-    assert said.startswith(f"taken over from s: {count} trials")
+    assert summary.startswith(f"imported from s: {count} trials")
     assert import_trials(session.trials, session.facts, source).startswith(
-        "taken over from s: 0 trials"
+        "imported from s: 0 trials"
     )
     before = len(runner.requests)
     search(session)
@@ -531,16 +531,16 @@ def test_trials_are_taken_over(bench: Bench, tmp_path: Path) -> None:
     assert {configuration_key(c.configuration) for c in pooled} <= measured
 
 
-def test_trials_of_another_objective_are_not_taken_over(bench: Bench) -> None:
-    """A latency says nothing about a throughput."""
+def test_trials_of_another_objective_are_not_imported(bench: Bench) -> None:
+    """A latency can't be compared with a throughput."""
     session = bench.session(SimulatedRunner(flat), trials=1)
     run_first_trials(session)
     with pytest.raises(UserError, match="measured by throughput, this study by latency-p50"):
         check_source(bench.study, Objective.LATENCY_P50)
 
 
-def test_a_budget_that_was_cut_off_goes_on(bench: Bench) -> None:
-    """A run that did not come to its end has used some; another budget, or an end, begins anew."""
+def test_an_interrupted_run_keeps_its_budget(bench: Bench) -> None:
+    """An interrupted run has used part of it; a new budget, or a finished run, starts anew."""
     bench.session(SimulatedRunner(flat))
     study = bench.study
     memory = Memory(study)
@@ -557,8 +557,8 @@ def test_a_budget_that_was_cut_off_goes_on(bench: Bench) -> None:
     assert begin_run(study, memory, anew=False) == 0
 
 
-def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
-    """A sitting that has only a minute left tries less than one that has ten."""
+def test_time_already_spent_counts(bench: Bench) -> None:
+    """A run with one minute left tries fewer configurations than a run with ten."""
     tried = []
     for spent_s in (0.0, 540.0):
         runner = SimulatedRunner(flat, trial_s=10)
@@ -570,23 +570,23 @@ def test_what_is_spent_leaves_less_time(bench: Bench) -> None:
     assert tried[1] < tried[0] / 2
 
 
-def test_who_runs_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process lives; one of another host may, until its trial can't last any longer."""
+def test_whether_the_worker_of_a_trial_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process lives; one on another host may, until its trial must have ended."""
     mine = this_worker().signature(60)
     assert is_alive(mine, {})
     assert not is_alive(mine.replace('"pid": ', '"pid": 9999'), {})
     assert not is_alive(mine.replace(json.loads(mine)["boot"], "another"), {})
-    assert not is_alive("nobody", {})
+    assert not is_alive("no signature", {})
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     assert is_alive(mine, {})
     late = this_worker().signature(60).replace("elsewhere", "third")
     assert not is_alive(late.replace('"until": ', '"until": -'), {})
     assert worker_name(mine).startswith(f"process {os.getpid()} on ")
-    assert worker_name("nobody") == "of which nothing is known"
+    assert worker_name("no signature") == "an unknown process"
 
 
 def test_names(bench: Bench) -> None:
-    """A new study gets a free name; one in which nothing was measured is taken over."""
+    """A new study gets a free name; that of a study without measurements is used again."""
     bench.on_disk = True
     storage = open_storage(default_url(bench.folder / ".autotune"), create=True)
     assert reusable_name(storage, "s") == "s"
@@ -598,7 +598,7 @@ def test_names(bench: Bench) -> None:
 
 
 def test_the_specification_is_kept(bench: Bench) -> None:
-    """A study can be gone on with by its name alone."""
+    """A study can be resumed by its name alone."""
     bench.session(SimulatedRunner(flat))
     spec = StudySpec(
         model=bench.script,
@@ -615,7 +615,7 @@ def test_the_specification_is_kept(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "with space", "a/b", 'q"{}"', "ünï", "..", "x" * 300])
 def test_folders_are_safe_and_distinct(name: str) -> None:
-    """Whatever a study is called, its folder is one safe name, and another one's is another."""
+    """Any study name gives one safe folder name; different names give different folders."""
     folder = folder_name(name)
     assert Path(folder).name == folder
     assert folder.isascii()
@@ -625,7 +625,7 @@ def test_folders_are_safe_and_distinct(name: str) -> None:
 
 
 def test_two_storages_do_not_share_a_folder(tmp_path: Path) -> None:
-    """Studies of one name in two storages keep their files apart, and find them again."""
+    """Studies with the same name in two storages keep their files apart, and find them again."""
     folders = [claim_folder(tmp_path, "s", url) for url in ("a", "b", "a", "b")]
     assert folders[0] == folders[2] != folders[1] == folders[3]
 

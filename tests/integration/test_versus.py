@@ -1,4 +1,4 @@
-"""``autotune verify`` and ``compare`` on a simulated machine, which others may use as well."""
+"""``autotune verify`` and ``compare`` on a simulated machine that other processes use, too."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ PAIR_S = 20.0
 
 
 class Neighbour:
-    """A process that uses a CPU from some seconds after the noise check, for so many seconds."""
+    """A process that uses a CPU for some seconds, from some seconds after the noise check."""
 
     def __init__(self, begins_s: float, lasts_s: float) -> None:
         self.begins_s = begins_s
@@ -28,13 +28,13 @@ class Neighbour:
         self.checked = math.inf
 
     def cores(self, now: float) -> float:
-        """Return how many CPUs it uses."""
+        """Return the number of CPUs that it uses."""
         begins = self.begins_s + (0.0 if math.isinf(self.begins_s) else self.checked)
         return 1.0 if begins <= now < begins + self.lasts_s else 0.0
 
 
 def versus(folder: Path, neighbour: Neighbour) -> tuple[Finding | None, str, int]:
-    """Return the finding, the problem, and how many pairs were run."""
+    """Return the finding, the problem, and the number of pairs."""
     runner = SimulatedRunner(
         threads_matter, process=0.005, trial_s=PAIR_S / 2, others=neighbour.cores
     )
@@ -55,7 +55,7 @@ ALWAYS = Neighbour(-math.inf, math.inf)
 
 @pytest.mark.parametrize("neighbour", [QUIET, ALWAYS], ids=["quiet", "busy all the time"])
 def test_a_steady_load_is_part_of_the_machine(tmp_path: Path, neighbour: Neighbour) -> None:
-    """Four pairs decide, also where a neighbour keeps a CPU busy from beginning to end."""
+    """Four pairs decide, even if a neighbour keeps a CPU busy from beginning to end."""
     finding, problem, pairs = versus(tmp_path, neighbour)
     assert finding is not None
     assert finding.verdict is Verdict.FASTER
@@ -64,7 +64,7 @@ def test_a_steady_load_is_part_of_the_machine(tmp_path: Path, neighbour: Neighbo
 
 
 def test_disturbed_pairs_are_repeated(tmp_path: Path) -> None:
-    """Pairs during which others used clearly more CPUs than before do not count."""
+    """Pairs do not count if other processes used clearly more CPUs than before."""
     finding, problem, pairs = versus(tmp_path, Neighbour(PAIR_S, 2 * PAIR_S))
     assert finding is not None
     assert finding.verdict is Verdict.FASTER

@@ -142,7 +142,7 @@ def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -
     other.write_text(SCRIPT + "# another\n")
     where = ["--model", str(other), "--storage", server.url]
     said = refused(*where, "--study", site.study, "--", "--fast")
-    assert "the script: this copy is another one" in said
+    assert "the script: this copy differs from the study's" in said
     assert "arguments: none in the study, here --fast" in said
     assert 'unknown study "none"' in refused(*where, "--study", "none")
     assert run.end() == 0, run.stderr

@@ -1,4 +1,4 @@
-"""What is left of trials and time, told by records alone."""
+"""What is left of trials and time, from records alone."""
 
 import dataclasses
 from pathlib import Path
@@ -18,8 +18,8 @@ def budget(*records: TrialRecord, elapsed_s: float = 0.0, **fields: object) -> B
     return Budget(spec=spec, records=records, elapsed_s=elapsed_s)
 
 
-def test_trials_are_counted_that_ran_or_run() -> None:
-    """Controls, races and finals are no trials of the search; what was withdrawn is none at all."""
+def test_ended_and_running_trials_count() -> None:
+    """Controls, races, finals and withdrawn trials do not count as trials of the search."""
     records = [*preparation(), running(4, Role.SEARCH, point(2)), trial(5, Role.RACE, point(2))]
     assert budget(*records, trials=10).trials_left == 10 - 3
     assert budget(*records).most_trials == 25
@@ -28,7 +28,7 @@ def test_trials_are_counted_that_ran_or_run() -> None:
 
 
 def test_time_is_held_back_for_race_and_final() -> None:
-    """Six trials of the race and six pairs of twice a trial's length, or half of the time."""
+    """The reserve is six race trials and six pairs of twice a trial's length, up to about half."""
     held_back = (6 + 6 * 2) * 10.0
     for elapsed_s, fits in ((0.0, True), (395.0 - held_back, True), (401.0 - held_back, False)):
         now = budget(*preparation(), budget_s=410.0, elapsed_s=elapsed_s)
@@ -38,7 +38,7 @@ def test_time_is_held_back_for_race_and_final() -> None:
 
 
 def test_pairs_last_as_long_as_those_before() -> None:
-    """Before the first one, twice as long as a trial."""
+    """Before the first pair, a pair is expected to take twice as long as a trial."""
     none = budget(*preparation(), budget_s=100.0, elapsed_s=79.0)
     assert none.has_time_for_pairs(1)
     assert not none.has_time_for_pairs(2)
@@ -56,7 +56,7 @@ def test_forked_trials_are_shorter_than_those_of_the_race() -> None:
 
 
 def test_the_part_that_is_done() -> None:
-    """By trials or by time, whichever is further; never more than all."""
+    """By trials or by time, whichever is larger; at most 1."""
     assert budget().part_done == 0.0
     assert budget(*preparation(), budget_s=100.0, elapsed_s=50.0).part_done == 0.5
     assert budget(elapsed_s=200.0, budget_s=100.0).part_done == 1.0
@@ -65,7 +65,7 @@ def test_the_part_that_is_done() -> None:
 
 
 def test_expected_trials() -> None:
-    """By their number, or by the time that a started process takes."""
+    """The expected number is the limit on trials, or the time over that of a started trial."""
     assert budget(*preparation(), trials=10).trials_expected == 8
     assert budget(*preparation(), budget_s=610.0, elapsed_s=30.0).trials_expected == 40
     failed = [dataclasses.replace(r, gain=None) for r in preparation()]

@@ -1,4 +1,4 @@
-"""The final, told by records alone."""
+"""The final, from records alone."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def plan(*records: TrialRecord, **fields: object) -> Task | None:
 
 
 def test_pairs_are_run_until_it_is_decided() -> None:
-    """Four clear ones decide; four that scatter do not."""
+    """Four clear pairs decide; four scattered pairs do not."""
     assert plan() == Task(role=Role.FINAL, configuration=BEST, starts_first=False)
     assert plan(*pairs(1.3, 1.31, 1.3)) is not None
     assert plan(*pairs(1.3, 1.31, 1.3, 1.31)) is None
@@ -55,7 +55,7 @@ def test_both_orders_alternate() -> None:
 
 
 def test_no_more_than_the_greatest_number_of_pairs() -> None:
-    """Those that run count as well."""
+    """Running pairs count as well."""
     scattered = (1.3, 0.9, 1.1, 1.2, 0.95, 1.25)
     assert plan(*pairs(*scattered), pairs=6) is None
     assert plan(*pairs(*scattered[:5]), pairs=6) is not None
@@ -65,7 +65,7 @@ def test_no_more_than_the_greatest_number_of_pairs() -> None:
 
 
 def test_the_first_pairs_are_run_even_beyond_the_budget() -> None:
-    """Without them there is no verdict at all."""
+    """Without these pairs there is no verdict."""
     late = {"trials": None, "budget_s": 100.0, "elapsed_s": 500.0}
     assert plan(*pairs(*[1.3] * (FIRST_LOOK - 1)), **late) is not None
     assert plan(*pairs(1.3, 0.9, 1.1, 1.2), **late) is None
@@ -80,7 +80,7 @@ def test_a_finalist_that_fails_is_out() -> None:
 
 
 def test_disturbed_pairs_are_repeated_but_not_for_ever() -> None:
-    """They do not count; each worker makes twice as many attempts at most."""
+    """Disturbed pairs do not count; each worker makes at most twice as many attempts."""
     figures = dataclasses.replace(trial(0, Role.FINAL).figures, others_cores=1.5)
     busy = pairs(*[1.3] * 4, figures=figures)
     assert plan(*busy, pairs=4) is not None
@@ -92,7 +92,7 @@ def test_disturbed_pairs_are_repeated_but_not_for_ever() -> None:
 
 
 def test_each_machine_has_pairs_of_its_own() -> None:
-    """One that has none runs two, though it is decided; with three covered it does not."""
+    """A machine without pairs runs two, even if decided, until three machines are covered."""
     far = pairs(1.3, 1.31, 1.3, 1.31, machine="far", owner="other")
     assert plan(*far, worker=TEAM) is not None
     assert plan(*far) is None  # alone
@@ -105,7 +105,7 @@ def test_each_machine_has_pairs_of_its_own() -> None:
 
 
 def test_a_machine_that_takes_part_is_awaited() -> None:
-    """Until it has run its pairs, or there is no time for them."""
+    """Other workers wait until it has run its pairs, or there is no time for them."""
     there = trial(5, Role.SEARCH, point(3), 1.1, machine="far", owner="other")
     mine = pairs(1.3, 1.31, 1.3, 1.31)
     now = known(*before_final(), there, *mine, worker=TEAM)
@@ -118,8 +118,8 @@ def test_a_machine_that_takes_part_is_awaited() -> None:
     assert not FINAL.awaits_others(dataclasses.replace(now, worker=absent))
 
 
-def test_a_pair_that_others_were_quicker_with_is_withdrawn() -> None:
-    """Or whose order another pair has taken."""
+def test_a_pair_that_other_workers_ran_first_is_withdrawn() -> None:
+    """A pair is also withdrawn if another pair has taken its order."""
     mine = running(30, Role.FINAL, BEST, pair=99)
     task = Task(role=Role.FINAL, configuration=BEST, starts_first=False)
     assert FINAL.wants(task, known(*before_final(), worker=TEAM), mine)
@@ -134,7 +134,7 @@ def test_a_pair_that_others_were_quicker_with_is_withdrawn() -> None:
 
 @pytest.mark.parametrize(("about", "counts"), [(configuration_key(BEST), True), ("", False)])
 def test_the_guard_counts_for_its_own_configuration_only(about: str, counts: bool) -> None:
-    """A later final may have another finalist, which the guard has not looked at."""
+    """A later final may have another finalist, which the guard has not checked."""
     now: Known = dataclasses.replace(
         known(*before_final(), *pairs(1.3, 1.31, 1.3, 1.31)),
         numerics=Numerics(differs=True, text="", about=about),

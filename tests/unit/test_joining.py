@@ -36,7 +36,7 @@ def identity_of(*, model: str, arguments: tuple[str, ...]) -> Identity:
 
 
 def test_machines_of_one_class() -> None:
-    """Another host of the same kind is no difference; about as much memory is as much."""
+    """Another host of the same kind is no difference, nor is about the same memory."""
     here = machine()
     other = dataclasses.replace(
         here, host="elsewhere", memory_bytes=int(here.memory_bytes * 0.98), governor="powersave"
@@ -45,7 +45,7 @@ def test_machines_of_one_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "said"),
+    ("part", "change", "line_start"),
     [
         ("cpu", {"cpu_model": "Other"}, "cpu: "),
         ("cores", {"physical_cores": 1}, "cores: "),
@@ -55,18 +55,18 @@ def test_machines_of_one_class() -> None:
     ],
 )
 def test_each_part_is_compared_and_can_be_relaxed(
-    part: str, change: dict[str, object], said: str
+    part: str, change: dict[str, object], line_start: str
 ) -> None:
-    """What differs is said, unless it may."""
+    """A part that differs gives a line, unless it is relaxed."""
     here = machine()
     other = dataclasses.replace(here, **change)  # type: ignore[arg-type]
     (line,) = machine_differences(here, other, ())
-    assert line.startswith(said)
+    assert line.startswith(line_start)
     assert list(machine_differences(here, other, {part})) == []
 
 
-def test_a_part_that_there_is_not() -> None:
-    """Said with the nearest one."""
+def test_an_unknown_part() -> None:
+    """An unknown part is refused."""
     assert check_parts(["cpu", "isa"]) == {"cpu", "isa"}
     with pytest.raises(UserError, match="unknown part"):
         check_parts(["cpus"])
@@ -81,13 +81,13 @@ def test_builds() -> None:
 
 
 def test_where_the_script_lies_is_no_difference() -> None:
-    """Only what is in it, and what it is given."""
+    """Its content and its arguments are compared, not its path."""
     study = identity_of(model="/a/train.py", arguments=("--x",))
     here = dataclasses.replace(study, model="/b/train.py", machine="another host")
     assert list(identity_differences(study, here)) == []
     other = dataclasses.replace(here, model_sha256="0", arguments=("--y",))
     assert list(identity_differences(study, other)) == [
-        "the script: this copy is another one than the study's (SHA-256)",
+        "the script: this copy differs from the study's (SHA-256)",
         "arguments: --x in the study, here --y",
     ]
     saved = identity_of(model="/a/m.keras", arguments=("/a/m.keras", "--batch-size", "32"))
@@ -97,8 +97,8 @@ def test_where_the_script_lies_is_no_difference() -> None:
     assert list(identity_differences(saved, mine)) == []
 
 
-def test_what_the_study_searches_must_be_here() -> None:
-    """A knob that this version does not know; an allocator that is not installed."""
+def test_the_machine_must_have_what_the_study_searches() -> None:
+    """Problems are a knob unknown to this version, and an allocator that is not installed."""
     here = machine()
     space = Space(
         domains={"intra_op": IntRange(1, 64), "allocator": Choice(("system", "/x/libjemalloc.so"))},
@@ -106,7 +106,10 @@ def test_what_the_study_searches_must_be_here() -> None:
         recipe={},
     )
     (line,) = space_problems(space, here)
-    assert line == 'knob "allocator": /x/libjemalloc.so is tried in the study, and is not here'
+    assert (
+        line
+        == 'knob "allocator": /x/libjemalloc.so is searched in the study, but not available here'
+    )
     unknown = Space(domains={"colour": IntRange(1, 2)}, default={}, recipe={})
     assert list(space_problems(unknown, here)) == [
         'knob "colour": not known to this version of autotune'

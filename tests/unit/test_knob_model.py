@@ -1,4 +1,4 @@
-"""The model of the knobs: what it learns, what it does not know, and what a sampler makes of it."""
+"""The model of the knobs: its predictions, its uncertainty, and the sampler that uses it."""
 
 import json
 import math
@@ -44,7 +44,7 @@ POINTS = [
 
 
 def truth(point: Configuration) -> float:
-    """Log gain: two knobs that add up, and a pair that goes together."""
+    """Return a log gain: two knobs whose effects add, and a pair that interacts."""
     gain = {1: 0.15, 2: 0.05}.get(int(point["intra_op"]), 0.0)
     gain += {"8": 0.2, "AUTOTUNE": 0.15, "4": 0.1}.get(str(point["map_parallelism"]), 0.0)
     if point["onednn"] == "0":
@@ -65,7 +65,7 @@ def seen(points: Sequence[Configuration], noise: float, seed: int) -> list[Obser
 
 
 def test_the_defaults_gain_nothing() -> None:
-    """It is no measurement that the defaults are as fast as themselves."""
+    """The gain of the defaults over themselves is 1 by definition, without an error."""
     model = KnobModel(DOMAINS, DEFAULT, seen(random.Random(1).sample(POINTS, 5), 0.02, 1))
     mean, deviation = model.predict([DEFAULT])
     assert abs(mean[0]) < 0.001
@@ -73,7 +73,7 @@ def test_the_defaults_gain_nothing() -> None:
 
 
 def test_it_predicts_what_it_has_not_seen() -> None:
-    """From a tenth of the space it knows the rest to a few per cent, and how well it does."""
+    """From a tenth of the space it predicts the rest to a few per cent, with a valid error."""
     generator = random.Random(2)
     tried = generator.sample(POINTS, len(POINTS) // 10)
     model = KnobModel(DOMAINS, DEFAULT, seen(tried, 0.02, 2))
@@ -83,14 +83,14 @@ def test_it_predicts_what_it_has_not_seen() -> None:
     assert 0.8 < float(np.mean(np.abs(errors) < 2 * deviation)) <= 1.0
 
 
-def test_a_value_outside_of_its_domain_is_the_last_one() -> None:
-    """Under a CPU quota the default has more threads than may be searched."""
+def test_a_value_outside_its_domain_counts_as_the_last_one() -> None:
+    """Under a CPU quota the default number of threads exceeds the domain."""
     model = KnobModel(DOMAINS, {**DEFAULT, "intra_op": 16}, seen(POINTS[:3], 0.02, 3))
     assert np.isfinite(model.predict(POINTS)[0]).all()
 
 
 def test_expected_improvement() -> None:
-    """As the integral says: of a normal deviate over a threshold."""
+    """The formula equals the integral of a normal deviate over a threshold."""
     draws = np.random.default_rng(4).normal(0.1, 0.2, 200_000)
     known = expected_improvement(np.array([0.1]), np.array([0.2]), 0.3)[0]
     assert known == pytest.approx(np.maximum(draws - 0.3, 0).mean(), rel=0.02)
@@ -99,7 +99,7 @@ def test_expected_improvement() -> None:
 
 
 def test_observations_pool_repeats_and_keep_away_from_failures() -> None:
-    """Repeats count by how well they are known; the defaults are left out; a crash is far below."""
+    """Repeats count by their precision, the defaults are left out, a crash is far below."""
     fast = {**DEFAULT, "intra_op": 1}
     crash = {**DEFAULT, "inter_op": 1}
     records = [
@@ -131,13 +131,13 @@ def search(
 
 
 def test_the_sampler_finds_the_best_of_a_small_space() -> None:
-    """25 of 960 points are enough for two knobs that add up and a pair, or for a near tie."""
+    """25 of 960 points are enough for two additive knobs and a pair, or for a near tie."""
     best = search(SPACE, truth, 25)
     assert truth({**DEFAULT, **best.configuration}) > max(map(truth, POINTS)) - 0.06
 
 
 def test_the_sampler_searches_a_space_that_is_too_large_to_list() -> None:
-    """Candidates are then drawn, and varied from the leaders."""
+    """Its candidates are drawn at random and varied from the leaders."""
     more: dict[str, Domain] = {
         name: Choice(tuple(str(2**k) for k in range(8)))
         for name in ("data_threads", "interleave_parallelism")
@@ -152,8 +152,8 @@ def test_the_sampler_searches_a_space_that_is_too_large_to_list() -> None:
     assert truth({**space.default, **best.configuration}) >= max(map(truth, POINTS)) - 0.02
 
 
-def test_the_sampler_leaves_what_crashes() -> None:
-    """A region that fails is visited a few times at most, though it borders on the best."""
+def test_the_sampler_avoids_crashes() -> None:
+    """A failing region is visited a few times at most, though it borders on the best."""
 
     def crashing(point: Configuration) -> float | None:
         return None if point["onednn"] == "0" else truth(point)
@@ -193,7 +193,7 @@ def tried(count: int, noise: float, seed: int) -> Tried:
 
 
 def effects(trials: Tried, noise: float) -> list[KnobEffect]:
-    """Return the effects by a model of the trials' means, as the report has them."""
+    """Return the effects by a model of the trials' means, as in the report."""
     gains: dict[str, list[float]] = {}
     for point, log_gain in trials:
         gains.setdefault(configuration_key(point), []).append(log_gain)
@@ -211,7 +211,7 @@ def effects(trials: Tried, noise: float) -> list[KnobEffect]:
 
 
 def test_known_effects_are_found() -> None:
-    """With little noise the effects are as they were made, knob by knob and value by value."""
+    """With little noise the effects equal the true ones, knob by knob and value by value."""
     found = effects(tried(200, 0.01, 0), 0.01)
     pairs = [("intra_op", 2), ("intra_op", 4), ("data_autotune", "0"), ("onednn", "0")]
     assert [(e.knob, e.value) for e in found] == pairs
@@ -223,7 +223,7 @@ def test_known_effects_are_found() -> None:
 
 
 def test_intervals_cover() -> None:
-    """Of 200 small searches the intervals cover the truth about as often as they say."""
+    """In 200 small searches the intervals cover the truth about as often as stated."""
     inside = total = 0
     for seed in range(200):
         for effect in effects(tried(25, 0.05, seed), 0.05):
@@ -234,7 +234,7 @@ def test_intervals_cover() -> None:
 
 
 def test_noise_alone_has_no_effect() -> None:
-    """Where nothing matters, effects shrink to nothing, and their intervals hold 1."""
+    """If no knob matters, effects shrink towards 1, and their intervals contain 1."""
     generator = random.Random(1)
     only_noise = [(point, generator.gauss(0, 0.05)) for point, _ in tried(40, 0.0, 2)]
     found = effects(only_noise, 0.05)
@@ -243,14 +243,14 @@ def test_noise_alone_has_no_effect() -> None:
 
 
 def test_without_trials_there_are_no_effects() -> None:
-    """Neither with no trial at all nor with the defaults alone."""
+    """There are none without trials, or with trials of the defaults only."""
     model = KnobModel(FEW, USUAL, [])
     assert knob_effects(model, [], USUAL) == []
     assert knob_effects(model, [USUAL], USUAL) == []
 
 
 def test_a_knob_that_does_nothing_by_itself_has_no_effect() -> None:
-    """Intel's OpenMP threads count for nothing where oneDNN is off by default."""
+    """The number of OpenMP threads has no effect where oneDNN is off by default."""
     domains: dict[str, Domain] = {"onednn": Choice(("0", "1")), "omp_num_threads": IntRange(1, 4)}
     off: Configuration = {"onednn": "0", "omp_num_threads": 4}
     both: Configuration = {"onednn": "1", "omp_num_threads": 2}

@@ -1,4 +1,4 @@
-"""What is found out once for all workers: remembered values, the leader, and those that wait."""
+"""Values that are found once: remembered values, the leader, and the workers that wait."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ FOUND = Summary(text="found", trials=1)
 
 @dataclasses.dataclass
 class Study:
-    """What all workers of a study share, as plain values."""
+    """The state that all workers of a study share, as plain values."""
 
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     records: list[TrialRecord] = dataclasses.field(default_factory=list)
@@ -58,7 +58,7 @@ class Study:
         yield
 
     def session(self) -> Session:
-        """Return a session of one worker on it."""
+        """Return a session of one worker."""
 
         class Log:
             records = staticmethod(lambda: self.records)
@@ -86,12 +86,12 @@ class Study:
 
 
 def task(found: Summary | None = FOUND, **fields: object) -> Once[Summary]:
-    """Return something to find out."""
+    """Return a value to find once."""
     return Once(key=SUMMARY, find_out=lambda session: found, **fields)  # type: ignore[arg-type]
 
 
-def test_the_leader_finds_it_out_and_the_study_remembers() -> None:
-    """Within a turn; the second time nothing is measured."""
+def test_the_leader_finds_a_value_and_the_study_remembers_it() -> None:
+    """The value is found within a turn; the second time nothing is measured."""
     study = Study()
     assert once(study.session(), task()) == FOUND
     assert study.values == {"summary": FOUND}
@@ -101,7 +101,7 @@ def test_the_leader_finds_it_out_and_the_study_remembers() -> None:
 
 
 def test_others_wait_for_the_leader() -> None:
-    """They return what it has found."""
+    """They return the value that the leader has found."""
     study = Study(leads=False)
 
     def find() -> None:
@@ -114,7 +114,7 @@ def test_others_wait_for_the_leader() -> None:
 
 
 def test_a_worker_that_becomes_the_leader_takes_over() -> None:
-    """The leader before it has died without a result."""
+    """The previous leader has died without a result."""
     study = Study(leads=False)
 
     def inherit() -> None:
@@ -137,8 +137,8 @@ def test_a_trial_of_a_living_worker_is_waited_for() -> None:
     assert study.waits == 1
 
 
-def test_what_another_worker_was_quicker_with_is_looked_up_again() -> None:
-    """``find_out`` returns None then."""
+def test_a_value_that_another_worker_finds_first_is_read_again() -> None:
+    """In this case ``find_out`` returns None."""
     study = Study()
 
     def find() -> None:
@@ -149,8 +149,8 @@ def test_what_another_worker_was_quicker_with_is_looked_up_again() -> None:
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_a_value_that_does_not_hold_any_more_is_found_out_again(holds: bool) -> None:
-    """As the facts of defaults whose trial was never told."""
+def test_a_value_that_no_longer_holds_is_found_again(holds: bool) -> None:
+    """An example is the facts of defaults whose trial never ended."""
     old = Summary(text="old", trials=0)
     study = Study(values={"summary": old})
     found = once(study.session(), task(holds=lambda value, records: holds))

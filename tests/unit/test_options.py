@@ -221,7 +221,7 @@ def test_what_a_request_may_not_give(script: Path, key: str) -> None:
         ({"trials": "3"}, "trials: expected a whole number", None),
         ({"sampler": "tpee"}, 'sampler: unknown value "tpee"', "tpe"),
         ({"budget": "soon"}, 'budget: "soon" is not a duration', "10m"),
-        ({"knobs": [1]}, "knobs: expected a list of texts", None),
+        ({"knobs": [1]}, "knobs: expected a list of strings", None),
         ({"margin": True}, "margin: expected a number between 0 and 1", "3 %"),
         ({"trails": 3}, 'unknown key "trails"', "trials"),
     ],

@@ -1,4 +1,4 @@
-"""What is found out before the search, told by records alone."""
+"""What is measured before the search, from records alone."""
 
 import dataclasses
 import math
@@ -27,25 +27,25 @@ def control(gain: float | None, **fields: object) -> TrialRecord:
 
 
 def test_noise_is_the_spread_of_processes() -> None:
-    """In duels the reference is a process as well; without, it is not there."""
+    """In duels the reference counts as a process; without duels there is none."""
     controls = [control(math.exp(0.02)), control(math.exp(-0.02))]
     noise = noise_of(trial(0, Role.DEFAULT), controls, DUEL, ())
     assert noise.between == pytest.approx(0.02)
     assert noise.processes == 4
     assert noise.design == DUEL
-    alone = noise_of(trial(0, Role.DEFAULT), controls, Design(why="it was asked for"), ())
+    alone = noise_of(trial(0, Role.DEFAULT), controls, Design(why="as requested"), ())
     assert alone.processes == 3
-    assert (alone.method, alone.why) == (Method.SEQUENTIAL, "it was asked for")
+    assert (alone.method, alone.why) == (Method.SEQUENTIAL, "as requested")
 
 
 def test_a_failed_control_does_not_count() -> None:
-    """The noise rests on the others."""
+    """The noise depends on the other controls."""
     noise = noise_of(trial(0, Role.DEFAULT), [control(1.02), control(None)], DUEL, ())
     assert noise.processes == 3
 
 
-def test_duels_are_given_up_where_the_defaults_do_not_bear_them() -> None:
-    """The control is run again without; further ones are not tried in duels."""
+def test_duels_are_given_up_if_the_defaults_fail_in_them() -> None:
+    """The control runs again without a duel, and so do further controls."""
     asked: list[Method] = []
 
     def run(design: Design) -> tuple[TrialRecord, Design]:
@@ -63,7 +63,7 @@ def test_duels_are_given_up_where_the_defaults_do_not_bear_them() -> None:
     ("fields", "why"),
     [
         ({}, ""),
-        ({"asked": Pairing.SEQUENTIAL}, "it was asked for"),
+        ({"asked": Pairing.SEQUENTIAL}, "as requested"),
         ({"facts": dataclasses.replace(FACTS, source="process")}, "timed as a whole"),
         ({"step_s": 2.0}, "2.0 s are longer than a turn"),
         ({"room_bytes": GIB}, "memory does not hold two"),
@@ -74,7 +74,7 @@ def test_duels_are_given_up_where_the_defaults_do_not_bear_them() -> None:
     ],
 )
 def test_duels_where_they_can_work(fields: dict[str, object], why: str) -> None:
-    """Else the design says why not."""
+    """Otherwise the design holds the reason."""
     asked: dict[str, object] = {"asked": Pairing.AUTO, "facts": FACTS}
     sizes = {"step_s": 0.01, "peak_bytes": GIB, "room_bytes": 8 * GIB}
     design = choose_design(**{**asked, **sizes, **fields})  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ def test_duels_where_they_can_work(fields: dict[str, object], why: str) -> None:
 
 
 def test_a_turn_holds_a_few_steps() -> None:
-    """At least 0.3 s, at most 2 s."""
+    """A turn lasts at least 0.3 s and at most 2 s."""
     for step_s, slice_s in ((0.001, 0.3), (0.2, 0.8), (0.9, 2.0)):
         design = choose_design(
             Pairing.AUTO, FACTS, step_s=step_s, peak_bytes=GIB, room_bytes=8 * GIB
@@ -96,8 +96,8 @@ def outcome(*values: float, status: Status = Status.MEASURED) -> Outcome:
     return Outcome(status=status, folder=Path("x"), values=(values,) if values else ())
 
 
-def test_the_guard_compares_with_what_the_defaults_do_by_themselves() -> None:
-    """Two runs of the defaults and one of the configuration, without what changes the samples."""
+def test_the_guard_compares_with_two_runs_of_the_defaults() -> None:
+    """The configuration runs once, without the knobs that change its samples."""
     asked: list[tuple[str, Configuration]] = []
 
     def run(name: str, values: Configuration) -> Outcome:
@@ -111,7 +111,7 @@ def test_the_guard_compares_with_what_the_defaults_do_by_themselves() -> None:
 
 
 def test_the_guard_runs_nothing_where_nothing_can_differ() -> None:
-    """Numbers of threads of the input pipeline do not change results."""
+    """The number of threads of the input pipeline does not change results."""
 
     def run(name: str, values: Configuration) -> Outcome:
         raise AssertionError(name)
@@ -121,7 +121,7 @@ def test_the_guard_runs_nothing_where_nothing_can_differ() -> None:
 
 
 def test_the_guard_reports_what_it_can_not_compare() -> None:
-    """A run that fails, or computes nothing, is no proof of either."""
+    """A run that fails, or computes nothing, proves neither."""
     default: Configuration = {"onednn": "1"}
     for failed in (outcome(), outcome(1.0, status=Status.CRASHED)):
 

@@ -1,4 +1,4 @@
-"""The race, told by records alone."""
+"""The race, from records alone."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ def searched() -> list[TrialRecord]:
 
 
 def run_race(gains: dict[tuple[int, int], float | None]) -> list[TrialRecord]:
-    """Run the race by itself, each entrant as fast as stated; return its trials."""
+    """Run the race alone, each entrant as fast as given; return its trials."""
     records = searched()
     while (task := RACE.next_task(known(*records))) is not None:
         configuration = task.configuration or {}
@@ -42,7 +42,7 @@ def test_each_entrant_runs_once_in_each_round() -> None:
 
 
 def test_a_failed_entrant_leaves_the_race() -> None:
-    """It is not to be recommended."""
+    """A failed entrant can't be recommended."""
     raced = run_race({(2, 4): None, (3, 4): 1.3, (2, 3): 1.3})
     failed = [r for r in raced if r.gain is None]
     assert len(failed) == 1
@@ -56,7 +56,7 @@ def test_the_race_ends_with_one_entrant_left() -> None:
 
 
 def test_the_next_round_waits_for_the_last_trial_of_this_one() -> None:
-    """Its entrants depend on it; the race goes on when it has ended."""
+    """The next entrants depend on it; the race continues when it has ended."""
     first = run_race({(2, 4): 1.3, (3, 4): 1.3, (2, 3): 1.3})[:2]
     records = [*searched(), *first]
     last = RACE.next_task(known(*records))
@@ -71,15 +71,15 @@ def test_the_next_round_waits_for_the_last_trial_of_this_one() -> None:
 
 
 def test_no_race_without_rivals_or_a_final_or_time() -> None:
-    """One candidate, --pairs 0, or no time for pairs."""
+    """There is no race with one candidate, --pairs 0, or no time for pairs."""
     assert RACE.next_task(known(*preparation())) is None
     assert RACE.next_task(known(*searched(), pairs=0)) is None
     late = known(*searched(), trials=None, budget_s=1000.0, elapsed_s=995.0)
     assert RACE.next_task(late) is None
 
 
-def test_what_another_worker_has_run_in_the_round_is_withdrawn() -> None:
-    """Not what it has run in another round, nor in a race before the latest search."""
+def test_an_entrant_that_another_worker_has_run_is_withdrawn() -> None:
+    """Trials of other rounds, and of races before the latest search, do not matter."""
     task = Task(role=Role.RACE, configuration=point(2), race_round=0)
     mine = running(20, Role.RACE, point(2), race_round=0)
     theirs = running(19, Role.RACE, point(2), race_round=0)
@@ -90,8 +90,8 @@ def test_what_another_worker_has_run_in_the_round_is_withdrawn() -> None:
     assert RACE.wants(task, known(older, *searched()[4:]), mine)
 
 
-def test_the_shortlist_takes_the_estimates_where_there_are_any() -> None:
-    """And the recipe, if it is not far behind."""
+def test_the_shortlist_prefers_estimates() -> None:
+    """The shortlist also holds the recipe, if it is not far behind."""
     records = searched()
     low = {r.key(DEFAULT): math.log(1.01) for r in records if r.configuration == point(2)}
     chosen = shortlist(records, default=DEFAULT, recipe=SPACE.recipe, size=2, estimated=low)
@@ -102,7 +102,7 @@ def test_the_shortlist_takes_the_estimates_where_there_are_any() -> None:
 
 
 def test_survivors_are_near_the_leader() -> None:
-    """Nearness is told by the spread from process to process, of the race's own if larger."""
+    """Survivors are within the spread from process to process, the race's own if it is larger."""
     logs = {"a": [0.30, 0.31], "b": [0.29, 0.30], "c": [0.10, 0.11]}
     assert survivors(logs, 0.01) == {"a", "b"}
     assert survivors(logs, 0.2) == {"a", "b", "c"}
@@ -110,7 +110,7 @@ def test_survivors_are_near_the_leader() -> None:
 
 
 def test_gains_are_those_of_the_rounds_so_far() -> None:
-    """So that all workers come to the same survivors."""
+    """Later rounds are left out, so all workers have the same survivors."""
     raced = run_race({(2, 4): 1.3, (3, 4): 1.3, (2, 3): 1.3})
     records = [*searched(), *raced]
     assert {len(logs) for logs in race_gains(records, DEFAULT, 0).values()} == {1}

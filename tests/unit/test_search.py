@@ -1,4 +1,4 @@
-"""What the search tries next, told by records alone."""
+"""What the search tries next, from records alone."""
 
 import dataclasses
 from datetime import timedelta
@@ -37,25 +37,25 @@ LARGE = Space(
 
 
 def lost(number: int, configuration: Configuration) -> TrialRecord:
-    """Return a trial whose worker has died."""
+    """Return a trial of a dead worker."""
     return trial(
         number, Role.SEARCH, configuration, None, state=TrialState.FAIL, status=None, lost=True
     )
 
 
 def next_configuration(now: Known) -> Configuration | None:
-    """Return the configuration that is tried next."""
+    """Return the configuration to try next."""
     task = SEARCH.next_task(now)
     return None if task is None else task.configuration
 
 
 def wants(configuration: Configuration | None, now: Known, mine: TrialRecord) -> bool:
-    """Return whether a trial is still wanted after those that were added before it."""
+    """Return whether a trial is still wanted after the trials added before it."""
     return SEARCH.wants(Task(role=Role.SEARCH, configuration=configuration), now, mine)
 
 
 def test_nothing_without_trials_or_time() -> None:
-    """Neither when the number of trials is used up, nor when the time is."""
+    """There is no task once the trials or the time are used up."""
     assert SEARCH.next_task(known(*preparation(), trials=2)) is None
     late = known(*preparation(), trials=None, budget_s=100.0, elapsed_s=90.0)
     assert SEARCH.next_task(late) is None
@@ -63,7 +63,7 @@ def test_nothing_without_trials_or_time() -> None:
 
 
 def test_a_lost_configuration_comes_first() -> None:
-    """It is tried again once: not if it was measured since, and not a third time."""
+    """It is tried once more, unless it was measured since or lost twice."""
     gone = lost(4, point(3, 3))
     assert next_configuration(known(*preparation(), gone)) == point(3, 3)
     again = trial(5, Role.SEARCH, point(3, 3))
@@ -73,7 +73,7 @@ def test_a_lost_configuration_comes_first() -> None:
 
 
 def test_the_diagnosis_suggests_before_the_model_does() -> None:
-    """Where steps are short, one thread is tried first."""
+    """For short steps, one thread is tried first."""
     now = dataclasses.replace(known(*preparation()), diagnosis=BOUND)
     assert next_configuration(now) == point(1, 1)
     tried = trial(4, Role.SEARCH, point(1, 1), 0.9)
@@ -81,8 +81,8 @@ def test_the_diagnosis_suggests_before_the_model_does() -> None:
     assert next_configuration(after) != point(1, 1)
 
 
-def test_a_small_space_is_walked_through() -> None:
-    """Every point once, and then nothing, though there are trials left."""
+def test_a_small_space_is_enumerated() -> None:
+    """Every point is tried once; then the search ends, though trials are left."""
     now = known(*preparation(), trials=100)
     assert enumerates(now)
     records = preparation()
@@ -96,7 +96,7 @@ def test_a_small_space_is_walked_through() -> None:
 
 
 def test_the_model_proposes_what_it_expects_most_of() -> None:
-    """And the trial keeps how much that was."""
+    """The task holds the expected improvement."""
     task = SEARCH.next_task(known(*preparation()))
     assert task is not None
     assert task.expected is not None
@@ -104,8 +104,8 @@ def test_the_model_proposes_what_it_expects_most_of() -> None:
     assert SEARCH.next_task(known(*preparation())) == task  # pure
 
 
-def test_an_optuna_sampler_suggests_once_the_trial_is_there() -> None:
-    """Its configuration is not known when the trial is planned."""
+def test_an_optuna_sampler_suggests_after_the_trial_is_added() -> None:
+    """The configuration is not known when the trial is planned."""
     task = SEARCH.next_task(known(*preparation(), sampler=SamplerName.TPE))
     assert task is not None
     assert task.configuration is None
@@ -113,7 +113,7 @@ def test_an_optuna_sampler_suggests_once_the_trial_is_there() -> None:
 
 @pytest.mark.parametrize(("hopes", "ends"), [((0.001,) * 4, True), ((0.001,) * 3 + (0.1,), False)])
 def test_the_search_ends_when_little_is_expected(hopes: tuple[float, ...], ends: bool) -> None:
-    """After four proposals in a row that promise less than is worth a trial."""
+    """It ends after four proposals in a row that promise too little to be worth a trial."""
     facts = dataclasses.replace(FACTS, space=LARGE)
     tried = [
         trial(4 + k, Role.SEARCH, {"intra_op": 2 + k, "inter_op": 2}, expected=hope)
@@ -128,7 +128,7 @@ def test_the_search_ends_when_little_is_expected(hopes: tuple[float, ...], ends:
 
 
 def test_controls_without_duels() -> None:
-    """The defaults are run again after every four trials of this machine, not in duels."""
+    """Without duels, the defaults run again after every four trials of this machine."""
     alone = dataclasses.replace(NOISE, method=Method.SEQUENTIAL)
     tried = [trial(4 + k, Role.SEARCH, point(1 + k)) for k in range(3)]
     assert control_is_due(known(*preparation(), *tried, noise=alone))
@@ -142,7 +142,7 @@ def test_controls_without_duels() -> None:
 
 
 def test_the_first_of_two_keeps_a_configuration() -> None:
-    """The later one of two that are added for the same configuration is withdrawn."""
+    """The later of two trials of the same configuration is withdrawn."""
     mine = running(5, Role.SEARCH, point(2))
     assert not wants(point(2), known(running(4, Role.SEARCH, point(2))), mine)
     assert wants(point(2), known(running(4, Role.SEARCH, point(1))), mine)
@@ -152,7 +152,7 @@ def test_the_first_of_two_keeps_a_configuration() -> None:
 
 
 def test_a_repeat_of_a_known_result_is_wanted() -> None:
-    """A result that was not known when the trial was added makes it a needless repeat."""
+    """Only a result that came after the trial was added makes it a needless repeat."""
     done = trial(4, Role.SEARCH, point(2))
     assert done.ended is not None
     hasty = dataclasses.replace(
@@ -164,14 +164,14 @@ def test_a_repeat_of_a_known_result_is_wanted() -> None:
 
 
 def test_the_number_of_trials_is_exact() -> None:
-    """The trials before it use it up, whatever comes after."""
+    """Only the trials before this one count against the limit."""
     three = [running(n, Role.SEARCH, point(n)) for n in (1, 2, 3)]
     assert not wants(point(3), known(*three[:2], trials=2), three[2])
     assert wants(point(2), known(three[0], trials=2), three[1])
 
 
 def test_workers_that_plan_at_the_same_moment_take_different_points() -> None:
-    """Each picks one of the first few, as many as there are workers."""
+    """Each picks among the first points, as many as there are workers."""
     lanes = [Worker(key="me", machine="h", shared=True, count=3, lane=lane) for lane in range(4)]
     tasks = [next_configuration(known(*preparation(), worker=worker)) for worker in lanes]
     assert len({str(task) for task in tasks}) == 3

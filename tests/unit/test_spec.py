@@ -91,12 +91,12 @@ def test_a_study_file_describes_a_whole_study(tmp_path: Path) -> None:
         ('model = "train.py"\ntrials = "3"', "expected a whole number", None),
         ('model = "train.py"\nseed = true', "expected a whole number", None),
         ('model = "train.py"\nsampler = "tpee"', 'unknown value "tpee"', "tpe"),
-        ('model = "train.py"\narguments = "x"', "expected a list of texts", None),
+        ('model = "train.py"\narguments = "x"', "expected a list of strings", None),
         ('model = "train.py"\n[timing]\nmesure = "1s"', 'unknown key "mesure"', "measure"),
         ('model = "train.py"\ntiming = 3', "[timing] must be a table", None),
         ("trials = 3", 'the key "model" is missing', "model ="),
         ("model = ", "not valid TOML", None),
-        ('model = "train.py"\n[environment]\nA = 1', "expected a table of texts", None),
+        ('model = "train.py"\n[environment]\nA = 1', "expected a table of strings", None),
     ],
 )
 def test_a_wrong_study_file(tmp_path: Path, text: str, message: str, hint: str | None) -> None:
@@ -148,9 +148,9 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
     [
         ({"trials": 0}, "--trials: 0 is too few"),
         ({"trials": -3}, "--trials: -3 is too few"),
-        ({"pairs": -1}, "--pairs: -1 is less than nothing"),
+        ({"pairs": -1}, "--pairs: -1 is negative"),
         ({"margin": 3.0}, "--margin: expected a number between 0 and 1"),
-        ({"batch_size": 0}, "--batch-size: a batch of 0 samples"),
+        ({"batch_size": 0}, "--batch-size: a batch can't have 0 samples"),
         ({"shapes": ["x"]}, '--shape "x": not a shape'),
         ({"environment": ["A"]}, '--env: "A" has no value'),
         ({"environment": ["1=2"]}, '--env: "1" can\'t be the name of a variable'),

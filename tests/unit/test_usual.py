@@ -1,4 +1,4 @@
-"""The usual candidates, told by records alone."""
+"""The usual candidates, from records alone."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ OWN = Notice(kind="override", where="m.py:3", text="sets", knob="intra_op", valu
 
 
 def test_recipe_then_what_the_script_sets() -> None:
-    """Each once; after a failure it is not repeated."""
+    """Each runs once, and is not repeated after a failure."""
     now = dataclasses.replace(
         known(*preparation()[:3]), facts=dataclasses.replace(FACTS, notices=(OWN,))
     )
@@ -24,8 +24,8 @@ def test_recipe_then_what_the_script_sets() -> None:
     assert USUAL.next_task(now) is None
 
 
-def test_what_is_the_same_is_left_out() -> None:
-    """A recipe that is the default, and settings of the script that are the recipe."""
+def test_equal_candidates_are_left_out() -> None:
+    """A recipe equal to the defaults, and settings of the script equal to the recipe."""
     same = dataclasses.replace(SPACE, recipe=SPACE.default)
     assert usual_candidates(dataclasses.replace(FACTS, space=same)) == []
     inter = dataclasses.replace(OWN, knob="inter_op", value="1")
@@ -34,12 +34,12 @@ def test_what_is_the_same_is_left_out() -> None:
 
 
 def test_a_small_number_of_trials_leaves_them_out() -> None:
-    """The defaults alone use it up."""
+    """With one trial, only the defaults run."""
     assert USUAL.next_task(known(*preparation()[:3], trials=1)) is None
 
 
 def test_one_worker_measures_it() -> None:
-    """The second one that has added it withdraws; the search waits for neither."""
+    """The second worker withdraws its trial; the search waits for neither."""
     task = Task(role=Role.RECIPE, configuration=SPACE.recipe)
     mine = running(4, Role.RECIPE, SPACE.recipe)
     assert not USUAL.wants(task, known(running(3, Role.RECIPE, SPACE.recipe)), mine)

@@ -1,4 +1,4 @@
-"""Whether trials may be forked: by what forked and started processes of the defaults did."""
+"""Whether trials may be forked, from forked and started processes of the defaults."""
 
 import math
 
@@ -16,7 +16,14 @@ POOLS = {"python": 7, "tf_Compute": 2}
         ([0.01, -0.01], [0.0, 0.01], 0.02, [POOLS] * 3, True, "no difference"),
         ([], [0.01], 0.02, [POOLS] * 2, True, "no difference"),
         ([0.0, 0.01], [-0.1, -0.12], 0.02, [POOLS] * 3, False, "differs"),
-        ([0.0, 0.01], [-0.1, -0.12], 0.2, [POOLS] * 3, False, "differs"),  # too much to believe
+        (
+            [0.0, 0.01],
+            [-0.1, -0.12],
+            0.2,
+            [POOLS] * 3,
+            False,
+            "differs",
+        ),  # too much in any case
         ([0.0], [0.0], 0.02, [POOLS, {**POOLS, "tf_Compute": 1}], False, "other threads"),
         ([0.0], [], 0.02, [POOLS], False, "fail"),
     ],
@@ -29,7 +36,7 @@ def test_judgement(
     used: bool,
     why: str,
 ) -> None:
-    """Used only where neither speed nor threads differ; the interval says how sure that is."""
+    """Forks are used only if neither speed nor threads differ; the result has an interval."""
     found = judge_warm(started, forked, between, pools, CANDIDATE)
     assert found.used is used
     assert why in found.why
@@ -41,7 +48,7 @@ def test_judgement(
 
 
 def test_a_hang_is_known_by_the_time_of_a_started_process() -> None:
-    """Five times as long, at least 20 s, and never longer than the study allows."""
+    """The limit is five times as long, at least 20 s, and at most the study's own."""
     assert start_timeout_s(10.0, 300.0) == 50.0
     assert start_timeout_s(1.0, 300.0) == 20.0
     assert start_timeout_s(100.0, 300.0) == 300.0

@@ -1,5 +1,5 @@
 """Declarations of the commands, a module for each panel of ``autotune --help``.
 
-A declaration states the options and imports what carries them out in the function's body, so that
-help and completion load no Optuna, SQLAlchemy, numpy or scipy.
+A declaration states the options. It imports the implementation in the function's body, so that help
+and completion load no Optuna, SQLAlchemy, numpy or scipy.
 """

@@ -1,4 +1,4 @@
-"""Commands that show what there is: studies, workloads and knobs."""
+"""Commands that show and remove studies, and list workloads and knobs."""
 
 from pathlib import Path
 from typing import Annotated

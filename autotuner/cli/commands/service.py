@@ -93,12 +93,12 @@ def serve(
     trial_memory: TrialMemoryOption = None,
     trial_processes: TrialProcessesOption = None,
 ) -> None:
-    """Serve an HTTP interface and a page: submit studies, follow them, fetch what to deploy."""
+    """Serve an HTTP interface and a page: submit studies, follow them, fetch the files."""
     from autotuner.cli.resolve import confinement
     from autotuner.cli.serve import Front, serve
     from autotuner.trial.confinement import check_confinement
 
-    # now, and not when the first study is to be tuned
+    # now, and not only when the first study runs
     check_confinement(confinement(run_as, trial_memory, trial_processes))
     limits = {
         "--run-as": run_as,
@@ -168,7 +168,7 @@ def submit(
     """Add a study to a service's queue; the script's arguments come after --."""
     from autotuner.cli.remote import Remote, submit
 
-    given = dict(flags.given)  # as it is: what may be asked is for the service to decide
+    given = dict(flags.given)  # unchecked: the service decides which values it allows
     if "knobs" in given:
         given["knobs"] = list(kinds.NAMES.read(given["knobs"], "--knobs"))
     with Remote(url, token) as remote:
