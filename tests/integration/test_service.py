@@ -175,6 +175,7 @@ def test_the_commands(
     ):
         assert main(arguments) == 1, arguments
         assert message in capsys.readouterr().err
+    assert service.submit(effort="all").json()["error"].startswith("effort: Input should be")
 
 
 def test_two_submissions_of_one_name(service: Serving) -> None:

@@ -20,7 +20,7 @@ from autotuner.service.queue import Queue, Submission
 from autotuner.service.request import StudyRequest, submission_of
 from autotuner.service.tokens import Scope, check_token, create_token, list_tokens, revoke_token
 from autotuner.study.storage import default_url, open_database
-from tests.unit.test_options import FOR_SAVED_MODELS, VALUES, at, parse
+from tests.unit.option_values import FOR_SAVED_MODELS, VALUES, at, parse
 
 # names of studies are parts of URLs
 WANTED = {**VALUES, "study": "a-study"}
