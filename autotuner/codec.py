@@ -4,6 +4,7 @@ The child does not use it: the protocol between parent and child is in child/ent
 """
 
 import types
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,3 +54,20 @@ def from_json(kind: type[T] | Any, stored: Any) -> T:
         raise CodecError("; ".join(transform_error(error))) from error
     except (ValueError, TypeError, KeyError) as error:
         raise CodecError(str(error)) from error
+
+
+def to_stored(value: object, schema: int) -> dict[str, Any]:
+    """Return the JSON of a value with the number of the schema that it has."""
+    return {"schema": schema, "value": to_json(value)}
+
+
+def from_stored(kind: type[T] | Any, stored: object, schema: int) -> T | None:
+    """Return a value from its JSON; None if that has another schema, or none.
+
+    Raises:
+        CodecError: if the JSON has the schema and does not fit the type.
+    """
+    if not isinstance(stored, Mapping) or stored.get("schema") != schema:
+        return None
+    found: T = from_json(kind, stored["value"])
+    return found

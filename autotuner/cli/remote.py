@@ -9,15 +9,19 @@ import shlex
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from autotuner.cli.extras import check_installed
+from autotuner.cli.flags import Flags
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.writing import write_whole
+from autotuner.options.option import Place
+from autotuner.options.study_spec import StudySpec
+from autotuner.options.table import spec_from_given, to_given
 
 if TYPE_CHECKING:
     import httpx
@@ -118,17 +122,22 @@ def _check(answer: "httpx.Response") -> None:
     raise UserError(f"the service refuses: {message}", hint=hint)
 
 
-def submit(
-    remote: Remote,
-    script: str,
-    arguments: Sequence[str],
-    given: Mapping[str, object],
-    *,
-    follow: bool,
-) -> bool:
+def request_body(script: str, flags: Flags) -> dict[str, object]:
+    """Return the body of a request for a study.
+
+    Raises:
+        UserError: for the first flag whose value is wrong.
+    """
+    options = dict(flags.given)
+    python = options.pop("python", None)  # the name of one of the service's, not a path
+    base = StudySpec(model=Path(script), arguments=flags.arguments)
+    spec = spec_from_given(options, base=base, place=Place.FLAG)
+    own = {"script": script} if python is None else {"script": script, "python": python}
+    return {**own, **to_given(spec)}
+
+
+def submit(remote: Remote, body: Mapping[str, object], *, follow: bool) -> bool:
     """Add a study to the service's queue; return False if it is followed and fails."""
-    fields = {name: value for name, value in given.items() if value is not None}
-    body = {"script": script, "arguments": list(arguments), **fields}
     status = remote.post("/studies", body).json()
     _print(f"study {status['name']}: {status['state']}")
     return _follow(remote, status["name"], _line) if follow else True

@@ -6,28 +6,39 @@ from pathlib import Path
 from autotuner.errors import UserError
 from autotuner.knobs.catalogue import MANAGED_VARIABLES
 from autotuner.knobs.selection import check_knob_names
+from autotuner.options.option import Place
 from autotuner.options.study_spec import StudySpec, is_saved_model
+from autotuner.options.table import OPTIONS
 
 
-def check_spec(spec: StudySpec) -> StudySpec:
+def check_spec(spec: StudySpec, place: Place = Place.FLAG) -> StudySpec:
     """Return a specification with the absolute path of its script.
+
+    Args:
+        spec: the specification.
+        place: where it was given; messages name a flag as a flag, else a key.
 
     Raises:
         UserError: if there is no such script, or options do not go together or with the catalogue.
     """
     spec = dataclasses.replace(spec, model=_script_path(spec.model))
-    check_knob_names(spec.knobs)
+    check_knob_names(spec.knobs, _name("knobs", place))
     if is_saved_model(spec.model):
         if spec.arguments:
             raise UserError(f"{spec.model}: a saved model takes no arguments", hint="leave out --")
     elif spec.batch_size is not None or spec.shapes:
         hint = "pass them to the script after --, if it takes such arguments"
-        raise UserError("--batch-size and --shape are for saved models, not scripts", hint=hint)
+        names = f"{_name('batch_size', place)} and {_name('shapes', place)}"
+        raise UserError(f"{names} are for saved models, not scripts", hint=hint)
     for name, _ in spec.environment:
         if name in MANAGED_VARIABLES:
             hint = "remove it from the study's environment: it is searched"
             raise UserError(f"{name} is a knob", hint=hint)
     return spec
+
+
+def _name(key: str, place: Place) -> str:
+    return OPTIONS[key].flag if place is Place.FLAG else key
 
 
 def _script_path(path: Path) -> Path:

@@ -27,17 +27,20 @@ def _unchanged(value: Any) -> object:
 class Kind:
     """One kind of value.
 
-    ``read`` takes a value of TOML, JSON or the command line, and the place that a message names; it
-    raises UserError. ``write`` is its inverse, for TOML and JSON. ``flag_type`` is the type that
-    the command line parses before ``read``: str, Path, int, float, bool (a switch) or list[str] (a
-    flag that may be repeated). ``negatable``: the switch has a ``--no-`` form.
+    ``read`` takes what TOML, JSON or the command line holds and the place that a message names; it
+    raises UserError. ``write`` is its inverse: what TOML and JSON hold. ``flag_type`` is what the
+    command line parses before ``read``: str, Path, int, float, bool (a switch) or list[str] (a flag
+    that may be repeated). ``json_type``: the type of what ``write`` returns. ``least``: the lowest
+    number. ``negatable``: a switch that has a ``--no-`` form.
     """
 
     read: Callable[[object, str], Any]
     write: Callable[[Any], object] = _unchanged
     flag_type: Any = str
+    json_type: Any = str
     metavar: str | None = None
     choices: tuple[str, ...] = ()
+    least: int | None = None
     negatable: bool = False
 
 
@@ -128,7 +131,7 @@ def whole(*, least: int | None = None, problem: str = "is too few", hint: str = 
             raise UserError(f"{where}: {number} {problem}", hint=hint or f"at least {least}")
         return number
 
-    return Kind(read=read, flag_type=int, metavar="N")
+    return Kind(read=read, flag_type=int, json_type=int, metavar="N", least=least)
 
 
 def batch_size() -> Kind:
@@ -140,7 +143,7 @@ def batch_size() -> Kind:
             raise UserError(f"{where}: a batch can't have {number} samples", hint="at least 1")
         return number
 
-    return Kind(read=read, flag_type=int, metavar="N")
+    return Kind(read=read, flag_type=int, json_type=int, metavar="N", least=1)
 
 
 def one_of(choices: type[enum.StrEnum], metavar: str) -> Kind:
@@ -169,11 +172,19 @@ def switch_to(choice: enum.StrEnum) -> Kind:
 TEXT = Kind(read=_text, metavar="TEXT")
 NAME = Kind(read=_text, metavar="NAME")
 PATH = Kind(read=_path, write=str, flag_type=Path, metavar="PATH")
-FRACTION = Kind(read=_fraction, flag_type=float, metavar="FRACTION")
-SWITCH = Kind(read=_switch, flag_type=bool, negatable=True)
-TEXTS = Kind(read=_texts, write=list, flag_type=list[str], metavar="TEXT")
-NAMES = Kind(read=_names, write=list, metavar="NAMES")
-SHAPES = Kind(read=_shapes, write=list, flag_type=list[str], metavar="NAME=SIZES")
-VARIABLES = Kind(read=_variables, write=dict, flag_type=list[str], metavar="NAME=VALUE")
+FRACTION = Kind(read=_fraction, flag_type=float, json_type=float, metavar="FRACTION")
+SWITCH = Kind(read=_switch, flag_type=bool, json_type=bool, negatable=True)
+TEXTS = Kind(read=_texts, write=list, flag_type=list[str], json_type=list[str], metavar="TEXT")
+NAMES = Kind(read=_names, write=list, json_type=list[str], metavar="NAMES")
+SHAPES = Kind(
+    read=_shapes, write=list, flag_type=list[str], json_type=list[str], metavar="NAME=SIZES"
+)
+VARIABLES = Kind(
+    read=_variables,
+    write=dict,
+    flag_type=list[str],
+    json_type=dict[str, str],
+    metavar="NAME=VALUE",
+)
 DURATION = Kind(read=_seconds, write=_write_seconds, metavar="TIME")
 MEMORY = Kind(read=_bytes, write=str, metavar="SIZE")

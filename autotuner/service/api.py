@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -20,14 +20,12 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
 from autotuner import __version__
 from autotuner.errors import UserError
-from autotuner.knobs.selection import check_knob_names
-from autotuner.options.duration import parse_duration
 from autotuner.service.access import STORAGE_FAILS, host_name, log_refusal
 from autotuner.service.page import PAGE_POLICY, overview_page
 from autotuner.service.queue import (
@@ -37,14 +35,12 @@ from autotuner.service.queue import (
     QueueFullError,
     Submission,
 )
-from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
+from autotuner.service.request import StudyRequest, submission_of
+from autotuner.service.scripts import ForbiddenScriptError, list_scripts
 from autotuner.service.views import MEDIA_TYPES, REPORT, NotMeasuredError, StudyView, Views
-from autotuner.study.queue_store import QUEUE
 from autotuner.study.storage import STORAGE_ERRORS
 
 _LOGGER = logging.getLogger("autotune.service")
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-_DURATION = r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h)?$"
 _LOOK_S = 1.0
 _QUIET_S = 15.0
 _MOST_FOLLOWERS = 32
@@ -54,32 +50,6 @@ _LONGEST_FOLLOWED_S = 86400.0
 StudyName = Annotated[
     str, InPath(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f/]+$", description="Its name.")
 ]
-
-
-class StudyRequest(BaseModel):
-    """A study to be tuned. Fields that are left out get the defaults of ``autotune run``."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"script": "train.py"}]}
-    )
-
-    script: str = Field(max_length=500, description="A path relative to the service's models.")
-    study: str | None = Field(None, pattern=_NAME, description="Its name; else the script's.")
-    arguments: list[Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]] = Field(
-        default=[], max_length=64
-    )
-    python: str | None = Field(None, max_length=500, description="One of the listed interpreters.")
-    effort: Literal["fast", "balanced", "thorough"] | None = None
-    objective: Literal["throughput", "latency-p50", "latency-p99", "cpu-efficiency"] | None = None
-    knobs: list[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]] = Field(
-        default=[], max_length=64
-    )
-    trials: int | None = Field(None, ge=1, le=10_000, description="Trials of the search.")
-    budget: str | None = Field(None, pattern=_DURATION, description="Time to aim at.")
-    pairs: int | None = Field(None, ge=0, le=1000, description="Most pairs of the final.")
-    measure_time: str | None = Field(
-        None, pattern=_DURATION, description="Longest measurement of a trial."
-    )
 
 
 class StudyStatus(BaseModel):
@@ -292,42 +262,11 @@ def _add_studies(app: FastAPI, service: Service) -> None:
 
 def _checked(wanted: StudyRequest, service: Service) -> Submission:
     """Return a request as a submission, checked as far as possible before it runs."""
-    find_script(service.models, wanted.script)
-    name = wanted.study or _name_for(wanted.script)
-    if name == QUEUE:
-        raise HTTPException(422, f"study: {QUEUE} is the name of the queue")
-    if wanted.python is not None and wanted.python not in service.interpreters:
-        known = ", ".join(sorted(service.interpreters)) or "none but the service's own"
-        raise HTTPException(422, f"python: not one of the service's interpreters: {known}")
-    check_knob_names(wanted.knobs)
-    for field in ("budget", "measure_time"):
-        text = getattr(wanted, field)
-        if text is not None:
-            parse_duration(text, where=field)
-    studies = service.views.all()
-    most = service.most_studies
-    if len(studies) >= most and not any(study.name == name for study in studies):
+    submission = submission_of(wanted, service.models, service.interpreters)
+    studies, most = service.views.all(), service.most_studies
+    if len(studies) >= most and not any(study.name == submission.study for study in studies):
         raise HTTPException(503, f"there are {most} studies already: autotune clean")
-    return Submission(
-        study=name,
-        script=wanted.script,
-        arguments=tuple(wanted.arguments),
-        python=wanted.python,
-        effort=wanted.effort,
-        objective=wanted.objective,
-        knobs=tuple(wanted.knobs),
-        trials=wanted.trials,
-        budget=wanted.budget,
-        pairs=wanted.pairs,
-        measure_time=wanted.measure_time,
-    )
-
-
-def _name_for(script: str) -> str:
-    """Return a study's name made of a script's path, so that two scripts have two names."""
-    path = "-".join(PurePosixPath(script).with_suffix("").parts)
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path)
-    return f"study-{safe}"[:80] if not safe[:1].isalnum() else safe[:80]
+    return submission
 
 
 def _add_file(app: FastAPI, service: Service, file: str) -> None:

@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from autotuner.errors import UserError
+from autotuner.options.study_spec import StudySpec
+from autotuner.options.table import spec_from_given, to_argv, to_given
 from autotuner.service.queue import Job, JobState, Queue, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
 from autotuner.study.storage import STORAGE_ERRORS, database_problem
@@ -63,25 +66,20 @@ def command_of(
         script: the script's path.
         python: the path of the interpreter, None for the service's own.
         limits: further options of ``run`` that the service was started with.
+
+    Raises:
+        UserError: if the stored submission holds a wrong value.
     """
-    given = {
-        "--python": python,
-        "--effort": submission.effort,
-        "--objective": submission.objective,
-        "--knobs": ",".join(submission.knobs) or None,
-        "--trials": submission.trials,
-        "--budget": submission.budget,
-        "--pairs": submission.pairs,
-        "--measure-time": submission.measure_time,
-    }
+    base = StudySpec(model=script, python=None if python is None else Path(python))
+    # only what a request may give, whatever the storage holds: no environment, no other script
+    spec = spec_from_given(to_given(submission.spec), base=base)
     return [
         # -P: Python imports nothing from the working directory, which may hold scripts
-        *(sys.executable, "-P", "-m", "autotuner", "run"),
-        *(f"--model={script}", f"--study={submission.study}", "--json", "--wait"),
-        *(f"{name}={value}" for name, value in given.items() if value is not None),
+        *(sys.executable, "-P", "-m", "autotuner", "run", "--json", "--wait"),
         *limits,
+        *to_argv(spec),
         "--",
-        *submission.arguments,
+        *spec.arguments,
     ]
 
 
@@ -213,7 +211,7 @@ class Executor:
         self._report(f"job {job.number}: study {job.submission.study} begins")
         try:
             end = self._run(job, self._command(job.submission))
-        except (ForbiddenScriptError, OSError) as error:
+        except (ForbiddenScriptError, UserError, OSError) as error:
             self._queue.finish(job, JobState.FAILED, str(error))
             self._report(f"job {job.number}: failed: {str(error)!a}")
             return

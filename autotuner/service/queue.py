@@ -6,6 +6,8 @@ can serve one queue: only one of them starts a job.
 Each attribute of a job has one writer, so that no write loses another: ``job`` is written when the
 job is added, ``owner`` by the service that takes it, ``status`` by the service that tunes it,
 ``cancel`` by the client that cancels it.
+
+A stored job has a schema number. Jobs of another schema are left to the services that know it.
 """
 
 import dataclasses
@@ -13,12 +15,18 @@ import enum
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from autotuner.codec import from_json, to_json
+from autotuner.codec import from_stored, to_stored
+from autotuner.options.study_spec import StudySpec
 from autotuner.study.queue_store import QueueStore, Row, Stage
 from autotuner.study.storage import Storage
 from autotuner.study.workers import GRACE_S, is_alive
 
+SCHEMA = 1
+"""Of stored jobs; a change of StudySpec that old JSON does not fit asks for the next one."""
+
+T = TypeVar("T")
 MOST_WAITING = 100
 _MOST_DEATHS = 5
 _MOST_MESSAGE = 500
@@ -39,23 +47,24 @@ ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What is to be tuned, and how; None leaves the choice to ``autotune run``.
+    """What is to be tuned, and how.
 
-    ``script``: relative to the service's folder of models. ``python``: the name of one of its
-    interpreters.
+    ``spec``: has a name; its ``model`` is relative to the service's folder of models, and it has no
+    ``python``. ``python``: the name of one of the service's interpreters, None for its own.
     """
 
-    study: str
-    script: str
-    arguments: tuple[str, ...] = ()
+    spec: StudySpec
     python: str | None = None
-    effort: str | None = None
-    objective: str | None = None
-    knobs: tuple[str, ...] = ()
-    trials: int | None = None
-    budget: str | None = None
-    pairs: int | None = None
-    measure_time: str | None = None
+
+    @property
+    def study(self) -> str:
+        """The name of the study."""
+        return self.spec.name or ""
+
+    @property
+    def script(self) -> str:
+        """The path of the script, relative to the folder of models."""
+        return self.spec.model.as_posix()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,14 +136,13 @@ class Queue:
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the oldest first."""
-        return [_job(row) for row in self._rows()]
+        return [_job(row, added) for row, added in self._rows()]
 
-    def _rows(self) -> list[Row]:
-        return [
-            row
-            for row in self.store.rows()
-            if "job" in row.attributes and "duplicate" not in row.attributes
-        ]
+    def _rows(self) -> list[tuple[Row, _Added]]:
+        """Return the rows that hold jobs of our schema."""
+        kept = (row for row in self.store.rows() if "duplicate" not in row.attributes)
+        known = ((row, _read(_Added, row, "job")) for row in kept)
+        return [(row, added) for row, added in known if added is not None]
 
     def latest(self, study: str) -> Job | None:
         """Return the latest job of a study."""
@@ -169,7 +177,7 @@ class Queue:
         return known, False
 
     def _add(self, added: _Added) -> int:
-        return self.store.add({"job": json.dumps(to_json(added))})
+        return self.store.add({"job": json.dumps(to_stored(added, SCHEMA))})
 
     def take(self, signature: str) -> Job | None:
         """Start the oldest job that waits; return None if there is none.
@@ -196,7 +204,7 @@ class Queue:
     def _write_status(self, number: int, status: _Status) -> bool:
         # scripts have a part in messages: one line, without control characters of terminals
         text = "".join(c if c.isprintable() else " " for c in status.message[:_MOST_MESSAGE])
-        stored = to_json(dataclasses.replace(status, message=text))
+        stored = to_stored(dataclasses.replace(status, message=text), SCHEMA)
         return self.store.write(number, "status", json.dumps(stored))
 
     def finish(self, job: Job, state: JobState, message: str, *, tuned: str = "") -> None:
@@ -238,7 +246,7 @@ class Queue:
             why: why it is not tuned to its end.
             deaths: how many services have died while they tuned it, one after the other.
         """
-        if all(_added(row).again_of != job.number for row in self._rows()):
+        if all(added.again_of != job.number for _, added in self._rows()):
             added = _Added(
                 submission=job.submission,
                 submitted_by=job.submitted_by,
@@ -256,16 +264,16 @@ class Queue:
             idle: the key of a worker that tunes nothing now: a job of its own was given up.
         """
         attributes, swept = self.store.attributes(), 0
-        for row in [one for one in self._rows() if one.stage is Stage.RUNNING]:
+        for row, added in [one for one in self._rows() if one[0].stage is Stage.RUNNING]:
             owner = row.attributes.get("owner", "")
             given_up = bool(idle) and idle in owner
             if not given_up and (is_alive(owner, attributes) or (not owner and _is_young(row))):
                 continue
-            job = _job(row)
+            job = _job(row, added)
             if job.cancel:
                 self.finish(job, JobState.CANCELLED, "cancelled; its service had died")
             else:
-                self._put_back_or_give_up(job, _added(row).deaths + 1)
+                self._put_back_or_give_up(job, added.deaths + 1)
             swept += 1
         return swept
 
@@ -306,14 +314,13 @@ def _active(jobs: list[Job], study: str) -> Job | None:
     return next((job for job in jobs if job.is_active and job.submission.study == study), None)
 
 
-def _added(row: Row) -> _Added:
-    added: _Added = from_json(_Added, json.loads(row.attributes["job"]))
-    return added
+def _read(kind: type[T], row: Row, name: str) -> T | None:
+    """Return the value of a row's attribute; None if there is none of our schema."""
+    return from_stored(kind, json.loads(row.attributes.get(name, "null")), SCHEMA)
 
 
-def _job(row: Row) -> Job:
-    added = _added(row)
-    status: _Status = from_json(_Status, json.loads(row.attributes.get("status", "{}")))
+def _job(row: Row, added: _Added) -> Job:
+    status = _read(_Status, row, "status") or _Status()
     active = {Stage.WAITING: JobState.QUEUED, Stage.RUNNING: JobState.RUNNING}
     return Job(
         number=row.number,

@@ -1,5 +1,7 @@
 """Tokens, which allow reading or submitting. The storage holds their hashes only.
 
+A stored token has a schema number. A token of another schema is not listed and not accepted.
+
 A token is ``at_ID_SECRET``. Its secret has 256 random bits, so one pass of SHA-256 is enough:
 unlike a password it can't be guessed.
 """
@@ -15,9 +17,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from autotuner.codec import from_json, to_json
+from autotuner.codec import from_stored, to_stored
 from autotuner.study.queue_store import QueueStore
 
+SCHEMA = 1
 _PREFIX = "token:"
 _FORM = re.compile(r"at_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -60,15 +63,15 @@ def create_token(store: QueueStore, name: str, scopes: Collection[Scope]) -> str
 def list_tokens(store: QueueStore) -> list[Token]:
     """Return all tokens, the oldest first."""
     texts = [text for name, text in store.attributes().items() if name.startswith(_PREFIX)]
-    return sorted((_stored(text).token for text in texts), key=lambda token: token.created)
+    known = [stored.token for text in texts if (stored := _stored(text)) is not None]
+    return sorted(known, key=lambda token: token.created)
 
 
 def revoke_token(store: QueueStore, key: str) -> bool:
     """Revoke a token; return False if there is none of that key."""
-    text = store.attributes().get(_PREFIX + key)
-    if text is None:
+    stored = _stored(store.attributes().get(_PREFIX + key))
+    if stored is None:
         return False
-    stored = _stored(text)
     revoked = dataclasses.replace(stored.token, revoked=True)
     _write(store, dataclasses.replace(stored, token=revoked))
     return True
@@ -82,8 +85,7 @@ def check_token(attributes: Mapping[str, Any], given: str) -> Token | None:
         given: what the client has sent.
     """
     form = _FORM.fullmatch(given)
-    text = attributes.get(_PREFIX + form[1]) if form else None
-    stored = None if text is None else _stored(text)
+    stored = _stored(attributes.get(_PREFIX + form[1])) if form else None
     # always compared, so that the time it takes reveals nothing
     same = hmac.compare_digest(_hash(form[2] if form else ""), stored.sha256 if stored else "")
     return stored.token if stored is not None and same and not stored.token.revoked else None
@@ -93,10 +95,10 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _stored(text: str) -> _Stored:
-    stored: _Stored = from_json(_Stored, json.loads(text))
-    return stored
+def _stored(text: str | None) -> _Stored | None:
+    """Return a token from the storage's text; None if there is none of our schema."""
+    return None if text is None else from_stored(_Stored, json.loads(text), SCHEMA)
 
 
 def _write(store: QueueStore, stored: _Stored) -> None:
-    store.set_attribute(_PREFIX + stored.token.key, json.dumps(to_json(stored)))
+    store.set_attribute(_PREFIX + stored.token.key, json.dumps(to_stored(stored, SCHEMA)))

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import optuna
 from optuna.storages import BaseStorage
 
-from autotuner.codec import from_json, to_json
+from autotuner.codec import from_stored, to_stored
 from autotuner.options.study_spec import StudySpec
 from autotuner.study.bulk import read_attribute
 from autotuner.study.diagnosis import Diagnosis
@@ -70,7 +70,7 @@ class Memory:
 
     def write(self, key: Key[T], value: T | None) -> None:
         """Store a value in the study; None removes it."""
-        stored = None if value is None else {"schema": SCHEMA, "value": to_json(value)}
+        stored = None if value is None else to_stored(value, SCHEMA)
         self._study.set_user_attr(key.name, stored)
         self._known[key.name] = value
         if isinstance(value, StudyFacts):
@@ -92,8 +92,5 @@ def read_all(storage: BaseStorage, key: Key[T]) -> dict[str, T]:
 
 def decode(attributes: Mapping[str, Any], key: Key[T]) -> T | None:
     """Return a value from a study's user attributes; None if it is not there."""
-    stored = attributes.get(key.name)
-    if not isinstance(stored, Mapping) or stored.get("schema") != SCHEMA:
-        return None
-    found: T = from_json(key.kind, stored["value"])
+    found: T | None = from_stored(key.kind, attributes.get(key.name), SCHEMA)
     return found

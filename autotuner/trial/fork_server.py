@@ -22,7 +22,7 @@ from autotuner.knobs.knob import Configuration, Means, ReadAt
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.request import CHILD_MAIN, TrialRequest
-from autotuner.trial.supervised import WardedProcess, Wires, start_warded
+from autotuner.trial.supervised import Bounds, WardedProcess, Wires, start_warded
 
 MOST_PARENTS = 4
 _LEAST_MEMORY_BYTES = 2 * 2**30
@@ -91,8 +91,7 @@ class _WarmParent:
                 environment={**environment, "OPENBLAS_NUM_THREADS": "1"},
                 working_directory=request.working_directory,
                 log=folder / "output.log",
-                grace_s=request.timing.grace_s,
-                memory_floor_bytes=0,
+                bounds=Bounds(grace_s=request.timing.grace_s),
                 more_descriptors=(theirs.fileno(),),
             )
         self._closed = False

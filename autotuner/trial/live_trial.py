@@ -19,7 +19,7 @@ from autotuner.trial.folder import child_argv, prepare_folder
 from autotuner.trial.fork_server import WarmParentError, WarmParents
 from autotuner.trial.outcome import Notice, Phase, Window
 from autotuner.trial.request import TrialRequest
-from autotuner.trial.supervised import WardedProcess, Wires, start_warded
+from autotuner.trial.supervised import Bounds, WardedProcess, Wires, start_warded
 
 PhaseListener = Callable[[Phase], None]
 _SIGNAL_S = 5.0
@@ -370,9 +370,11 @@ def start_trial(
                 environment=environment,
                 working_directory=request.working_directory,
                 log=folder / "output.log",
-                grace_s=request.timing.grace_s,
-                memory_floor_bytes=memory_floor_bytes,
-                confinement=confinement,
+                bounds=Bounds(
+                    grace_s=request.timing.grace_s,
+                    memory_floor_bytes=memory_floor_bytes,
+                    confinement=confinement,
+                ),
             )
         launched = Launched(
             process=process,

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import select
@@ -241,6 +242,19 @@ class StartedWarden:
             _kill_marked(self._mark)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a warden holds its child to.
+
+    ``grace_s``: how long the child may take to end after SIGTERM. ``memory_floor_bytes``: the child
+    is killed when less memory is available. ``confinement``: the child's limits and user.
+    """
+
+    grace_s: float
+    memory_floor_bytes: int = 0
+    confinement: Confinement = UNCONFINED
+
+
 def start_warded(
     argv: Sequence[str],
     *,
@@ -248,9 +262,7 @@ def start_warded(
     environment: dict[str, str],
     working_directory: Path,
     log: Path,
-    grace_s: float,
-    memory_floor_bytes: int,
-    confinement: Confinement = UNCONFINED,
+    bounds: Bounds,
     more_descriptors: Sequence[int] = (),
 ) -> WardedProcess:
     """Start a child under a warden.
@@ -261,9 +273,7 @@ def start_warded(
         environment: the child's whole environment.
         working_directory: the child's.
         log: a file for the child's output; an old file is replaced.
-        grace_s: how long the child may take to end after SIGTERM.
-        memory_floor_bytes: the child is killed when less memory is available.
-        confinement: the child's limits and user.
+        bounds: the child's.
         more_descriptors: further descriptors that the child inherits.
     """
     mark = uuid.uuid4().hex
@@ -271,9 +281,10 @@ def start_warded(
     inherited = [*wires.childs, *more_descriptors]
     status, lifeline = wires.wardens
     numbers = [str(lifeline), str(status), ",".join(map(str, inherited))]
-    bounds = [str(grace_s), json.dumps(confinement.limits(memory_floor_bytes))]
-    entry = confinement.entry
-    command = [sys.executable, "-P", str(_WARDEN), *numbers, *bounds, "--", *argv]
+    limits = json.dumps(bounds.confinement.limits(bounds.memory_floor_bytes))
+    entry = bounds.confinement.entry
+    limited = [*numbers, str(bounds.grace_s), limits]
+    command = [sys.executable, "-P", str(_WARDEN), *limited, "--", *argv]
     # the child's environment goes to the warden by standard input: the warden needs its own
     # environment, and argv or a file would show secrets
     child_environment = json.dumps({**environment, _MARK: mark}).encode()

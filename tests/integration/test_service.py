@@ -24,6 +24,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from autotuner.cli.main import main
+from autotuner.options.study_spec import StudySpec
 from autotuner.service.api import Service, make_app
 from autotuner.service.queue import BusyStudyError, JobState, Queue, QueueFullError, Submission
 from autotuner.service.views import Views
@@ -166,13 +167,15 @@ def test_the_commands(
         (["status", "other"], "there is no study other"),
         (["fetch", "train", "--format", "xml"], 'unknown format "xml"'),
         (["submit", "other.py"], "script: there is no such file"),
-        (["submit", "train.py", "--effort", "all"], "effort: Input should be"),
+        (["submit", "train.py", "--effort", "all"], '--effort: unknown value "all"'),
+        (["submit", "train.py", "--seed", str(2**40)], "seed: Input should be"),
         (["cancel", "train"], "has ended"),
         (["status", "--url", "http://127.0.0.1:9"], "is autotune serve running there?"),
         (["status", "--url", "gopher:x"], "unsupported protocol"),
     ):
         assert main(arguments) == 1, arguments
         assert message in capsys.readouterr().err
+    assert service.submit(effort="all").json()["error"].startswith("effort: Input should be")
 
 
 def test_two_submissions_of_one_name(service: Serving) -> None:
@@ -391,7 +394,7 @@ def test_the_report_of_the_page(service: Serving, browser: Browser) -> None:
 
 
 def submission(study: str = "s", **fields: Any) -> Submission:
-    return Submission(study=study, script="train.py", **fields)
+    return Submission(spec=StudySpec(model=Path("train.py"), name=study, **fields))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the service refuses, and that it reveals nothing and stays up meanwhile."""
 
 import contextlib
+import dataclasses
 import hashlib
 import http.client
 import json
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
+from autotuner.options.study_spec import StudySpec
 from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES
 from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
@@ -321,23 +323,26 @@ def test_what_is_listed(tmp_path: Path) -> None:
 def test_arguments_are_no_options_and_no_shell(tmp_path: Path) -> None:
     """Whatever is submitted stands after --, or is glued to the option that it belongs to."""
     evil = ("--storage", "sqlite:///x", "; touch hacked", "$(touch hacked)", "--", "--model=/x")
-    wanted = Submission(
-        study="-x", script="train.py", arguments=evil, knobs=("--json",), effort="-h", pairs=0
+    spec = StudySpec(
+        model=Path("train.py"), name="-x", arguments=evil, knobs=("--json",), phase="-h", pairs=0
     )
+    # what a request may not give has no effect, should it be stored
+    spec = dataclasses.replace(spec, python=Path("/bin/sh"), environment=(("LD_PRELOAD", "x"),))
+    wanted = Submission(spec=spec)
     argv = command_of(wanted, tmp_path / "train.py", "/usr/bin/python3", ["--run-as=nobody"])
     at = argv.index("--")
     assert argv[at + 1 :] == list(evil)
     assert argv[:at] == [
         *(sys.executable, "-P", "-m", "autotuner", "run"),
-        f"--model={tmp_path}/train.py",
-        "--study=-x",
         "--json",
         "--wait",
-        "--python=/usr/bin/python3",
-        "--effort=-h",
-        "--knobs=--json",
-        "--pairs=0",
         "--run-as=nobody",
+        f"--model={tmp_path}/train.py",
+        "--python=/usr/bin/python3",
+        "--study=-x",
+        "--knobs=--json",
+        "--phase=-h",
+        "--pairs=0",
     ]
 
 
@@ -374,6 +379,15 @@ def test_what_may_be_asked_for(service: Serving, tokens: dict[str, str]) -> None
             {"study": "x\n"},
             {"study": ""},
             {"study": QUEUE},
+            {"sampler": "all"},
+            {"margin": 2},
+            {"seed": 10**12},
+            {"phase": "a\x00b"},
+            {"budget": "9" * 400},
+            {"max_memory": "much"},
+            {"batch_size": 8},
+            {"environment": {"A": "1"}},
+            {"model": "/etc/passwd"},
             {"knobs": ["none"]},
             {"knobs": ["--json"]},
             {"knobs": ["intra_op,--storage=x"]},

@@ -4,29 +4,17 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from autotuner.cli.app import COMMANDS
 from autotuner.cli.commands import tune
-from autotuner.cli.flags import Flags, study_options
-from autotuner.cli.main import split_arguments
-from autotuner.cli.resolve import apply_flags, base_spec
 from autotuner.codec import from_json, to_json
 from autotuner.errors import UserError
 from autotuner.options.option import Group, Option, Place
 from autotuner.options.study_file import load_study_file
 from autotuner.options.study_spec import (
-    Effort,
-    Objective,
-    Pairing,
-    SamplerName,
-    StepSource,
     StudySpec,
-    Warm,
 )
 from autotuner.options.table import (
     OPTIONS,
@@ -37,64 +25,7 @@ from autotuner.options.table import (
     with_values,
 )
 from autotuner.report.repeat import repeat_commands
-
-# a value other than the default for each option, by its key
-VALUES: dict[str, Any] = {
-    "arguments": ("--epochs", "3"),
-    "python": Path("/usr/bin/python3"),
-    "study": "--a study",
-    "description": "what it is",
-    "knobs": ("threads", "onednn"),
-    "environment": (("A", "x=1, y"), ("B", "")),
-    "measure": StepSource.KERAS,
-    "phase": "fit",
-    "trials": 7,
-    "budget": 1234567.891,
-    "sampler": SamplerName.TPE,
-    "seed": -3,
-    "effort": Effort.FAST,
-    "pairs": 0,
-    "objective": Objective.LATENCY_P99,
-    "pairing": Pairing.SEQUENTIAL,
-    "warm": Warm.OFF,
-    "max_memory": 3 * 1024**3 + 1,
-    "max_latency_p99": 0.0425,
-    "margin": 0.015,
-    "strict_numerics": True,
-    "measure_time": 0.3,
-    "batch_size": 8,
-    "shapes": ("images=32,224,224,3", "mask=32,1"),
-    "window": 0.02,
-    "warmup_min": 0.1,
-    "warmup_max": 40.0,
-    "start_timeout": 3600.0,
-    "warmup_timeout": 60.0,
-    "measure_timeout": 90.5,
-    "grace": 0.00001,
-}
-FOR_SAVED_MODELS = {"batch_size", "shapes"}
-
-
-def at(place: Place) -> list[str]:
-    """Return the keys of the options that may be given at a place."""
-    return [key for key, option in OPTIONS.items() if place in option.places and key != "model"]
-
-
-def parse(words: list[str]) -> StudySpec:
-    """Read a command line of ``autotune run`` by the parameters that the real command has."""
-    app, seen = typer.Typer(), []
-
-    @study_options(*tune.STUDY_OPTIONS, study_file=True)
-    def run(flags: Flags) -> None:
-        seen.append(flags)
-
-    app.command()(run)
-    own, arguments = split_arguments(words)
-    done = CliRunner().invoke(app, own, obj=arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    base = base_spec(seen[0])
-    assert base is not None
-    return apply_flags(base, seen[0])
+from tests.unit.option_values import FOR_SAVED_MODELS, VALUES, at, parse
 
 
 @pytest.fixture
@@ -114,7 +45,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_every_option_has_a_value_to_try() -> None:
-    """A new option needs a line above; all tests of round trips then cover it."""
+    """A new option needs a line in VALUES; all tests of round trips then cover it."""
     assert set(VALUES) == set(OPTIONS) - {"model"}
     base = StudySpec(model=Path("x.py"))
     assert all(value_of(base, OPTIONS[key]) != value for key, value in VALUES.items())

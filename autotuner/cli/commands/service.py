@@ -17,6 +17,7 @@ from autotuner.cli.commands.parameters import (
 )
 from autotuner.cli.flags import Flags, choices, default, study_options
 from autotuner.options import kinds
+from autotuner.options.option import Place
 from autotuner.options.table import OPTIONS
 
 UrlOption = Annotated[
@@ -33,8 +34,7 @@ TokenOption = Annotated[
 _FILES = ("env", "python", "json", "report")
 _SCOPES = ("read", "submit")
 _REQUEST = (
-    *(OPTIONS[key] for key in ("study", "effort", "trials", "budget", "objective", "knobs")),
-    *(OPTIONS[key] for key in ("pairs", "measure_time")),
+    *(option for option in OPTIONS.values() if {Place.FLAG, Place.BODY} <= option.places),
     dataclasses.replace(
         OPTIONS["python"],
         kind=kinds.NAME,
@@ -166,13 +166,11 @@ def submit(
     token: TokenOption = None,
 ) -> None:
     """Add a study to a service's queue; the script's arguments come after --."""
-    from autotuner.cli.remote import Remote, submit
+    from autotuner.cli.remote import Remote, request_body, submit
 
-    given = dict(flags.given)  # unchecked: the service decides which values it allows
-    if "knobs" in given:
-        given["knobs"] = list(kinds.NAMES.read(given["knobs"], "--knobs"))
+    body = request_body(script, flags)
     with Remote(url, token) as remote:
-        succeeded = submit(remote, script, flags.arguments, given, follow=follow)
+        succeeded = submit(remote, body, follow=follow)
     if not succeeded:
         raise typer.Exit(1)
 
