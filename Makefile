@@ -21,8 +21,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
-# three at a time on two cores: TensorFlow's import keeps one busy, and some tests mostly wait
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+# three at a time on two cores: the import of TensorFlow keeps one busy, and some tests mostly wait;
+# BLAS on one thread: the matrices are small, and its threads would wait for each other
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
 	$(PYTEST) --cov --cov-report=term --durations 20

@@ -64,9 +64,13 @@ class Memory:
         A value is read from the study once: after that only this process changes it.
         """
         if self._known.get(key.name) is None:
-            self._known[key.name] = decode(self._study.user_attrs, key)
+            self._known[key.name] = decode(self._attributes(), key)
         found: T | None = self._known[key.name]
         return found
+
+    def _attributes(self) -> Mapping[str, Any]:
+        """Return the study's user attributes; ``Study.user_attrs`` would copy all of them."""
+        return self._study._storage.get_study_user_attrs(self._study._study_id)
 
     def write(self, key: Key[T], value: T | None) -> None:
         """Store a value in the study; None removes it."""
