@@ -88,9 +88,9 @@ def run_study(
     """
     environment = dict(os.environ)  # a copy: imported libraries may change the environment later
     check_confinement(confinement)
-    spec, storage = _ask(flags, storage_url)
+    spec, python, storage = _ask(flags, storage_url)
     spec = suited_to(confinement, spec)
-    python, machine, shared = find_interpreter(spec.python), inspect_machine(), is_shared(storage)
+    machine, shared = inspect_machine(), is_shared(storage)
     label = flags.study or spec.name or spec.model.stem
     with (
         open_display(rule_of(spec), as_json=as_json) as display,
@@ -141,29 +141,28 @@ def run_study(
         _finish(export, paths, page, storage_url, as_json=as_json)
 
 
-def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Storage]:
-    """Return the requested specification, and the storage of its study.
+def _ask(flags: Flags, storage_url: str | None) -> tuple[StudySpec, Path, Storage]:
+    """Return the requested specification, its interpreter, and the storage of its study.
 
     A study that is given only by name must exist. A resumed study keeps its knobs unless others are
-    given.
+    given. A wrong flag is reported before a database is made.
     """
+    url = storage_url or default_url(HOME)
     base = base_spec(flags)
-    if base is None and flags.study is None:
-        hint = "give --model SCRIPT, --workload NAME or STUDY.TOML"
-        raise UserError("nothing to tune", hint=hint)
-    spec = None if base is None else apply_flags(base, flags)
-    if spec is not None:
-        find_interpreter(spec.python)  # before a database is made
-    storage = open_storage(storage_url or default_url(HOME), create=spec is not None)
-    if flags.study is None:
-        assert spec is not None
-        return spec, storage
-    if spec is None:
-        return apply_flags(stored_spec(storage, flags.study), flags), storage
-    if flags.study in study_names(storage):
+    if base is None:
+        if flags.study is None:
+            hint = "give --model SCRIPT, --workload NAME or STUDY.TOML"
+            raise UserError("nothing to tune", hint=hint)
+        storage = open_storage(url, create=False)
+        spec = apply_flags(stored_spec(storage, flags.study), flags)
+        return spec, find_interpreter(spec.python), storage
+    spec = apply_flags(base, flags)
+    python = find_interpreter(spec.python)
+    storage = open_storage(url, create=True)
+    if flags.study is not None and flags.study in study_names(storage):
         stored = stored_spec(storage, flags.study)
         spec = dataclasses.replace(spec, knobs=spec.knobs or stored.knobs, name=stored.name)
-    return spec, storage
+    return spec, python, storage
 
 
 def _probe(spec: StudySpec, python: Path, runner: ProcessRunner, confinement: Confinement) -> Build:

@@ -106,7 +106,7 @@ def _measure(
             known = session.known()
         failure, finding = stage.failure(known), stage.finding(known)
         problem = stage.problem(known)
-        if problem:
+        if problem and finding is not None and not failure:
             display.remark(f"note: {problem}")
     if finding is None or failure:
         raise UserError(f"there is no comparison: {problem}", hint=f"logs are in {folder}")
