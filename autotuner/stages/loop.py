@@ -19,6 +19,7 @@ from autotuner.stages.session import Session
 from autotuner.stages.usual import UsualCandidates
 from autotuner.study.events import DiagnosisKnown, FactsKnown, NoiseKnown
 from autotuner.study.memory import DIAGNOSIS, NOISE
+from autotuner.study.samplers import optuna_sampler
 from autotuner.study.study_facts import StudyFacts
 from autotuner.verdict.decision import Decision
 
@@ -73,6 +74,9 @@ def report_noise(session: Session) -> None:
 
 def search(session: Session) -> None:
     """Run the search, and write a remark if it ends before its budget is spent."""
+    spec, trials = session.target.spec, session.trials
+    count = len(trials.records())
+    trials.use_sampler(optuna_sampler(spec.sampler, seed=session.facts.seed, trials=count))
     repeat(session, Search())
     known = session.known()
     if known.budget.searches and not enumerates(known):

@@ -22,7 +22,6 @@ from autotuner.study.record import (
     TrialRecord,
     result_of,
 )
-from autotuner.study.samplers import optuna_sampler
 from autotuner.study.study_facts import StudyFacts
 from autotuner.study.trials import TrialLostError, before
 from autotuner.trial.folder import check_disk
@@ -71,9 +70,7 @@ def _perform_one(session: Session, task: Task, wants: Wants) -> None:
         if not _is_wanted(session, task, number, wants):
             return
         if side.configuration is None:
-            spec, count = session.target.spec, len(trials.records())
-            sampler = optuna_sampler(spec.sampler, seed=spec.seed, trials=count)
-            side = trials.suggest(number, side, space, sampler)
+            side = trials.suggest(number, side, space)
             task = dataclasses.replace(task, configuration=side.configuration)
             if not _is_wanted(session, task, number, wants):
                 return

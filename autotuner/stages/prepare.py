@@ -107,9 +107,8 @@ def _measure_defaults(session: Session, number: int, evidence: Evidence) -> Stud
     if throughput is None or score is None:
         check_disk(outcome.folder)
         session.trials.keep_files(number, outcome)
-        record = session.trials.tell_failed_defaults(
-            number, outcome, result_of(outcome, Measurement())
-        )
+        result = result_of(outcome, Measurement())
+        record = session.trials.tell(number, outcome, result, None, is_kept=False)
         session.on_event(TrialEnded(record))
         raise script_failed(outcome)
     facts = _facts_from(session, outcome, throughput, score, evidence)

@@ -78,6 +78,7 @@ class Trials:
         self._artifacts = artifacts
         self._read: list[TrialRecord] = []
         self._settled = 0
+        self._sampler: BaseSampler | None = None
         self._mine: dict[int, optuna.Trial] = {}
 
     def records(self) -> list[TrialRecord]:
@@ -135,13 +136,17 @@ class Trials:
             )
         )
 
-    def suggest(self, number: int, side: Side, space: Space, sampler: BaseSampler) -> Side:
-        """Return a side with the configuration that one of Optuna's samplers suggests for it."""
+    def use_sampler(self, sampler: BaseSampler) -> None:
+        """Let one of Optuna's samplers suggest configurations from now on."""
+        self._sampler = sampler
+
+    def suggest(self, number: int, side: Side, space: Space) -> Side:
+        """Return a side with the configuration that the sampler in use suggests for it."""
         # a study object caches the trials that its sampler has seen, so a new one is loaded
         study = optuna.load_study(
             study_name=self._study.study_name,
             storage=self._storage,
-            sampler=sampler,
+            sampler=self._sampler,
             pruner=optuna.pruners.NopPruner(),
         )
         trial = optuna.Trial(study, self._mine[number]._trial_id)
@@ -158,7 +163,13 @@ class Trials:
             suggest(self._mine[number], space)
 
     def tell(
-        self, number: int, outcome: Outcome, result: TrialResult, value: float | None
+        self,
+        number: int,
+        outcome: Outcome,
+        result: TrialResult,
+        value: float | None,
+        *,
+        is_kept: bool = True,
     ) -> TrialRecord:
         """Store how a trial ended, and return its record.
 
@@ -170,23 +181,15 @@ class Trials:
             outcome: its raw measurement.
             result: the result to store.
             value: Optuna's; None if the trial does not count.
+            is_kept: False for defaults that do not run, with which the study ends.
         """
         trial = self._mine[number]
         self._write(trial, outcome, result)
         if value is not None:
             self._study.tell(trial, value)
         else:
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._study.tell(trial, state=TrialState.PRUNED if is_kept else TrialState.FAIL)
         make_durable(self._storage)
-        return self.record(number)
-
-    def tell_failed_defaults(
-        self, number: int, outcome: Outcome, result: TrialResult
-    ) -> TrialRecord:
-        """Store how the first trial of the defaults failed; samplers ignore it."""
-        trial = self._mine[number]
-        self._write(trial, outcome, result)
-        self._study.tell(trial, state=TrialState.FAIL)
         return self.record(number)
 
     def _write(self, trial: optuna.Trial, outcome: Outcome, result: TrialResult) -> None:

@@ -63,7 +63,7 @@ def test_ctrl_c_in_the_middle_of_a_study(tmp_path: Path) -> None:
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 130, run.stderr
     rest = json.dumps(run.events)
-    assert "go on with: autotune run --study 'my study'" in rest
+    assert "resume with: autotune run --study 'my study'" in rest
     assert "Best so far" in rest
     assert living_with(run.mark) == []
     shown = autotune("show", "my study", cwd=tmp_path, **STUBBED)
