@@ -90,15 +90,13 @@ def guard(session: Session) -> None:
         once(session, guard_for(decision.best.configuration))
 
 
-def repeat(
-    session: Session, stage: Stage, after: Callable[[Known], None] = lambda known: None
-) -> None:
+def repeat(session: Session, stage: Stage, after: Callable[[Known], None] | None = None) -> None:
     """Run the tasks of a stage until it wants no more of them from any worker.
 
     Args:
         session: of this process.
         stage: plans the tasks.
-        after: called after each task.
+        after: called after each task; None: nothing is.
     """
     while True:
         with session.turn():
@@ -106,7 +104,8 @@ def repeat(
             task = stage.next_task(known)
             if task is not None:
                 perform(session, task, stage.wants)
-                after(session.known())
+                if after is not None:
+                    after(session.known())
                 continue
         awaited = stage.awaits_others(known) and session.workers.is_leader()
         if not awaited and not (stage.roles and session.trials.others_run(stage.roles)):

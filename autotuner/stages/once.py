@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from autotuner.stages.session import Session
 from autotuner.study.memory import Key
 from autotuner.study.record import Role, TrialRecord
+from autotuner.study.trials import TrialLostError
 
 T = TypeVar("T")
 
@@ -33,8 +34,12 @@ def once(session: Session, what: Once[T]) -> T:
         if known is not None and what.holds(known, session.trials.records()):
             return known
         if session.workers.is_leader() and not session.trials.others_run(what.roles):
-            with session.turn():
-                found = what.find_out(session)
+            try:
+                with session.turn():
+                    found = what.find_out(session)
+            except TrialLostError as error:
+                session.remark(str(error))
+                found = None  # another worker has taken this one for dead
             if found is not None:
                 session.memory.write(what.key, found)
                 return found

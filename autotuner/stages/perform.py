@@ -29,7 +29,6 @@ from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import WarmStart
 
 _PAIR_BITS = 48
-_NO_DESIGN = Design()
 Wants = Callable[[Task, Known, TrialRecord], bool]
 
 
@@ -76,15 +75,16 @@ def _perform_one(session: Session, task: Task, wants: Wants) -> None:
                 return
         # race and final compare started processes, never forked ones
         warm_start = None if task.role is Role.RACE else session.warm.warm_start
-        noise = session.memory.read(NOISE)
-        design = _NO_DESIGN if noise is None else noise.design
-        _measure(session, number, side, design, warm_start)
+        measured = _measure(session, number, side, session.design, warm_start)
+        session.keep_design(session.design, measured.design)
 
 
 def perform_control(
     session: Session, design: Design, warm_start: WarmStart | None
 ) -> tuple[TrialRecord, Design]:
     """Run the defaults once more; return the trial, and the design that measured it.
+
+    The caller keeps the design.
 
     Args:
         session: of this process.
@@ -121,33 +121,32 @@ def _measure(
     """Measure a trial against the defaults, and store its result."""
     configuration = side.configuration or {}
     session.on_event(TrialStarted(number=number, role=side.role, configuration=configuration))
-    known, target = session.known(), session.target
-    measure_s = target.spec.plan.measure_s
+    facts, records, target = session.facts, session.trials.records(), session.target
+    measure_s, noise = target.spec.plan.measure_s, session.memory.read(NOISE)
     stop = EarlyStop(
-        metric=known.facts.metric,
+        metric=facts.metric,
         # a control or an entrant of the race is measured fully, however slow it is
-        incumbent=incumbent(known.records) if side.role is Role.SEARCH else None,
-        between=known.between,
+        incumbent=incumbent(records) if side.role is Role.SEARCH else None,
+        between=0.0 if noise is None else noise.between,
     )
-    request = target.request(configuration, measure_s, known.facts)
+    request = target.request(configuration, measure_s, facts)
     measured = session.lab.compare(
         dataclasses.replace(request, warm_start=warm_start),
-        target.request({}, measure_s, known.facts),
+        target.request({}, measure_s, facts),
         target.trial_folder(number),
         design,
         stop,
-        latest_control(known.records, known.worker.machine),
+        latest_control(records, session.workers.machine),
     )
-    session.keep_design(design, measured.design)
     session.keep_cold(measured.outcome.cold_reason)
     outcome, measurement = assess(
         measured.outcome,
         measured.comparison,
-        known.facts,
+        facts,
         None if side.role is Role.CONTROL else target.spec,
         abandoned=measured.abandoned,
     )
-    keep(session, known.facts, number, outcome, measurement, measured.reference_start_s)
+    keep(session, facts, number, outcome, measurement, measured.reference_start_s)
     return measured
 
 
@@ -207,12 +206,10 @@ def _perform_pair(session: Session, task: Task, wants: Wants) -> None:
         measure_s = target.spec.plan.final_measure_s
         requests = [target.request(one, measure_s, facts) for one in order]
         folders = [target.trial_folder(number) for number in numbers]
-        noise = session.memory.read(NOISE)
-        design = _NO_DESIGN if noise is None else noise.design
         measured = session.lab.pair(
-            (requests[0], requests[1]), (folders[0], folders[1]), design, facts.metric
+            (requests[0], requests[1]), (folders[0], folders[1]), session.design, facts.metric
         )
-        session.keep_design(design, measured.design)
+        session.keep_design(session.design, measured.design)
         comparison = measured.comparison
         if task.starts_first:
             comparison = flipped(comparison)

@@ -254,10 +254,11 @@ def _try_warm(session: Session) -> WarmCheck:
     if session.budget().trials_expected < _LEAST_FOR_WARM:
         return WarmCheck(used=False, why="")  # the check would cost more than it saves
     started = [r for r in records if r.role is Role.CONTROL and r.gain is not None]
-    runs = (
-        perform_control(session, noise.design, usable.warm_start)[0]
-        for _ in range(max(1, len(started)))
-    )
+    runs = []
+    for _ in range(max(1, len(started))):
+        record, design = perform_control(session, session.design, usable.warm_start)
+        session.keep_design(session.design, design)
+        runs.append(record)
     forked = [record for record in runs if record.gain is not None and record.forked]
     return judge_warm(
         [math.log(r.gain) for r in started if r.gain],

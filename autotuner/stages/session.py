@@ -118,6 +118,12 @@ class Session:
         self.trials.sweep()
 
     @property
+    def design(self) -> Design:
+        """How trials are compared with the defaults; not in duels until the noise is known."""
+        noise = self.memory.read(NOISE)
+        return Design() if noise is None else noise.design
+
+    @property
     def warm(self) -> WarmCheck:
         """How processes of the search start."""
         return self.memory.read(WARM) or WarmCheck(used=False, why="")

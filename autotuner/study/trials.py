@@ -7,6 +7,7 @@ the storage assigns the numbers. A dying worker holds no lock, and every operati
 gRPC proxy.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -151,9 +152,7 @@ class Trials:
         )
         trial = optuna.Trial(study, self._mine[number]._trial_id)
         configuration = effective(suggest(trial, space), space.default)
-        decided = Side(
-            role=side.role, configuration=dict(configuration), machine=self._workers.machine
-        )
+        decided = dataclasses.replace(side, configuration=dict(configuration))
         write_attributes(self._storage, self._mine[number], {"task": to_json(decided)})
         return decided
 

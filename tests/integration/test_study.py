@@ -176,6 +176,7 @@ def test_where_duels_do_not_work(bench: Bench, fields: dict[str, Any], why: str)
     run_first_trials(session)
     assert noise_of(session).method is Method.SEQUENTIAL
     assert why in noise_of(session).why + "".join(bench.recorder.remarks)
+    assert sum("no duels" in remark for remark in bench.recorder.remarks) <= 1
     assert all(r.gain is not None for r in session.trials.records())
 
 

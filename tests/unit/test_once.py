@@ -10,10 +10,11 @@ import pytest
 
 from autotuner.stages.once import Once, once
 from autotuner.stages.session import Session
+from autotuner.study.events import Remark
 from autotuner.study.memory import SUMMARY, Key, Memory, Summary
 from autotuner.study.record import Role, TrialRecord
 from autotuner.study.target import Target
-from autotuner.study.trials import Trials
+from autotuner.study.trials import TrialLostError, Trials
 from autotuner.study.workers import Workers
 from tests.fakes import BUILD, machine
 from tests.plans import preparation, running
@@ -30,6 +31,7 @@ class Study:
     leads: bool = True
     waits: int = 0
     turns: int = 0
+    remarks: list[str] = dataclasses.field(default_factory=list)
     while_waiting: Callable[[], None] = lambda: None
 
     def read(self, key: Key[Any]) -> Any:
@@ -79,7 +81,7 @@ class Study:
             lab=cast(Any, None),
             runner=cast(Any, None),
             workers=cast(Workers, self),
-            on_event=lambda event: None,
+            on_event=lambda event: self.remarks.append(cast(Remark, event).text),
             turn=self.turn,
             elapsed_s=lambda: 0.0,
         )
@@ -146,6 +148,22 @@ def test_a_value_that_another_worker_finds_first_is_read_again() -> None:
 
     study.while_waiting = find
     assert once(study.session(), task(None)) == FOUND
+
+
+def test_a_worker_taken_for_dead_looks_again() -> None:
+    """Its trial was failed by another worker: that is a remark, and no bug."""
+    study, lost = Study(), [True]
+
+    def find(session: Session) -> Summary:
+        if lost.pop():
+            lost.append(False)
+            raise TrialLostError("trial 3 is lost")
+        return FOUND
+
+    what = Once(key=SUMMARY, find_out=find)
+    assert once(study.session(), what) == FOUND
+    assert study.waits == 1
+    assert study.remarks == ["trial 3 is lost"]
 
 
 @pytest.mark.parametrize("holds", [True, False])
