@@ -328,6 +328,17 @@ def test_a_changed_script_gets_a_study_of_its_own(tmp_path: Path) -> None:
     assert [row.split()[:2] for row in listed.splitlines()[1:]] == [["s", "1"], ["s-2", "1"]]
 
 
+def undisturbed(
+    *arguments: str, cwd: Path, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command line, again while the tests beside it disturb every pair."""
+    for _ in range(3):
+        done = autotune(*arguments, cwd=cwd, **environment)
+        if "other processes used the CPU all the time" not in done.stderr:
+            break
+    return done
+
+
 def test_verify_and_compare(tmp_path: Path) -> None:
     """An exported file is compared with the defaults again; a slower one fails in CI."""
     (tmp_path / "train.py").write_text(SCRIPT)
@@ -336,11 +347,13 @@ def test_verify_and_compare(tmp_path: Path) -> None:
     other.write_text('{"configuration": {"intra_op": 1, "inter_op": 1}}')
     line = [str(one), "--model", "train.py", "--effort", "fast", "--pairs", "2"]
     line += ["--measure-time", "0.3s"]
-    done = autotune("verify", *line, "--fail-under", "50", cwd=tmp_path, **STUBBED)
+    done = undisturbed("verify", *line, "--fail-under", "50", cwd=tmp_path, **STUBBED)
     assert done.returncode == 1, done.stderr
     assert "is below the 50 asked for" in done.stdout
     assert "of new processes)" in done.stdout
-    done = autotune("compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path, **STUBBED)
+    done = undisturbed(
+        "compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path, **STUBBED
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["event"] == "finding"
