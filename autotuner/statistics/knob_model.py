@@ -6,6 +6,7 @@ one of the configuration as a whole. Such additive processes (Duvenaud, Nickisch
 learn a knob's effect from all trials that share its value, whatever else was set in them.
 """
 
+import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ _NORMAL_QUANTILE = 1.96
 class Observation:
     """A configuration that was tried; ``variance``: of the error of its log gain."""
 
-    configuration: Configuration
+    configuration: Configuration = dataclasses.field(hash=False)
     log_gain: float
     variance: float
 
@@ -74,28 +75,35 @@ class KnobModel:
         self._factor = cho_factor(self._covariance(parameters), lower=True)
         self._weights = cho_solve(self._factor, self._y)
 
-    def expect_interactions(self, paired: float) -> None:
-        """Take pairs of knobs to matter at least so much, as a part of what single knobs do.
+    def expecting_interactions(self, paired: float) -> "KnobModel":
+        """Return a model in which pairs of knobs matter at least so much.
 
         A few trials that happen to add up make the fit too sure that knobs do not interact.
+
+        Args:
+            paired: what pairs do, as a part of what single knobs do.
         """
         parameters = self._parameters.copy()
         parameters[-2] = max(parameters[-2], np.log(paired))
-        self._use(parameters)
+        other = copy.copy(self)
+        other._use(parameters)
+        return other
 
-    def believe(self, configurations: Sequence[Configuration]) -> None:
-        """Take configurations that are being measured to come out as predicted.
+    def believing(self, configurations: Sequence[Configuration]) -> "KnobModel":
+        """Return a model for which configurations that are being measured come out as predicted.
 
         So what is like them promises less, and several workers look in several places (a kriging
         believer: Ginsbourger, Le Riche & Carraro 2010). The fit stays.
         """
         means, _ = self.predict(configurations)
-        self._coded = np.vstack([self._coded, self._code(configurations)])
-        self._y = np.concatenate([self._y, means])
-        self._noise = np.concatenate([self._noise, np.full(len(configurations), _EXACT)])
-        self._likeness = self._alike(self._coded, self._coded)
-        self._same = _same(self._coded, self._coded)
-        self._use(self._parameters)
+        other = copy.copy(self)
+        other._coded = np.vstack([self._coded, self._code(configurations)])
+        other._y = np.concatenate([self._y, means])
+        other._noise = np.concatenate([self._noise, np.full(len(configurations), _EXACT)])
+        other._likeness = self._alike(other._coded, other._coded)
+        other._same = _same(other._coded, other._coded)
+        other._use(self._parameters)
+        return other
 
     def _code(self, configurations: Sequence[Configuration]) -> _Matrix:
         """Return the positions of values in their domains, one row a configuration.

@@ -98,7 +98,7 @@ def write_attributes(
         retry(lambda: _write(storage, _ATTRIBUTES, "key", trial._trial_id, rows))
         return
     for key, value in attributes.items():
-        trial.set_user_attr(key, value)
+        storage.set_trial_user_attr(trial._trial_id, key, value)
 
 
 def write_values(storage: BaseStorage, trial: optuna.Trial, values: Sequence[float]) -> None:
@@ -111,7 +111,7 @@ def write_values(storage: BaseStorage, trial: optuna.Trial, values: Sequence[flo
         retry(lambda: _write(storage, _VALUES, "step", trial._trial_id, rows))
         return
     for step, value in enumerate(values):
-        trial.report(value, step)
+        storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
 
 def _can_insert(storage: BaseStorage) -> TypeGuard[RDBStorage]:

@@ -4,6 +4,7 @@ The model learns from the gains and intervals of all trials, those of races and 
 """
 
 import dataclasses
+import functools
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,12 +63,12 @@ def propose(
         return [Proposal(_anything(space, draw), None)]
     model = KnobModel(space.domains, space.default, observations)
     if len(records) % 2:
-        model.expect_interactions(_STRONG)
+        model = model.expecting_interactions(_STRONG)
     tried = [one.configuration for one in observations]
     means, _ = model.predict(tried)
     leaders = [tried[k] for k in np.argsort(-means)[:_LEADERS]]
     if pending:
-        model.believe(list(pending.values()))
+        model = model.believing(list(pending.values()))
     points = _listed(space) if space.size <= _MOST_LISTED else _drawn(space, leaders, draw)
     known = _distinct(points, space)
     candidates = [c for key, c in known.items() if key not in pending]
@@ -185,7 +186,13 @@ def observe(
 def fitted_model(records: Sequence[TrialRecord], space: Space, between: float) -> KnobModel | None:
     """Return the model of a study's gains; None if only the defaults have ended."""
     observations = observe(records, space.default, between)
-    return KnobModel(space.domains, space.default, observations) if observations else None
+    return _fitted(space, tuple(observations)) if observations else None
+
+
+@functools.lru_cache(maxsize=1)
+def _fitted(space: Space, observations: tuple[Observation, ...]) -> KnobModel:
+    """Return a fitted model; each task of a race asks for the same one."""
+    return KnobModel(space.domains, space.default, observations)
 
 
 def estimates(records: Sequence[TrialRecord], space: Space, between: float) -> dict[str, float]:

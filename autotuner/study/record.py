@@ -6,6 +6,7 @@ and ``result`` (how it ended). Others are flat copies of the values that the das
 
 import dataclasses
 import enum
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from optuna.trial import TrialState
 
 from autotuner.codec import from_json, to_json
-from autotuner.knobs.knob import Configuration
+from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.statistics.comparison import Comparison
 from autotuner.statistics.throughput import Throughput, step_percentiles_ms
@@ -181,7 +182,13 @@ class TrialRecord(TrialResult):
 
 def configuration_key(configuration: Configuration) -> str:
     """Return a text that is equal for equal configurations."""
-    return json.dumps(dict(configuration), sort_keys=True)
+    return _key_of(tuple(configuration.items()))
+
+
+@functools.lru_cache(maxsize=2**14)
+def _key_of(items: tuple[tuple[str, KnobValue], ...]) -> str:
+    """Return the text; stages ask for those of the same trials after each trial."""
+    return json.dumps(dict(items), sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

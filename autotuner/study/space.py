@@ -21,9 +21,9 @@ def distribution(domain: Domain) -> BaseDistribution:
 class Space:
     """The knobs that a study searches, their domains, the defaults and the recipe."""
 
-    domains: dict[str, Domain]
-    default: Configuration
-    recipe: Configuration
+    domains: dict[str, Domain] = dataclasses.field(hash=False)
+    default: Configuration = dataclasses.field(hash=False)
+    recipe: Configuration = dataclasses.field(hash=False)
 
     @property
     def size(self) -> int:

@@ -184,15 +184,16 @@ class Trials:
         """
         trial = self._mine[number]
         self._write(trial, outcome, result)
+        state = TrialState.PRUNED if is_kept else TrialState.FAIL
         if value is not None:
-            self._study.tell(trial, value)
-        else:
-            self._study.tell(trial, state=TrialState.PRUNED if is_kept else TrialState.FAIL)
+            state = TrialState.COMPLETE
+        values = None if value is None else (value,)
+        self._storage.set_trial_state_values(trial._trial_id, state, values)
         make_durable(self._storage)
         return self.record(number)
 
     def _write(self, trial: optuna.Trial, outcome: Outcome, result: TrialResult) -> None:
-        """Write a result; before Optuna's tell, as a finished trial can't be changed."""
+        """Write a result; before the trial's state, as a finished trial can't be changed."""
         write_attributes(self._storage, trial, result_attributes(result))
         if result.throughput is not None:
             write_values(self._storage, trial, window_rates(outcome, result.throughput.unit))
