@@ -25,10 +25,15 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 # BLAS on one thread: the matrices are small, and its threads would wait for each other
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
-test: $(READY) ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
+# a process compiles what has no bytecode yet, and tests start hundreds of them
+.PHONY: bytecode
+bytecode: $(READY)
+	@$(BIN)/python -m compileall -q autotuner tests
+
+test: bytecode ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
 	$(PYTEST) --cov --cov-report=term --durations 20
 
-coverage: $(READY) ## Run all tests, and measure what they run in the processes that they start, too
+coverage: bytecode ## Run all tests, and measure what they run in the processes that they start, too
 	rm -rf .coverage
 	$(PYTEST) --cov --cov-config=tests/coverage.toml --cov-report=term
 

@@ -7,13 +7,13 @@ Texts here are plain; each renderer escapes them for its format.
 import dataclasses
 import os
 import shlex
+from typing import TYPE_CHECKING
 
 from autotuner import __version__
 from autotuner.export.content import Export, export_of, variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
-from autotuner.report.pictures import Picture, pictures
 from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
     describe,
@@ -35,6 +35,9 @@ from autotuner.trial.outcome import STAGES
 from autotuner.verdict.decision import Candidate
 from autotuner.verdict.result import Result
 from autotuner.verdict.sentences import ratio_text
+
+if TYPE_CHECKING:
+    from autotuner.report.pictures import Picture
 
 INDICATIVE = (
     "Indicative only: what the model that chose the trials predicts for the defaults with this one "
@@ -76,7 +79,7 @@ class Section:
     lines: tuple[str, ...] = ()
     code: str = ""
     grid: Grid | None = None
-    pictures: tuple[Picture, ...] = ()
+    pictures: "tuple[Picture, ...]" = ()
     bulky: bool = False
 
 
@@ -89,9 +92,9 @@ def sections(result: Result, *, anyway: bool = False, draw: bool = True) -> list
         draw: with pictures, which take a second to draw.
     """
     export = export_of(result, anyway=anyway)
-    drawn = {picture.name: picture for picture in pictures(result)} if draw else {}
+    drawn = _draw(result) if draw else {}
 
-    def shown(*names: str) -> tuple[Picture, ...]:
+    def shown(*names: str) -> "tuple[Picture, ...]":
         return tuple(drawn[name] for name in names if name in drawn)
 
     found = [
@@ -120,7 +123,15 @@ def _number(value: float | None, shown: str = "") -> Cell:
     return Cell(text=shown or number(value), value=value)
 
 
-def _verdict(export: Export, drawn: tuple[Picture, ...]) -> Section:
+def _draw(result: Result) -> "dict[str, Picture]":
+    """Return the pictures by name."""
+    # plotly takes a while to import, for which a terminal need not wait
+    from autotuner.report.pictures import pictures
+
+    return {picture.name: picture for picture in pictures(result)}
+
+
+def _verdict(export: Export, drawn: "tuple[Picture, ...]") -> Section:
     result, default = export.result, export.result.facts.space.default
     own = result.decision.own
     deployed = "TensorFlow's defaults, written out"
@@ -156,7 +167,7 @@ def _configuration(export: Export) -> Section:
     )
 
 
-def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:
+def _search(result: Result, drawn: "tuple[Picture, ...]") -> Section:
     decision, facts = result.decision, result.facts
     finding, space = decision.finding, facts.space
     named: list[tuple[str, Candidate | None]] = [
@@ -195,7 +206,7 @@ def _search(result: Result, drawn: tuple[Picture, ...]) -> Section:
     )
 
 
-def _effects(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
+def _effects(result: Result, drawn: "tuple[Picture, ...]") -> Section | None:
     if not result.effects:
         return None
     rows = [
@@ -243,7 +254,7 @@ def _bottleneck(result: Result) -> Section | None:
     return Section(name="bottleneck", title="Bottleneck", lines=(result.diagnosis.sentence,))
 
 
-def _noise(result: Result, drawn: tuple[Picture, ...]) -> Section | None:
+def _noise(result: Result, drawn: "tuple[Picture, ...]") -> Section | None:
     noise = result.noise
     if noise is None:
         return None

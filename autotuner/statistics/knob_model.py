@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.special import ndtr
+import scipy  # its parts are loaded when they are first used, which takes a while
 
 from autotuner.knobs.knob import Configuration, Domain, KnobValue
 from autotuner.knobs.selection import effective
@@ -72,8 +71,8 @@ class KnobModel:
 
     def _use(self, parameters: _Matrix) -> None:
         self._parameters = parameters
-        self._factor = cho_factor(self._covariance(parameters), lower=True)
-        self._weights = cho_solve(self._factor, self._y)
+        self._factor = scipy.linalg.cho_factor(self._covariance(parameters), lower=True)
+        self._weights = scipy.linalg.cho_solve(self._factor, self._y)
 
     def expecting_interactions(self, paired: float) -> "KnobModel":
         """Return a model in which pairs of knobs matter at least so much.
@@ -123,18 +122,17 @@ class KnobModel:
 
     def _fit(self) -> _Matrix:
         """Return the logarithms of the parameters that are likeliest after the observations."""
-        # takes a tenth of a second to import, for which commands that only read need not wait
-        from scipy.optimize import minimize
-
         prior = np.array([_KNOB] * len(self._tables) + [_PAIRED, _OWN])
 
         def surprise(parameters: _Matrix) -> float:
-            factor = cho_factor(self._covariance(parameters), lower=True, check_finite=False)
-            fit = self._y @ cho_solve(factor, self._y, check_finite=False) / 2
+            factor = scipy.linalg.cho_factor(
+                self._covariance(parameters), lower=True, check_finite=False
+            )
+            fit = self._y @ scipy.linalg.cho_solve(factor, self._y, check_finite=False) / 2
             away = (parameters - prior[:, 0]) / prior[:, 1]
             return float(fit + np.log(np.diag(factor[0])).sum() + away @ away / 2)
 
-        found = minimize(
+        found = scipy.optimize.minimize(
             surprise, prior[:, 0], method="L-BFGS-B", options={"maxiter": 30, "ftol": 1e-4}
         )
         return found.x
@@ -152,7 +150,7 @@ class KnobModel:
         d = len(self._tables)
         ones = [np.ones(1)] * d
         top = float(_prior(self._parameters, ones, np.ones(1))[0])
-        learnt = np.einsum("ij,ji->i", cross, cho_solve(self._factor, cross.T))
+        learnt = np.einsum("ij,ji->i", cross, scipy.linalg.cho_solve(self._factor, cross.T))
         return mean, np.sqrt(np.maximum(top - learnt, 0.0))
 
 
@@ -245,4 +243,4 @@ def expected_improvement(mean: _Matrix, deviation: _Matrix, best: float) -> _Mat
     safe = np.maximum(deviation, 1e-12)
     z = (mean - best) / safe
     density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
-    return (mean - best) * ndtr(z) + safe * density
+    return (mean - best) * scipy.special.ndtr(z) + safe * density

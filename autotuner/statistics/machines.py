@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from scipy.special import stdtrit
+import scipy
 
 from autotuner.statistics.sequential import Pair
 
@@ -67,7 +67,7 @@ def _on_machine(
     low = high = None
     if spread is not None and len(orders) == 2:
         error = spread / 2 * math.sqrt(sum(1 / len(logs) for logs in orders))
-        half = float(stdtrit(freedom, 0.5 + _CONFIDENCE / 2)) * error
+        half = float(scipy.special.stdtrit(freedom, 0.5 + _CONFIDENCE / 2)) * error
         low, high = math.exp(centre - half), math.exp(centre + half)
     return OnMachine(
         machine=machine,

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from scipy.special import stdtrit
+import scipy
 
 from autotuner.options.study_spec import StudySpec
 
@@ -144,7 +144,7 @@ def find(pairs: Sequence[Pair], rule: StoppingRule) -> Finding | None:
     centre = fmean(logs)
     squares = sum((log - fmean(order)) ** 2 for order in orders for log in order)
     spread = math.sqrt(squares / (n - 2))
-    half = -float(stdtrit(n - 2, rule.level)) * spread / math.sqrt(n)
+    half = -float(scipy.special.stdtrit(n - 2, rule.level)) * spread / math.sqrt(n)
     low, high = centre - half, centre + half
     margin = math.log1p(rule.margin)
     if -margin < low and high < margin:
@@ -172,7 +172,9 @@ def pairs_needed(distance: float, spread: float, margin: float, level: float) ->
     """Return about how many pairs would decide, if the mean stays at this distance from 0."""
     goal = max(distance, margin - distance)  # exclude 0, or stay within the margin
     n = FIRST_LOOK
-    while n < 10_000 and -float(stdtrit(n - 2, level)) * spread / math.sqrt(n) >= goal:
+    while (
+        n < 10_000 and -float(scipy.special.stdtrit(n - 2, level)) * spread / math.sqrt(n) >= goal
+    ):
         n += 2 * max(1, n // 40)
     return n
 
@@ -185,5 +187,7 @@ def detectable(spread: float, rule: StoppingRule) -> float:
         rule: the stopping rule of the final.
     """
     n = rule.most_pairs // 2 * 2
-    quantiles = -float(stdtrit(n - 2, rule.level)) + float(stdtrit(n - 2, _POWER))
+    quantiles = -float(scipy.special.stdtrit(n - 2, rule.level)) + float(
+        scipy.special.stdtrit(n - 2, _POWER)
+    )
     return math.expm1(quantiles * spread / math.sqrt(n))

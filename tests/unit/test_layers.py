@@ -1,6 +1,7 @@
 """The house: stages import one way, and the two walls hold."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +124,12 @@ def test_no_module_has_a_namesake_on_the_other_side() -> None:
         {file.stem for file in modules(child=child)} - {"__init__"} for child in (False, True)
     )
     assert here & there == set()
+
+
+def test_reading_loads_neither_scipy_nor_plotly() -> None:
+    """Commands that list, export or clean start at once: statistics and pictures load when used."""
+    heavy = ("scipy.linalg", "scipy.special", "scipy.optimize", "plotly", "jinja2")
+    for module in ("autotuner.cli.browse", "autotuner.cli.run_study"):
+        code = f"import sys, {module}; print(sorted(set(sys.modules) & set({heavy!r})))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "[]\n", done.stderr

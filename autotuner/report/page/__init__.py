@@ -3,9 +3,6 @@
 import importlib.resources
 import json
 
-import jinja2
-from plotly.offline import get_plotlyjs
-
 from autotuner.report.sections import sections
 from autotuner.verdict.result import Result
 
@@ -17,6 +14,10 @@ def render_page(result: Result, *, anyway: bool = False) -> str:
         result: of the study.
         anyway: the files hold the best of the search even if it is not recommended.
     """
+    # most commands write no page, and need not wait for these
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,
