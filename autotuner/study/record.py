@@ -273,7 +273,7 @@ def result_attributes(result: TrialResult) -> dict[str, Any]:
         "gain_high": result.gain_high,
         "throughput": None if result.throughput is None else result.throughput.value,
         "elapsed_s": result.elapsed_s,
-        **dataclasses.asdict(result.figures),
+        **vars(result.figures),
     }
     return {
         **{name: value for name, value in flat.items() if value is not None},
