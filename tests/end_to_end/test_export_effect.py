@@ -42,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench = Bench(folder)
     bench.on_disk = True
     runner = SimulatedRunner(speed, inspection={"sites": SITES, "loops": []})
-    run_all(bench.session(runner, trials=48, knobs=tuple(BEST)))
+    run_all(bench.session(runner, trials=24, knobs=tuple(BEST)))
     for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
         with (
             (folder / name).open("w") as file,
