@@ -13,6 +13,7 @@ import pytest
 from autotuner.cli.main import main
 from autotuner.knobs.knob import Configuration
 from autotuner.testing.simulated import SimulatedRunner
+from tests.commands import STUBBED
 from tests.end_to_end.graph import GRAPH
 from tests.fakes import Bench, run_all
 
@@ -42,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench = Bench(folder)
     bench.on_disk = True
     runner = SimulatedRunner(speed, inspection={"sites": SITES, "loops": []})
-    run_all(bench.session(runner, trials=48, knobs=tuple(BEST)))
+    run_all(bench.session(runner, trials=24, knobs=tuple(BEST)))
     for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
         with (
             (folder / name).open("w") as file,
@@ -121,8 +122,14 @@ def test_best_env_on_its_own(folder: Path) -> None:
 def test_best_py_after_tensorflow_is_refused(folder: Path) -> None:
     """Imported too late it raises an error, rather than setting only some knobs."""
     (folder / "late.py").write_text("import tensorflow\nimport best\n")
+    environment = {**os.environ, **STUBBED}  # what is imported does not matter
     done = subprocess.run(
-        [sys.executable, "late.py"], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "late.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 1
     assert "must come before import tensorflow" in done.stderr

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from autotuner.knobs.knob import Configuration
-from autotuner.options.study_spec import StudySpec
+from autotuner.options.study_spec import Timing
 from autotuner.options.workloads import load_workload
 from autotuner.trial.outcome import Status
-from autotuner.trial.request import RecordValues, TrialRequest
-from autotuner.trial.runner import ProcessRunner
+from autotuner.trial.request import RecordValues
 from autotuner.verdict.numerics import judge_numerics
 from tests.commands import autotune
+from tests.end_to_end.forking import ForkedCommand
 from tests.end_to_end.kinds import KINDS
 from tests.trials import QUICK as QUICK_TRIAL
 from tests.trials import RunScript
@@ -25,10 +25,14 @@ pytestmark = pytest.mark.real_tensorflow
 QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0"]
 
 
-def test_a_study_of_a_script_with_threads_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_study_of_a_script_with_threads_of_its_own(
+    tmp_path: Path, autotune_forked: ForkedCommand
+) -> None:
     """The table, the files, and the knobs that can act; tests/integration/test_run.py goes on."""
     script = SCRIPTS / "own_threads.py"
-    done = autotune("run", "--model", str(script), "--trials", "2", *QUICK, cwd=tmp_path)
+    line = ["run", "--model", str(script), "--trials", "2", "--sequential", *QUICK]
+    done = autotune_forked(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("TensorFlow's defaults", "vendor's recipe", "best.env", "best.py", "best.json"):
         assert part in done.stdout
@@ -40,16 +44,20 @@ def test_a_study_of_a_script_with_threads_of_its_own(tmp_path: Path) -> None:
     hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
     assert hello["executable"] == sys.executable  # as there is no --python
 
-    shown = autotune("show", "own_threads", cwd=tmp_path)
+    shown = autotune_forked("show", "own_threads", cwd=tmp_path)
     assert shown.returncode == 0
     assert "a step is: function infer" in shown.stdout
 
 
 # test_scripts.py measures every kind; other commands below run keras' loops and tf.functions
 @pytest.mark.parametrize(("script", "source"), [KINDS[3], KINDS[6]])
-def test_loops_of_the_user_s_own(tmp_path: Path, script: str, source: str) -> None:
+@pytest.mark.xdist_group("forked")
+def test_loops_of_the_user_s_own(
+    tmp_path: Path, autotune_forked: ForkedCommand, script: str, source: str
+) -> None:
     """A loop over a dataset and marked steps, unmodified, from the command line."""
-    done = autotune("run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK, cwd=tmp_path)
+    line = ["run", "--model", str(SCRIPTS / script), "--trials", "1", *QUICK]
+    done = autotune_forked(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"a step is: {source}" in done.stderr
 
@@ -69,7 +77,8 @@ def test_other_interpreters(tmp_path: Path, python: Path, script: str, source: s
     assert "crashed" not in done.stderr, done.stderr
 
 
-def test_reference_workloads_are_measured(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_reference_workloads_are_measured(run_forked: RunScript) -> None:
     """Each reference workload runs with the defaults and is measured in its own step."""
     steps = {
         "mlp_train": ("keras", "fit"),
@@ -81,24 +90,28 @@ def test_reference_workloads_are_measured(run_script: RunScript) -> None:
     for name, step in steps.items():
         model = load_workload(name).model
         assert model is not None
-        outcome = run_script(model, name=name)
+        outcome = run_forked(model, name=name)
         assert outcome.status is Status.MEASURED, outcome.reason
         assert (outcome.source, outcome.step_phase) == step
 
 
-def test_a_script_of_two_steps_is_timed_as_a_whole(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_script_of_two_steps_is_timed_as_a_whole(
+    tmp_path: Path, autotune_forked: ForkedCommand
+) -> None:
     """There is no loop to measure; the study works, and its notice names what is measured."""
     line = ["run", "--model", str(SCRIPTS / "two_steps.py"), "--trials", "2", *QUICK]
-    done = autotune(*line, cwd=tmp_path)
+    done = autotune_forked(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "each run is timed as a whole" in done.stderr
     assert "crashed" not in done.stderr
 
 
-def test_a_cache_is_measured_when_it_is_full(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_a_cache_is_measured_when_it_is_full(run_forked: RunScript) -> None:
     """The first epoch fills the cache and is several times as slow: it counts as warm-up."""
     patient = dataclasses.replace(QUICK_TRIAL, warmup_max_s=60)
-    outcome = run_script(SCRIPTS / "cached.py", timing=patient)
+    outcome = run_forked(SCRIPTS / "cached.py", timing=patient)
     assert outcome.status is Status.MEASURED, outcome.reason
     assert "the first pass fills this cache; it counts as warm-up" in {
         notice.text for notice in outcome.notices
@@ -107,26 +120,20 @@ def test_a_cache_is_measured_when_it_is_full(run_script: RunScript) -> None:
     assert warm >= 240  # the first epoch has 250 steps
 
 
-def test_results_that_change_are_seen(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("forked")
+def test_results_that_change_are_seen(run_forked: RunScript) -> None:
     """The guard on real TensorFlow: rounding passes, another loss does not."""
-    script = tmp_path / "train.py"
-    text = (SCRIPTS / "fit_arrays.py").read_text()
-    script.write_text(text)
-    spec = StudySpec(model=script)
-    runner = ProcessRunner(os.environ)
     values = []
     tuned: Configuration = {"intra_op": 1, "onednn": "0"}
     sides: list[tuple[str, Configuration]] = [("a", {}), ("b", {}), ("c", tuned)]
     for name, configuration in sides:
-        request = TrialRequest(
-            script=script,
-            python=Path(sys.executable),
-            working_directory=tmp_path,
+        outcome = run_forked(
+            SCRIPTS / "fit_arrays.py",
+            name=name,
+            timing=Timing(),
             configuration=configuration,
-            timing=spec.timing,
             record_values=RecordValues(seed=7),
         )
-        outcome = runner.run(request, tmp_path / name)
         assert outcome.status is Status.MEASURED, outcome.reason
         assert len(outcome.values) == 5
         values.append(outcome.values)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import autotune
+from tests.end_to_end.forking import ForkedCommand
 
-pytestmark = pytest.mark.real_tensorflow
-QUICK = ["--effort", "fast", "--measure-time", "0.3s", "--pairs", "0", "--export-anyway"]
+pytestmark = [pytest.mark.real_tensorflow, pytest.mark.xdist_group("forked")]
+QUICK = ["--effort", "fast", "--measure-time", "0.3s", "--sequential", "--pairs", "0"]
+QUICK += ["--export-anyway"]
 
 MAKE = """
 import tensorflow as tf
@@ -33,28 +34,32 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_keras_file(models: Path, tmp_path: Path) -> None:
+def test_a_keras_file(models: Path, tmp_path: Path, autotune_forked: ForkedCommand) -> None:
     """Both inputs are made up, the batch size is the requested one, and steps are counted."""
     line = ["run", "--model", str(models / "model.keras"), "--batch-size", "4", "--trials", "2"]
-    done = autotune(*line, "--shape", "words=4,7", *QUICK, cwd=tmp_path)
+    done = autotune_forked(*line, "--shape", "words=4,7", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "a step is: step step; measured in samples/s" in done.stderr
     document = json.loads((tmp_path / ".autotune/model/best.json").read_text())
     assert document["model"]["model"].endswith("model.keras")
     assert set(document["configuration"]) == {"intra_op", "inter_op", "onednn"}
-    refused = autotune("export", "model", "--format", "serving", cwd=tmp_path)
+    refused = autotune_forked("export", "model", "--format", "serving", cwd=tmp_path)
     assert refused.returncode == 1
     assert "TensorFlow Serving takes a SavedModel" in refused.stderr
 
 
-def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
+def test_a_saved_model_and_its_batch_size(
+    models: Path, tmp_path: Path, autotune_forked: ForkedCommand
+) -> None:
     """The batch size is searched on request, and exported for TensorFlow Serving."""
     line = ["run", "--model", str(models / "exported"), "--trials", "3"]
-    done = autotune(*line, "--knobs", "threads,batch_size", *QUICK, cwd=tmp_path)
+    done = autotune_forked(*line, "--knobs", "threads,batch_size", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "batch_size=" in done.stderr
     assert "crashed" not in done.stderr
-    flags = autotune("export", "exported", "--format", "serving", "--export-anyway", cwd=tmp_path)
+    flags = autotune_forked(
+        "export", "exported", "--format", "serving", "--export-anyway", cwd=tmp_path
+    )
     lines = [one for one in flags.stdout.splitlines() if not one.startswith("#")]
     assert lines[0].startswith("--tensorflow_intra_op_parallelism=")
     assert lines[1].startswith("--tensorflow_inter_op_parallelism=")
@@ -72,20 +77,24 @@ def test_a_saved_model_and_its_batch_size(models: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_inputs_are_refused(
-    models: Path, tmp_path: Path, more: list[str], message: str | None
+    models: Path,
+    tmp_path: Path,
+    autotune_forked: ForkedCommand,
+    more: list[str],
+    message: str | None,
 ) -> None:
     """A wrong name, a wrong rank, a wrong size."""
     line = ["run", "--model", str(models / "model.keras"), "--trials", "1"]
     at = more.index("--") if "--" in more else len(more)
-    done = autotune(*line, *QUICK, *more[:at], *more[at:], cwd=tmp_path)
+    done = autotune_forked(*line, *QUICK, *more[:at], *more[at:], cwd=tmp_path)
     assert done.returncode == 1
     if message is not None:
         assert message in done.stderr
 
 
-def test_sizes_are_for_saved_models(tmp_path: Path) -> None:
+def test_sizes_are_for_saved_models(tmp_path: Path, autotune_forked: ForkedCommand) -> None:
     """A script takes its own arguments."""
     (tmp_path / "train.py").write_text("import tensorflow\n")
-    done = autotune("run", "--model", "train.py", "--batch-size", "4", cwd=tmp_path)
+    done = autotune_forked("run", "--model", "train.py", "--batch-size", "4", cwd=tmp_path)
     assert done.returncode == 1
     assert "--batch-size and --shape are for saved models" in done.stderr

@@ -42,23 +42,24 @@ def samples_per_step(outcome: Outcome) -> set[float | None]:
         ("function_loop.py", "function", "infer", None),
         ("model_calls.py", "function", None, 16),
         ("explicit_steps.py", "step", "step", 5),
-        ("worker_processes.py", "keras", "fit", None),
         ("garbage_output.py", "function", None, None),
     ],
 )
+@pytest.mark.xdist_group("forked")
 def test_the_step_is_found(
-    run_script: RunScript, script: str, source: str, phase: str | None, samples: int | None
+    run_forked: RunScript, script: str, source: str, phase: str | None, samples: int | None
 ) -> None:
     """Each kind of script is measured in its own step, with the batch size where it is known."""
-    outcome = measured(run_script(SCRIPTS / script))
+    outcome = measured(run_forked(SCRIPTS / script))
     assert outcome.source == source
     assert phase in (None, outcome.step_phase)
     assert samples_per_step(outcome) == {samples}
 
 
-def test_what_a_measurement_takes(run_script: RunScript) -> None:
+@pytest.mark.xdist_group("forked")
+def test_what_a_measurement_takes(run_forked: RunScript) -> None:
     """Step times, cores used, other load, switches and start-up are recorded, and agree."""
-    outcome = measured(run_script(SCRIPTS / "function_loop.py", configuration={"intra_op": 1}))
+    outcome = measured(run_forked(SCRIPTS / "function_loop.py", configuration={"intra_op": 1}))
     cost = outcome.cost
     step_ms = step_percentiles_ms(outcome)
     assert cost.cores_used is not None
@@ -100,28 +101,33 @@ def test_loops_behind_a_progress_bar(run_forked: RunScript) -> None:
     assert samples_per_step(outcome) == {20}
 
 
-OWN_THREADS = {("TF_ENABLE_ONEDNN_OPTS", "0"), ("intra_op", "1"), ("inter_op", "7")}
-
-
 @pytest.mark.parametrize(
-    ("script", "said", "inter_op"),
+    ("script", "said"),
     [
-        ("own_threads.py", OWN_THREADS, None),
-        ("own_threads_elsewhere.py", {("TF_NUM_INTRAOP_THREADS", "1"), ("inter_op", "1")}, 5),
-        ("session_threads.py", {("intra_op", "1"), ("inter_op", "1")}, 5),
+        ("own_threads_elsewhere.py", {("TF_NUM_INTRAOP_THREADS", "1"), ("inter_op", "1")}),
+        ("session_threads.py", {("intra_op", "1"), ("inter_op", "1")}),
     ],
 )
+@pytest.mark.xdist_group("forked")
 def test_no_way_of_setting_threads_beats_the_trial(
-    run_script: RunScript, script: str, said: set[tuple[str, str]], inter_op: int | None
+    run_forked: RunScript, script: str, said: set[tuple[str, str]]
 ) -> None:
-    """Neither with TensorFlow's defaults nor with the trial's values: reported, not obeyed."""
-    configuration = {} if inter_op is None else {"inter_op": inter_op}
-    outcome = measured(run_script(SCRIPTS / script, configuration=configuration))
-    expected = len(os.sched_getaffinity(0)) if inter_op is None else inter_op
-    assert outcome.facts.thread_pools["tf_Compute"] >= expected
+    """The script's ways after the import are reported, not obeyed."""
+    outcome = measured(run_forked(SCRIPTS / script, configuration={"inter_op": 5}))
+    assert outcome.facts.thread_pools["tf_Compute"] >= 5
     assert {(n.knob, n.value) for n in outcome.notices} == said
-    if script == "own_threads.py":
-        assert outcome.facts.onednn is True
+
+
+def test_variables_set_before_the_import_do_not_beat_the_defaults(run_script: RunScript) -> None:
+    """With TensorFlow's defaults the script's values are reported, not obeyed, either."""
+    outcome = measured(run_script(SCRIPTS / "own_threads.py"))
+    assert outcome.facts.thread_pools["tf_Compute"] >= len(os.sched_getaffinity(0))
+    assert {(n.knob, n.value) for n in outcome.notices} == {
+        ("TF_ENABLE_ONEDNN_OPTS", "0"),
+        ("intra_op", "1"),
+        ("inter_op", "7"),
+    }
+    assert outcome.facts.onednn is True
 
 
 @pytest.mark.xdist_group("forked")
@@ -132,10 +138,15 @@ def test_the_loop_s_own_time_counts(run_forked: RunScript) -> None:
     assert all(window.steps <= window.duration_s / 0.02 for window in outcome.windows)
 
 
-def test_forked_workers(run_script: RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_worker_processes(
+    run_script: RunScript, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
     """Worker processes made by fork work as those made by spawn do."""
-    monkeypatch.setenv("START", "fork")
-    assert measured(run_script(SCRIPTS / "worker_processes.py")).source == "keras"
+    monkeypatch.setenv("START", start)
+    outcome = measured(run_script(SCRIPTS / "worker_processes.py"))
+    assert (outcome.source, outcome.step_phase) == ("keras", "fit")
+    assert samples_per_step(outcome) == {None}
 
 
 def test_arguments_and_relative_files(run_script: RunScript, tmp_path: Path) -> None:
@@ -187,12 +198,10 @@ def test_threads_take_effect_and_the_script_s_own_are_reported(run_script: RunSc
     }
 
 
-def test_finally_blocks_run(
-    run_script: RunScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.xdist_group("forked")
+def test_finally_blocks_run(run_forked: RunScript, tmp_path: Path) -> None:
     """The script is unwound through an ``except Exception`` and its finally blocks run."""
-    monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
-    outcome = measured(run_script(SCRIPTS / "finally_blocks.py"))
+    outcome = measured(run_forked(SCRIPTS / "finally_blocks.py"))
     assert outcome.exit_code == 0
     assert (tmp_path / "marker").read_text() == "ran"
     assert (tmp_path / "marker.atexit").read_text() == "ran"

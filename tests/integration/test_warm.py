@@ -20,8 +20,9 @@ from autotuner.trial.fork_server import values_at_import
 from autotuner.trial.outcome import Outcome, Status
 from autotuner.trial.request import TrialRequest, WarmStart
 from autotuner.trial.runner import ProcessRunner
+from tests.commands import STUBBED_PATH, autotune
 from tests.processes import left_of, wait_for
-from tests.trials import QUICK, STEPS
+from tests.trials import QUICK, STEPS, forked_trials
 
 WARM = WarmStart(modules=("heavy",), start_timeout_s=20)
 
@@ -33,6 +34,7 @@ class Place:
         self.folder = folder
         self.runner = runner
         self.count = 0
+        self._before = psutil.Process().children()  # also the parents that end_to_end/ shares
 
     def run(self, script: str, warm_start: WarmStart | None = WARM, **fields: object) -> Outcome:
         path = self.folder / "script.py"
@@ -50,7 +52,7 @@ class Place:
 
     def parents(self) -> list[psutil.Process]:
         """Return the warm parents that live now."""
-        wardens = psutil.Process().children()
+        wardens = [one for one in psutil.Process().children() if one not in self._before]
         below = [child for warden in wardens for child in warden.children()]
         return [process for process in below if "--warm" in process.cmdline()]
 
@@ -297,3 +299,21 @@ def test_ctrl_c_ends_parent_and_trial(
     tool.send_signal(signal.SIGINT)
     tool.wait(timeout=30)
     assert left_of(mark) == []
+
+
+def test_which_trials_of_a_study_are_forked(tmp_path: Path) -> None:
+    """The search is forked; the defaults, the noise check and the final are not."""
+    (tmp_path / "keras.py").write_text("")  # a name that a warm parent imports
+    (tmp_path / "train.py").write_text("import keras\n" + STEPS)
+    environment = {"PYTHONPATH": f"{tmp_path}:{STUBBED_PATH}"}
+    line = ["run", "--model", "train.py", "--knobs", "intra_op,inter_op", "--trials", "5"]
+    line += ["--warm", "on", "--sequential", "--effort", "fast", "--measure-time", "0.3s"]
+    done = autotune(*line, "--pairs", "1", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "warm start on" in done.stderr
+    report = autotune("report", "train", "--format", "md", cwd=tmp_path)
+    assert "Where the time went" in report.stdout
+    forked = forked_trials(tmp_path / ".autotune/train/trials")
+    assert [forked[0], forked[1]] == [False, False]
+    assert forked[max(forked)] is False
+    assert sum(forked.values()) >= 3

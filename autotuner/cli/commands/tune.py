@@ -127,7 +127,7 @@ def worker(
         )
 
 
-@study_options(*_SCRIPT, OPTIONS["phase"], OPTIONS["pairing"])
+@study_options(*_SCRIPT, *(OPTIONS[key] for key in ("phase", "pairing", "measure_time")))
 def doctor(flags: Flags, wait: WaitOption = False, as_json: JsonOption = False) -> None:
     """Check machine and script: what matters, which knobs work here, what the bottleneck is."""
     from autotuner.cli.doctor import examine
