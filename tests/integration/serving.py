@@ -26,6 +26,8 @@ QUICK: dict[str, Any] = {
     "trials": 2,
     "pairs": 2,
     "measure_time": "0.2s",
+    "window": "0.05s",
+    "warmup_min": "0.2s",
     "knobs": ["intra_op", "kernels"],
 }
 
