@@ -153,7 +153,8 @@ def run_chain(name: str, folder: Path) -> None:
 
 def run_without(what: str, folder: Path) -> None:
     """Kill a child or a warden at every moment: the run loses one trial each, and ends."""
-    command, mark = arguments(folder), uuid.uuid4().hex
+    # two trials of the search are lost, and one is left for the race
+    command, mark = [*arguments(folder), "--trials", str(TRIALS + 1)], uuid.uuid4().hex
     run = RunProcess(folder, *command, mark=mark)
     for moment in SOME[2:]:
         wait_for(moment, run)

@@ -38,7 +38,6 @@ def test_show_list_export_resume(
     monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "train.py").write_text(SCRIPT)
     line = ["run", "--model", "train.py", "--trials", "3", *QUICK[:-1], "intra_op,kernels"]
-    line += ["--sequential"]
     done = autotune(*line, cwd=tmp_path, **STUBBED)
     assert done.returncode == 0, done.stderr
     assert "has not yet met the defaults" in done.stdout
