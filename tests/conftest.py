@@ -20,9 +20,17 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOTUNE_LOCK", str(tmp_path / "autotune.lock"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the longest tests, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    if pytest.version_tuple < (9, 2) or not config.getoption("loadgroup", default=False):
+        return
+    # pytest-xdist 3.8 appends the group to an attribute that pytest 9.2 no longer reads, so that
+    # the tests of a group went to all workers, and each of these made the group's fixtures
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is not None and not item.nodeid.endswith(suffix := f"@{mark.args[0]}"):
+            item._id = item.id.parse(item.nodeid + suffix)
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from autotuner.study.storage import open_database
 from autotuner.study.studies import load_study
 from autotuner.testing import postgres
 from tests.another_user import AS_NOBODY, NOBODY, PACKAGES, PYTHON, WHY_NOT
-from tests.commands import SCRIPT, STUB
+from tests.commands import BRIEF, SCRIPT, STUB
 from tests.processes import left_of
 
 PASSWORD = "letters4and4digits"  # of the test's own server
 PATIENCE_S = 120
 
 # added to `autotune run`, for whose usual budget there is no time
-BRIEF = (
-    *("--effort", "fast", "--trials", "2", "--measure-time", "0.2s", "--pairs", "1"),
+QUICK = (
+    *("--effort", "fast", "--trials", "2", *BRIEF, "--pairs", "1"),
     *("--knobs", "intra_op,kernels", "--sequential"),
 )
 
@@ -42,7 +42,7 @@ class Site:
         command = self.bin / "autotune"
         command.write_text(
             "#!/bin/sh\ncommand=$1\nshift\n"
-            f'[ "$command" = run ] && set -- {" ".join(BRIEF)} "$@"\n'
+            f'[ "$command" = run ] && set -- {" ".join(QUICK)} "$@"\n'
             f'exec {PYTHON} -m autotuner "$command" "$@"\n'
         )
         command.chmod(0o755)

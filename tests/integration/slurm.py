@@ -35,6 +35,7 @@ def settings(folder: Path) -> str:
         f"SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/%n.pid\n"
         "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n"
         "JobAcctGatherType=jobacct_gather/none\nSelectType=select/cons_tres\n"
+        "SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=1\n"
         f"{''.join(nodes)}PartitionName=test Nodes=n[0-1] Default=YES\n"
     )
 

@@ -26,9 +26,11 @@ from tests.integration.served import Served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN = "correct horse"
 PLOTS = ("final", "ratios", "effects", "drift")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium here: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+    # one process runs them all, so that there is one study, one dashboard and one browser
+    pytest.mark.xdist_group("browser"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -19,16 +20,40 @@ from tests.fakes import Bench, run_all, threads_matter
 Run = Callable[..., str]
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Return a finished study under the working directory, with its files."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    bench = Bench(tmp_path)
+# one process runs them all, so that the study is made once
+pytestmark = pytest.mark.xdist_group("cleaning")
+
+
+def opened(folder: Path) -> Bench:
+    bench = Bench(folder)
     bench.on_disk = bench.with_pages = True
-    claim_folder(tmp_path / ".autotune", "s", "studies.db")
-    run_all(bench.session(SimulatedRunner(threads_matter, log="hello\n"), trials=10))
     return bench
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished study with its files; a copy is beside it."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    folder.mkdir()
+    bench = opened(folder)
+    claim_folder(folder / ".autotune", "s", "studies.db")
+    run_all(bench.session(SimulatedRunner(threads_matter, log="hello\n"), trials=10))
+    bench.close()
+    shutil.copytree(folder, folder.with_name("copy"))
+    return folder
+
+
+@pytest.fixture
+def bench(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Return the finished study as it was made, under the working directory, with its files."""
+    shutil.rmtree(finished)
+    shutil.copytree(finished.with_name("copy"), finished)  # a study knows its folder by its path
+    monkeypatch.chdir(finished)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    bench = opened(finished)
+    bench.session(SimulatedRunner(threads_matter), trials=10)
+    yield bench
+    bench.close()
 
 
 @pytest.fixture

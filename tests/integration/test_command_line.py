@@ -1,4 +1,8 @@
-"""The command as users type it, with real processes; TensorFlow only where a command needs it."""
+"""The command as users type it; TensorFlow is a stub but where a test is about loading it.
+
+What a command line answers to bad input is asked of ``main`` in this process, which takes a
+fraction of a new process's time; exit codes and output of processes are shown by the other tests.
+"""
 
 import ast
 import json
@@ -11,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from autotuner.cli.app import COMMANDS
+from autotuner.cli.main import main
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.options.option import Group, Place
 from autotuner.options.table import OPTIONS
-from tests.commands import AUTOTUNE, QUICK, SCRIPT, STUBBED, autotune
+from tests.commands import AUTOTUNE, QUICK, SCRIPT, STUBBED, STUBBED_PATH, autotune
 
 
 @pytest.fixture
@@ -23,7 +28,8 @@ def folder(tmp_path: Path) -> Path:
     files = {
         "plain.py": "print(1)\n",
         "syntax.py": "def f(:\n",
-        "crash.py": "import tensorflow\nraise ValueError('boom')\n",
+        "crash.py": "import math\nraise ValueError('boom')\n",
+        "loads.py": "import tensorflow\nraise ValueError('boom')\n",
         "unknown.toml": 'modle = "plain.py"\n',
         "broken.toml": "model = \n",
         "knob.toml": 'model = "plain.py"\nknobs = ["intra"]\n',
@@ -68,15 +74,46 @@ def folder(tmp_path: Path) -> Path:
         ("list", "there are no studies here", None),
     ],
 )
-def test_bad_input(folder: Path, line: str, message: str, hint: str | None) -> None:
+def test_bad_input(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    line: str,
+    message: str,
+    hint: str | None,
+) -> None:
     """One clear message, a hint if there is one, exit code 1, and no traceback."""
-    done = autotune(*line.split(), cwd=folder)
-    assert done.returncode == 1, done.stderr
-    errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("PYTHONPATH", STUBBED_PATH)
+    code = main(line.split())
+    stderr = capfd.readouterr().err
+    assert code == 1, stderr
+    check_bad_input(stderr, message, hint)
+
+
+def check_bad_input(stderr: str, message: str, hint: str | None) -> None:
+    errors = [text for text in stderr.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-    assert hint is None or hint in done.stderr.split("\nhint: ")[1]
-    assert "autotuner/" not in done.stderr.replace("autotuner/child/entry.py", "")
+    assert hint is None or hint in stderr.split("\nhint: ")[1]
+    assert "autotuner/" not in stderr.replace("autotuner/child/entry.py", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("run", "nothing to tune", "--model SCRIPT"),
+        ("run --model crash.py", "crash.py:2: ValueError: boom", "repeat it: sh "),
+    ],
+)
+def test_bad_input_in_a_process_of_its_own(
+    folder: Path, line: str, message: str, hint: str
+) -> None:
+    """The same from the command: before a study begins, and after a trial."""
+    done = autotune(*line.split(), cwd=folder, **STUBBED)
+    assert done.returncode == 1, done.stderr
+    check_bad_input(done.stderr, message, hint)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +169,8 @@ print("LOADED", sorted({{name.split(".")[0] for name in sys.modules}}), code, fi
 """
 
 
-def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int]:
-    """Return the packages that a command line has loaded at its end, and its exit code."""
+def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int, str]:
+    """Return the packages that a command line has loaded at its end, its exit code and messages."""
     done = subprocess.run(
         [sys.executable, "-c", HEAVY.format(argv=argv)],
         cwd=folder,
@@ -143,7 +180,7 @@ def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int]:
     )
     line = next(text for text in done.stderr.splitlines() if text.startswith("LOADED"))
     names, _, code = line.removeprefix("LOADED ").rpartition(" ")
-    return set(ast.literal_eval(names)), int(code)
+    return set(ast.literal_eval(names)), int(code), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -151,7 +188,7 @@ def loaded_by(folder: Path, *argv: str) -> tuple[set[str], int]:
 )
 def test_help_loads_few_packages(folder: Path, line: str) -> None:
     """Help needs neither TensorFlow nor Optuna nor numpy."""
-    loaded, code = loaded_by(folder, *line.split())
+    loaded, code, _ = loaded_by(folder, *line.split())
     assert not {"tensorflow", "keras", "optuna", "sqlalchemy", "numpy", "scipy"} & loaded
     assert code == 0
 
@@ -240,10 +277,11 @@ def test_knobs_at_80_columns(folder: Path) -> None:
 
 def test_the_parent_never_loads_tensorflow(folder: Path) -> None:
     """Even a run, with probe and trial of the defaults, does not load it in the parent."""
-    loaded, code = loaded_by(folder, "run", "--model", "crash.py")
+    loaded, code, stderr = loaded_by(folder, "run", "--model", "loads.py")
     assert "optuna" in loaded
     assert "tensorflow" not in loaded
     assert code == 1
+    check_bad_input(stderr, "loads.py:2: ValueError: boom", "repeat it: sh ")
 
 
 def test_the_lists(folder: Path) -> None:
@@ -282,14 +320,14 @@ def test_passwords_are_not_shown(folder: Path) -> None:
 def test_a_failed_default_leaves_no_study(folder: Path) -> None:
     """A script that does not run leaves its log, and its study's name stays free."""
     for _ in range(2):
-        assert autotune("run", "--model", "crash.py", cwd=folder).returncode == 1
+        assert autotune("run", "--model", "crash.py", cwd=folder, **STUBBED).returncode == 1
     assert "no studies yet" in autotune("list", cwd=folder).stdout
     assert (folder / ".autotune/crash/trials/0000/output.log").is_file()
 
 
 def test_json_events_are_json(folder: Path) -> None:
     """With --json standard output holds only JSON events, even if the run fails."""
-    done = autotune("run", "--model", "crash.py", "--json", cwd=folder)
+    done = autotune("run", "--model", "crash.py", "--json", cwd=folder, **STUBBED)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "message"
     assert [event["event"] for event in events][-2:] == ["trial_ended", "error"]
@@ -379,6 +417,7 @@ def test_a_disturbance_is_named(tmp_path: Path) -> None:
     hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         line = ["run", "--model", "train.py", *QUICK, "--trials", "2", "--pairs", "0"]
+        line += ["--sequential"]  # the sooner it is over, the less the other process uses
         done = autotune(*line, cwd=tmp_path, **STUBBED)
     finally:
         hog.kill()

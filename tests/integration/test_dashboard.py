@@ -36,6 +36,8 @@ from autotuner.verdict.result import load_result
 from tests.fakes import Bench, finished
 from tests.integration.served import Served
 
+# one process runs them all, so that there is one study
+pytestmark = pytest.mark.xdist_group("dashboard")
 HOST = "127.0.0.1:8080"
 
 

@@ -19,7 +19,7 @@ from tests.processes import living_with
 from tests.run_process import RunProcess, ended, role_phase, trials_in
 from tests.trials import RunScript
 
-COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--sequential"]
+COMMAND = ["--model", "train.py", "--study", "s", *QUICK, "--pairs", "1", "--sequential"]
 
 
 def begin(folder: Path, *more: str) -> RunProcess:
@@ -80,13 +80,13 @@ def test_a_full_disk(small_disk: Path) -> None:
 
 
 def test_a_lock_that_passes(tmp_path: Path) -> None:
-    """Another process writes for some seconds: the run waits for it."""
+    """Another process writes for longer than a trial takes: the run waits for it."""
     run = begin(tmp_path)
     run.until(ended("default"))
     with contextlib.closing(sqlite3.connect(tmp_path / ".autotune/studies.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         release = threading.Event()
-        release.wait(4)
+        release.wait(2)
         other.rollback()
     check_complete(tmp_path, run)
 
@@ -194,6 +194,7 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     (folder / "my model's {x}.py").write_text(SCRIPT)
     name = "größe/of \"it\" {y} 'z' %s 🦊"
     command = ["--model", "my model's {x}.py", "--study", name, *QUICK, "--sequential"]
+    command += ["--trials", "2", "--pairs", "1"]
     run = RunProcess(folder, *command, mark=uuid.uuid4().hex)
     assert run.end() == 0, run.stderr
     (page,) = folder.glob(".autotune/*/report.html")

@@ -52,7 +52,7 @@ def start(folder: Path, server: postgres.Server, study: str, mark: str) -> RunPr
     folder.mkdir(exist_ok=True)
     (folder / "train.py").write_text(SCRIPT)
     command = ["--model", "train.py", "--study", study, "--storage", server.url, *QUICK]
-    return RunProcess(folder, *command, "--sequential", mark=mark)
+    return RunProcess(folder, *command, "--pairs", "1", "--sequential", mark=mark)
 
 
 def check(server: postgres.Server, name: str) -> None:

@@ -13,33 +13,43 @@ import time
 import uuid
 from pathlib import Path
 
+import pytest
+
+from autotuner.cli.main import main
 from autotuner.statistics.sequential import Verdict
-from tests.commands import AUTOTUNE, SCRIPT, STUBBED, autotune
+from tests.commands import AUTOTUNE, BRIEF, SCRIPT, STUBBED, autotune
 from tests.processes import living_with
 from tests.run_process import RunProcess, ended, role_phase
 
-QUICK = ["--measure-time", "0.3s", "--effort", "fast", "--pairs", "0", "--knobs", "intra_op"]
+QUICK = [*BRIEF, "--effort", "fast", "--pairs", "0", "--knobs", "intra_op"]
 
 
-def test_show_list_export_resume(tmp_path: Path) -> None:
+def test_show_list_export_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All commands that read a study; then one trial more, and a final."""
+
+    def read(*arguments: str, code: int = 0) -> str:
+        assert main(arguments) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "train.py").write_text(SCRIPT)
     line = ["run", "--model", "train.py", "--trials", "3", *QUICK[:-1], "intra_op,kernels"]
     done = autotune(*line, cwd=tmp_path, **STUBBED)
     assert done.returncode == 0, done.stderr
     assert "has not yet met the defaults" in done.stdout
 
-    shown = autotune("show", "train", cwd=tmp_path)
-    assert shown.returncode == 0
-    assert "a step is: step step" in shown.stdout
-    assert "train" in autotune("list", cwd=tmp_path).stdout
+    assert "a step is: step step" in read("show", "train")
+    assert "train" in read("list")
     for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
-        text = autotune("export", "train", "--format", kind, cwd=tmp_path).stdout
+        text = read("export", "train", "--format", kind)
         kept = (tmp_path / ".autotune/train" / name).read_text()
         assert text.splitlines()[-3:] == kept.splitlines()[-3:]
-    refused = autotune("export", "train", "--format", "yaml", cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "known: dockerfile, env, json, kubernetes, python, serving" in refused.stderr
+    refused = read("export", "train", "--format", "yaml", code=1)
+    assert "known: dockerfile, env, json, kubernetes, python, serving" in refused
 
     more = ["--study", "train", "--trials", "4", "--pairs", "2"]
     again = autotune("run", *more, cwd=tmp_path, **STUBBED)

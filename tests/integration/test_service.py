@@ -34,6 +34,8 @@ from tests.another_user import NOBODY, open_up
 from tests.commands import SCRIPT, TREE
 from tests.integration.serving import Serving, serving
 
+# one process runs them all, so that there is one service with a study, and one browser
+pytestmark = pytest.mark.xdist_group("service")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCRIPTS = ("a.py", "b.py", "a.py")
 KERAS = """\

@@ -28,6 +28,8 @@ from autotuner.service.scripts import ForbiddenScriptError, find_script, list_sc
 from autotuner.study.queue_store import QUEUE
 from tests.integration.serving import Serving, serving
 
+# one process runs them all, so that there is one service
+pytestmark = pytest.mark.xdist_group("service security")
 _PATIENCE_S = 60
 
 

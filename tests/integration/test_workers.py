@@ -56,9 +56,9 @@ class Site:
             folder, *where, *options, mark=self.mark, command=command, AUTOTUNE_LOCK=lock
         )
 
-    def run(self) -> RunProcess:
+    def run(self, *more: str) -> RunProcess:
         """Begin the study."""
-        return self._start("run", "run", *QUICK)
+        return self._start("run", "run", *QUICK, "--pairs", "1", *more)
 
     def worker(self) -> RunProcess:
         """Join it."""
@@ -87,13 +87,13 @@ def check(site: Site) -> list[TrialRecord]:
     return records
 
 
-@pytest.mark.parametrize("dies", ["run", "worker"])
+@pytest.mark.parametrize(("dies", "more"), [("run", ()), ("worker", ("--sequential",))])
 def test_one_of_two_is_killed_and_the_other_ends_the_study(
-    server: postgres.Server, tmp_path: Path, dies: str
+    server: postgres.Server, tmp_path: Path, dies: str, more: tuple[str, ...]
 ) -> None:
     """Both measure; one is killed with -9 in mid-trial; the other repeats that trial, and ends."""
     site = Site(tmp_path, server.url)
-    run = site.run()
+    run = site.run(*more)
     run.until(ended("default"))
     worker = site.worker()
     victim, other = (run, worker) if dies == "run" else (worker, run)
@@ -110,20 +110,6 @@ def test_one_of_two_is_killed_and_the_other_ends_the_study(
     assert len({record.owner for record in records if record.counts}) >= 2
 
 
-def test_a_worker_waits_for_its_study_and_both_get_the_verdict(
-    server: postgres.Server, tmp_path: Path
-) -> None:
-    """A worker that starts first waits; in the end both have the verdict."""
-    site = Site(tmp_path, server.url)
-    worker = site.worker()
-    worker.until(lambda event: "waiting for study" in event.get("text", ""))
-    run = site.run()
-    assert run.end() == 0, run.stderr
-    assert worker.end() == 0, worker.stderr
-    assert run.events[-1]["event"] == "result"
-    check(site)
-
-
 def refused(*options: str) -> str:
     """Try to join, in a process of its own, and return why that is refused."""
     command = [sys.executable, "-m", "autotuner", "worker", *options]
@@ -133,10 +119,17 @@ def refused(*options: str) -> str:
     return done.stderr
 
 
-def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -> None:
-    """A copy that differs, other arguments, an unknown study: refused with a reason."""
+def test_a_worker_waits_for_its_study_and_another_script_does_not_join(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    """A worker that starts first waits, and in the end both have the verdict.
+
+    A copy that differs, other arguments, an unknown study: refused with a reason.
+    """
     site = Site(tmp_path, server.url)
-    run = site.run()
+    worker = site.worker()
+    worker.until(lambda event: "waiting for study" in event.get("text", ""))
+    run = site.run("--sequential")
     run.until(ended("default"))
     other = tmp_path / "other.py"
     other.write_text(SCRIPT + "# another\n")
@@ -146,6 +139,8 @@ def test_another_script_does_not_join(server: postgres.Server, tmp_path: Path) -
     assert "arguments: none in the study, here --fast" in said
     assert 'unknown study "none"' in refused(*where, "--study", "none")
     assert run.end() == 0, run.stderr
+    assert worker.end() == 0, worker.stderr
+    assert run.events[-1]["event"] == "result"
     check(site)
 
 
@@ -166,7 +161,7 @@ def test_through_optuna_s_proxy(server: postgres.Server, tmp_path: Path) -> None
         storage = open_storage(url, create=False)
         assert is_shared(storage)
         site = Site(tmp_path, server.url)
-        run = site.run()
+        run = site.run("--sequential")
         run.until(ended("default"))
         site.url = url
         worker = site.worker()
