@@ -23,7 +23,7 @@ demo: $(READY) ## Tune a reference workload in three to four minutes
 
 # three at a time on two cores: the import of TensorFlow keeps one busy, and some tests mostly wait;
 # BLAS on one thread: the matrices are small, and its threads would wait for each other
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
 
 # a process compiles what has no bytecode yet, and tests start hundreds of them
 .PHONY: bytecode
