@@ -21,9 +21,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
-# three at a time on two cores: the import of TensorFlow keeps one busy, and some tests mostly wait;
+# five at a time on two cores, as many tests mostly wait;
 # BLAS on one thread: the matrices are small, and its threads would wait for each other
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 5 --dist loadgroup
 
 # a process compiles what has no bytecode yet, and tests start hundreds of them
 .PHONY: bytecode
@@ -31,9 +31,9 @@ bytecode: $(READY)
 	@$(BIN)/python -m compileall -q autotuner tests
 
 test: bytecode ## Run all tests; those that need PostgreSQL or Chromium skip aloud without them
-	$(PYTEST) --cov --cov-report=term --durations 20
+	$(PYTEST) --durations 20
 
-coverage: bytecode ## Run all tests, and measure what they run in the processes that they start, too
+coverage: bytecode ## Run all tests, and print what they cover, also in the processes that they start
 	rm -rf .coverage
 	$(PYTEST) --cov --cov-config=tests/coverage.toml --cov-report=term
 

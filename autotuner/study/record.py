@@ -23,6 +23,7 @@ from autotuner.trial.outcome import Notice, Outcome, Status
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 REFERENCE = "reference"
+_Items = tuple[tuple[str, KnobValue], ...]
 
 
 class Role(enum.StrEnum):
@@ -162,7 +163,7 @@ class TrialRecord(TrialResult):
 
     def key(self, default: Configuration) -> str:
         """Return the key of the full configuration: what the trial sets, over the defaults."""
-        return configuration_key(effective({**default, **self.configuration}, default))
+        return _key_over(tuple(self.configuration.items()), tuple(default.items()))
 
     @property
     def is_running(self) -> bool:
@@ -186,7 +187,12 @@ def configuration_key(configuration: Configuration) -> str:
 
 
 @functools.lru_cache(maxsize=2**14)
-def _key_of(items: tuple[tuple[str, KnobValue], ...]) -> str:
+def _key_over(own: _Items, default: _Items) -> str:
+    return configuration_key(effective({**dict(default), **dict(own)}, dict(default)))
+
+
+@functools.lru_cache(maxsize=2**14)
+def _key_of(items: _Items) -> str:
     """Return the text; stages ask for those of the same trials after each trial."""
     return json.dumps(dict(items), sort_keys=True)
 

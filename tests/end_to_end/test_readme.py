@@ -141,6 +141,7 @@ def test_the_first_study(tmp_path: Path) -> None:
     run_lines(real, tmp_path)
 
 
+@pytest.mark.long
 def test_every_command_for_a_study(tmp_path: Path) -> None:
     """All commands of the first study that do not run the README's own script, on a stub."""
     lines, _ = sections()
@@ -150,20 +151,27 @@ def test_every_command_for_a_study(tmp_path: Path) -> None:
     assert len(lines) >= 15
 
 
+MODELS = ("mlp_train", "model.keras", "saved_model_dir")
+"""Parts of the commands that take other models than a script."""
+
+
 @pytest.mark.long
-def test_more_ways_to_name_a_model(tmp_path: Path) -> None:
-    """Workload, saved models, study file on real TensorFlow; the rest on a stub and on sleeps."""
+def test_other_models(tmp_path: Path) -> None:
+    """A workload and saved models, on real TensorFlow."""
     _, lines = sections()
-    kinds = ("mlp_train", "model.keras", "saved_model_dir", "study.toml")
-    real = [line for line in lines if any(kind in line for kind in kinds)]
-    assert len(real) == len(kinds)
-    prepare(tmp_path, blocks("python")[0])
+    real = [line for line in lines if any(model in line for model in MODELS)]
+    assert len(real) == len(MODELS)
     subprocess.run([sys.executable, "-c", SAVED], cwd=tmp_path, check=True, timeout=120)
     run_lines(real, tmp_path)
-    light = tmp_path / "light"
-    light.mkdir()
-    prepare(light, SCRIPT)
-    run_lines([FIRST, *(x for x in lines if x not in real)], light, **STUBBED)
+
+
+@pytest.mark.long
+def test_every_command_for_scripts(tmp_path: Path) -> None:
+    """All other commands, those of the service too, on a stub."""
+    _, lines = sections()
+    prepare(tmp_path, SCRIPT)
+    light = [line for line in lines if not any(model in line for model in MODELS)]
+    run_lines([FIRST, *light], tmp_path, **STUBBED)
     assert len(lines) >= 14
 
 

@@ -37,8 +37,8 @@ EVERY_MOMENT: list[Moment] = [
     ("export", FILES),
 ]
 SOME: list[Moment] = [m for m in EVERY_MOMENT if m[1] in (START, MEASURE)]
-FEW: list[Moment] = [("default", START), ("search", MEASURE), ("race", MEASURE), ("final", MEASURE)]
-"""What each way of killing meets: a start, a trial in turns of seconds or alone, and a pair."""
+FEW: list[Moment] = [("default", START), ("search", MEASURE), ("final", MEASURE)]
+"""What each way of killing meets: a start, a trial in turns or alone, and a pair."""
 Kill = Callable[[RunProcess], None]
 TRIALS = 4
 """The defaults, the recipe and two of the search."""
@@ -107,7 +107,7 @@ def arguments(folder: Path) -> list[str]:
 CHAINS: dict[str, tuple[Kill, list[Moment], list[str]]] = {
     "parent": (the_parent, EVERY_MOMENT, ["--sequential"]),
     "parent and children": (both, FEW, []),
-    "warden and parent": (the_warden_and_the_parent, SOME[1:4], []),
+    "warden and parent": (the_warden_and_the_parent, SOME[1:3], []),
     "SIGTERM": (by_sigterm, FEW, ["--sequential"]),
     "Ctrl-C twice": (by_ctrl_c_twice, FEW, []),
 }
