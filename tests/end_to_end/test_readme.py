@@ -151,16 +151,17 @@ def test_every_command_for_a_study(tmp_path: Path) -> None:
     assert len(lines) >= 15
 
 
-MODELS = ("mlp_train", "model.keras", "saved_model_dir")
-"""Parts of the commands that take other models than a script."""
+MODELS = ("mlp_train", "model.keras", "saved_model_dir", "study.toml")
+"""Parts of the commands that name a model in another way than by its script."""
 
 
 @pytest.mark.long
 def test_other_models(tmp_path: Path) -> None:
-    """A workload and saved models, on real TensorFlow."""
+    """A workload, saved models and a study file, on real TensorFlow."""
     _, lines = sections()
     real = [line for line in lines if any(model in line for model in MODELS)]
     assert len(real) == len(MODELS)
+    prepare(tmp_path, blocks("python")[0])
     subprocess.run([sys.executable, "-c", SAVED], cwd=tmp_path, check=True, timeout=120)
     run_lines(real, tmp_path)
 
