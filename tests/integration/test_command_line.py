@@ -377,6 +377,7 @@ def undisturbed(
     return done
 
 
+@pytest.mark.long
 def test_verify_and_compare(tmp_path: Path) -> None:
     """An exported file is compared with the defaults again; a slower one fails in CI."""
     (tmp_path / "train.py").write_text(SCRIPT)

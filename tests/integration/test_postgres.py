@@ -67,6 +67,7 @@ def check(server: postgres.Server, name: str) -> None:
     assert all(trial.state.is_finished() for trial in trials)
 
 
+@pytest.mark.long
 def test_two_runs_and_a_restart(server: postgres.Server, tmp_path: Path) -> None:
     """Two processes tune different studies in one database; its server restarts in mid-run."""
     mark = uuid.uuid4().hex
@@ -123,6 +124,7 @@ def test_a_session_that_ends_in_the_middle_of_a_read(server: postgres.Server) ->
     assert values == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.long
 def test_killed_and_resumed(server: postgres.Server, tmp_path: Path) -> None:
     """As with SQLite: running trials are swept, finished ones count once."""
     mark = uuid.uuid4().hex

@@ -92,7 +92,7 @@ def run(
 
 def doctor(folder: Path, into: Callable[[], None]) -> dict[str, Any]:
     """Return the doctor's findings there."""
-    done = run(folder, "doctor", "--json", into=into)
+    done = run(folder, "doctor", "--json", "--measure-time", "0.3s", into=into)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -121,6 +121,7 @@ def test_a_quota_of_one_cpu(tmp_path: Path, cgroup: Cgroup) -> None:
     assert "export TF_NUM_INTRAOP_THREADS=1" in advice["quota_ignored"]["advice"]
 
 
+@pytest.mark.long
 @needs_two
 def test_a_study_under_a_quota(tmp_path: Path, cgroup: Cgroup) -> None:
     """What is proposed and exported keeps within the quota; the defaults were throttled."""

@@ -24,6 +24,7 @@ from tests.run_process import RunProcess, ended, role_phase
 QUICK = [*BRIEF, "--effort", "fast", "--pairs", "0", "--knobs", "intra_op"]
 
 
+@pytest.mark.long
 def test_show_list_export_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from tests.integration.serving import serving
 from tests.processes import left_of, living_with
 
 
+@pytest.mark.long
 def test_killed_in_mid_study(tmp_path: Path) -> None:
     """kill -9 leaves no process, and the next service tunes what was running and what waited."""
     mark = uuid.uuid4().hex
@@ -55,6 +56,7 @@ def test_stopped_in_mid_study(tmp_path: Path) -> None:
     assert "Traceback" not in service.log
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.skipif(not postgres.AVAILABLE, reason=postgres.REASON)
 def test_several_machines_serve_one_queue(tmp_path: Path) -> None:

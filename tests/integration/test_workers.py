@@ -87,6 +87,7 @@ def check(site: Site) -> list[TrialRecord]:
     return records
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("dies", "more"), [("run", ()), ("worker", ("--sequential",))])
 def test_one_of_two_is_killed_and_the_other_ends_the_study(
     server: postgres.Server, tmp_path: Path, dies: str, more: tuple[str, ...]
@@ -144,6 +145,7 @@ def test_a_worker_waits_for_its_study_and_another_script_does_not_join(
     check(site)
 
 
+@pytest.mark.long
 def test_through_optuna_s_proxy(server: postgres.Server, tmp_path: Path) -> None:
     """Optuna's gRPC proxy stands between worker and database."""
     pytest.importorskip("grpc")
