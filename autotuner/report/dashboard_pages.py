@@ -7,6 +7,7 @@ the study for each note, so that each trial of a long study would take longer th
 from typing import Any
 
 from autotuner.report.notes import study_note, trial_note
+from autotuner.report.pictures import pictures
 from autotuner.study.events import DiagnosisKnown, Event, FactsKnown, NoiseKnown, TrialEnded
 from autotuner.study.memory import SUMMARY, Memory, Summary
 from autotuner.study.record import TrialRecord
@@ -71,9 +72,6 @@ class DashboardPages:
         """Write the study's note and its plots as of now."""
         if not self._whole:
             return
-        # plotly takes a while to import; a command that finds its script failing needs no plots
-        from autotuner.report.pictures import pictures
-
         result = load_result(self._study)
         if result is None:
             return

@@ -7,14 +7,16 @@ Every picture has a text alternative that describes it.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-
-from plotly import graph_objects as go
+from typing import TYPE_CHECKING
 
 from autotuner.report.wording import describe, number, role_text, trial_text
 from autotuner.statistics.knob_model import KnobEffect
 from autotuner.statistics.sequential import CONFIDENCE
 from autotuner.study.record import Role, TrialRecord
 from autotuner.verdict.result import Result
+
+if TYPE_CHECKING:
+    from plotly import graph_objects as go
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY = (
     "#0072B2",
@@ -45,7 +47,7 @@ class Picture:
     name: str
     title: str
     alternative: str
-    figure: go.Figure
+    figure: "go.Figure"
 
 
 def pictures(result: Result) -> list[Picture]:
@@ -54,7 +56,10 @@ def pictures(result: Result) -> list[Picture]:
     return [picture for picture in made if picture is not None]
 
 
-def _figure(title: str, x: str, y: str) -> go.Figure:
+def _figure(title: str, x: str, y: str) -> "go.Figure":
+    # plotly takes a while to import; a command without pictures need not wait for it
+    from plotly import graph_objects as go
+
     figure = go.Figure()
     figure.update_layout(
         title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
@@ -69,7 +74,7 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
     return figure
 
 
-def _one(figure: go.Figure) -> None:
+def _one(figure: "go.Figure") -> None:
     """Draw the line of the defaults."""
     figure.add_hline(y=1, line={"dash": "dash", "color": GREY, "width": 1})
 

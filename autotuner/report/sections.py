@@ -7,13 +7,13 @@ Texts here are plain; each renderer escapes them for its format.
 import dataclasses
 import os
 import shlex
-from typing import TYPE_CHECKING
 
 from autotuner import __version__
 from autotuner.export.content import Export, export_of, variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
+from autotuner.report.pictures import Picture, pictures
 from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
     describe,
@@ -35,9 +35,6 @@ from autotuner.trial.outcome import STAGES
 from autotuner.verdict.decision import Candidate
 from autotuner.verdict.result import Result
 from autotuner.verdict.sentences import ratio_text
-
-if TYPE_CHECKING:
-    from autotuner.report.pictures import Picture
 
 INDICATIVE = (
     "Indicative only: what the model that chose the trials predicts for the defaults with this one "
@@ -79,7 +76,7 @@ class Section:
     lines: tuple[str, ...] = ()
     code: str = ""
     grid: Grid | None = None
-    pictures: "tuple[Picture, ...]" = ()
+    pictures: tuple[Picture, ...] = ()
     bulky: bool = False
 
 
@@ -123,11 +120,8 @@ def _number(value: float | None, shown: str = "") -> Cell:
     return Cell(text=shown or number(value), value=value)
 
 
-def _draw(result: Result) -> "dict[str, Picture]":
+def _draw(result: Result) -> dict[str, Picture]:
     """Return the pictures by name."""
-    # plotly takes a while to import, for which a terminal need not wait
-    from autotuner.report.pictures import pictures
-
     return {picture.name: picture for picture in pictures(result)}
 
 

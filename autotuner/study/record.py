@@ -188,12 +188,13 @@ def configuration_key(configuration: Configuration) -> str:
 
 @functools.lru_cache(maxsize=2**14)
 def _key_over(own: _Items, default: _Items) -> str:
+    """Return the key of what is set over the defaults; each stage needs it of every trial."""
     return configuration_key(effective({**dict(default), **dict(own)}, dict(default)))
 
 
 @functools.lru_cache(maxsize=2**14)
 def _key_of(items: _Items) -> str:
-    """Return the text; stages ask for those of the same trials after each trial."""
+    """Return the key of a configuration's items."""
     return json.dumps(dict(items), sort_keys=True)
 
 
