@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.forked import run_forked
+
 TREE = Path(__file__).resolve().parents[1]
 STUB = Path(__file__).parent / "stub"
 """For PYTHONPATH: a TensorFlow that does nothing, so that a trial takes a second."""
@@ -34,15 +36,8 @@ STUBBED = {"PYTHONPATH": STUBBED_PATH}
 
 
 def autotune(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line, with further variables in its environment."""
-    return subprocess.run(
-        [*AUTOTUNE, *arguments],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "120", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    """Run a command line in a forked process, with further variables in its environment."""
+    return run_forked(arguments, cwd=cwd, env={**os.environ, "COLUMNS": "120", **environment})
 
 
 def write_best(folder: Path, configuration: dict[str, object], **further: object) -> Path:

@@ -11,6 +11,7 @@ from autotuner.options.study_spec import StepSource, Timing
 from autotuner.trial.outcome import Outcome
 from autotuner.trial.request import TrialRequest
 from autotuner.trial.runner import ProcessRunner
+from tests.forked import close_parent
 from tests.trials import QUICK, RunScript
 
 
@@ -18,6 +19,11 @@ from tests.trials import QUICK, RunScript
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests run beside a tuning run of the user's, and beside each other."""
     monkeypatch.setenv("AUTOTUNE_LOCK", str(tmp_path / "autotune.lock"))
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that commands were forked from."""
+    close_parent()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

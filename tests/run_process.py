@@ -1,4 +1,4 @@
-"""A real ``autotune run`` in a process of its own: tests follow its events, and kill it.
+"""A real ``autotune run`` in a forked process: tests follow its events, and kill it.
 
 TensorFlow is stubbed, so that a trial takes a second; command, processes and database are real.
 """
@@ -9,8 +9,6 @@ import os
 import queue
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from typing import Any
 import psutil
 
 from tests.commands import STUBBED_PATH
+from tests.forked import ForkedCommand
 
 Event = dict[str, Any]
 _PATIENCE_S = 90
@@ -45,8 +44,8 @@ class RunProcess:
         self._arrived: queue.Queue[Event | None] = queue.Queue()
         # not in the folder, whose disk may be full
         self._stderr = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autotuner", command, *arguments, "--json"],
+        self.process = ForkedCommand(
+            [command, *arguments, "--json"],
             cwd=folder,
             env={
                 **os.environ,
@@ -55,11 +54,7 @@ class RunProcess:
                 "MARK": mark,
                 **environment,
             },
-            stdout=subprocess.PIPE,
             stderr=self._stderr,
-            text=True,
-            # a test run in the background of a shell ignores SIGINT, and so would its children
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
         weakref.finalize(self, self._stderr.close)
         threading.Thread(target=self._read, daemon=True).start()

@@ -66,9 +66,11 @@ def test_unmodified_scripts(tmp_path: Path, script: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
     finally:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-        process.wait()
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
 
 
 def threads_of(pid: int) -> int:

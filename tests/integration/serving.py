@@ -61,8 +61,6 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            # a test run in the background of a shell ignores SIGINT, and so would its children
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
         )
         weakref.finalize(self, self._log.close)
         assert self.process.stdout is not None
