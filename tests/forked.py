@@ -202,7 +202,7 @@ def _report_end(pid: int, status: int) -> None:
 
 
 def _become(request: dict[str, object], stdout: int, stderr: int) -> None:
-    """Run the command in this process, and leave it."""
+    """Run the command in this process, which ends with it."""
     for descriptor, standard in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, standard)
         os.close(descriptor)
@@ -214,7 +214,7 @@ def _become(request: dict[str, object], stdout: int, stderr: int) -> None:
     sys.argv = ["autotune", *request["arguments"]]  # type: ignore[misc]
     from autotuner.cli.main import run
 
-    raise SystemExit(run())
+    run()
 
 
 if __name__ == "__main__":
