@@ -149,17 +149,8 @@ def test_a_study_under_a_quota(tmp_path: Path, cgroup: Cgroup) -> None:
 
 
 @needs_two
-def test_taskset(tmp_path: Path) -> None:
-    """With one CPU in the affinity there is nothing for threads to choose."""
-    document = doctor(tmp_path, lambda: os.sched_setaffinity(0, _ALL[:1]))
-    assert document["machine"]["affinity_cpus"] == 1
-    assert states(document)["intra_op"] == "inert"
-    assert states(document)["cpus"] == "inert"
-
-
-@needs_two
 def test_both_together(tmp_path: Path, cgroup: Cgroup) -> None:
-    """The smaller one of quota and affinity counts, and a file made without them is foreign."""
+    """With one CPU there is nothing for threads to choose, and a file made with two is foreign."""
     cgroup.limit_cpus(1.5)
 
     def into() -> None:
@@ -168,6 +159,8 @@ def test_both_together(tmp_path: Path, cgroup: Cgroup) -> None:
 
     document = doctor(tmp_path, into)
     assert (document["machine"]["quota_cpus"], document["machine"]["affinity_cpus"]) == (1.5, 1)
+    assert states(document)["intra_op"] == "inert"
+    assert states(document)["cpus"] == "inert"
     here = {**document["machine"], "affinity_cpus": 2, "quota_cpus": None}
     best = write_best(tmp_path, {"intra_op": 1}, machine=here)
     done = run(tmp_path, "exec", str(best), "--", "true", into=into)
