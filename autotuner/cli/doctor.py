@@ -18,6 +18,7 @@ from autotuner.machine.conditions import Cause, find_causes, read_counters
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.machine.lock import hold_machine
 from autotuner.options.study_spec import Effort, StudySpec
+from autotuner.plain import plain
 from autotuner.report.doctor import (
     advice_lines,
     build_line,
@@ -123,17 +124,17 @@ def _show(findings: Findings, *, with_script: bool) -> None:
 
     heading("machine")
     for line in machine_lines(findings.machine):
-        console.print(line, markup=False)
+        console.print(plain(line), markup=False)
     heading("interpreter")
-    console.print(build_line(findings.build, findings.python), markup=False)
+    console.print(plain(build_line(findings.build, findings.python)), markup=False)
     of = "the script" if with_script else "two ops, without a script (--model SCRIPT shows more)"
     heading("knobs")
     console.print(f"seen in a short run of {of}, {findings.probe_s:.1f} s", markup=False)
     console.print(liveness_table(findings.liveness), soft_wrap=False)
     if findings.diagnosis is not None:
         heading("bottleneck")
-        console.print(findings.diagnosis.sentence, markup=False)
+        console.print(plain(findings.diagnosis.sentence), markup=False)
     heading("what to do")
     for line in advice_lines(findings.advice):
-        console.print(line, markup=False)
+        console.print(plain(line), markup=False)
     console.print(next_step(with_script=with_script), markup=False)

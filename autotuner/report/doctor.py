@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Iterator
 
 from rich.table import Table
-from rich.text import Text
 
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Liveness
 from autotuner.machine.conditions import Cause
 from autotuner.machine.host import Machine
-from autotuner.report.lists import plain_table
+from autotuner.report.lists import cell, plain_table
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
@@ -44,11 +43,11 @@ def liveness_table(found: Iterable[Liveness]) -> Table:
     table = plain_table("knob", "tier", "state", "why", "evidence")
     for one in found:
         table.add_row(
-            Text(one.knob),
+            cell(one.knob),
             KNOBS[one.knob].tier.value,
             one.state.value,
-            Text(one.reason),
-            Text(one.evidence),
+            cell(one.reason),
+            cell(one.evidence),
         )
     return table
 
@@ -63,4 +62,5 @@ def next_step(*, with_script: bool) -> str:
 def advice_lines(causes: Iterable[Cause]) -> Iterator[str]:
     """Yield each cause with what to do about it."""
     for cause in causes:
-        yield f"* {cause.text}\n  -> {cause.advice}"
+        yield f"* {cause.text}"
+        yield f"  -> {cause.advice}"
