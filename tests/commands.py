@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.forked import TREE as TREE
 from tests.forked import run_forked
 
-TREE = Path(__file__).resolve().parents[1]
 STUB = Path(__file__).parent / "stub"
 """For PYTHONPATH: a TensorFlow that does nothing, so that a trial takes a second."""
 

@@ -1,6 +1,7 @@
 """Shared fixtures: quick timings, real children, and a runner that needs no process."""
 
 import os
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -19,6 +20,12 @@ from tests.trials import QUICK, RunScript
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests run beside a tuning run of the user's, and beside each other."""
     monkeypatch.setenv("AUTOTUNE_LOCK", str(tmp_path / "autotune.lock"))
+
+
+def pytest_configure() -> None:
+    """Obey Ctrl-C: a test run in the background of a shell ignores it, and so would a service."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish() -> None:

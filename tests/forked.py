@@ -155,7 +155,9 @@ _starting = threading.Lock()
 
 def _parent() -> _Parent:
     with _starting:
-        return _parents.setdefault(os.getpid(), _parents.get(os.getpid()) or _Parent())
+        if os.getpid() not in _parents:
+            _parents[os.getpid()] = _Parent()
+        return _parents[os.getpid()]
 
 
 def close_parent() -> None:
