@@ -21,9 +21,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tune a reference workload in three to four minutes
 	$(BIN)/autotune run --workload image_input --budget 3m
 
-# four at a time on two cores, as many tests mostly wait;
+# five at a time on two cores, as many tests mostly wait;
 # BLAS on one thread: the matrices are small, and its threads would wait for each other
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 5 --dist loadgroup
 
 # a process compiles what has no bytecode yet, and tests start hundreds of them
 .PHONY: bytecode

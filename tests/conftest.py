@@ -34,8 +34,9 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Begin with the longest tests and groups, so that no worker is left alone with one."""
+    markers = ("long", "xdist_group")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in markers])
     if pytest.version_tuple < (9, 2) or not config.getoption("loadgroup", default=False):
         return
     # pytest-xdist 3.8 appends the group to an attribute that pytest 9.2 no longer reads, so that

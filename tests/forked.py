@@ -24,9 +24,12 @@ TREE = Path(__file__).resolve().parents[1]
 _IMPORTED = (
     "autotuner.cli.app",
     "autotuner.cli.browse",
+    "autotuner.cli.dashboard",
     "autotuner.cli.run_study",
+    "autotuner.cli.serve",
     "autotuner.cli.versus",
     "autotuner.cli.worker",
+    "autotuner.service.assembly",
     "autotuner.study.studies",
     "optuna.storages",
     "sqlalchemy.dialects.sqlite",

@@ -150,6 +150,18 @@ class Run:
     pairs: int
 
 
+class _Storage(optuna.storages.InMemoryStorage):
+    """Optuna's storage in memory, which copies a trial for each of its attributes and values."""
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set an attribute of a running trial."""
+        self._get_trial(trial_id).user_attrs[key] = value
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
+        """Set a value of a running trial."""
+        self._get_trial(trial_id).intermediate_values[step] = value
+
+
 def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
     """Run all of autotune once on a simulated machine."""
     script = folder / "script.py"
@@ -163,7 +175,7 @@ def run_once(scenario: Scenario, seed: int, folder: Path) -> Run:
         first=scenario.first,
         seed=seed,
     )
-    storage = optuna.storages.InMemoryStorage()
+    storage = _Storage()
     spec = StudySpec(
         model=script,
         seed=seed,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import SCRIPT, STUBBED, STUBBED_PATH
+from tests.end_to_end.forking import ForkedCommand
 from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
@@ -159,15 +160,17 @@ MODELS = ("mlp_train", "model.keras", "saved_model_dir", "study.toml")
 """Parts of the commands that name a model in another way than by its script."""
 
 
-@pytest.mark.long
-def test_other_models(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("forked")
+def test_other_models(tmp_path: Path, autotune_forked: ForkedCommand) -> None:
     """A workload, saved models and a study file, on real TensorFlow."""
     _, lines = sections()
     real = [line for line in lines if any(model in line for model in MODELS)]
     assert len(real) == len(MODELS)
     prepare(tmp_path, blocks("python")[0])
     subprocess.run([sys.executable, "-c", SAVED], cwd=tmp_path, check=True, timeout=120)
-    run_lines(real, tmp_path)
+    for line in real:
+        done = autotune_forked(*quick(line, ())[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 @pytest.mark.long

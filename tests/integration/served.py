@@ -2,23 +2,19 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.commands import TREE
+from tests.forked import TREE, ForkedCommand
 
 
 class Served:
     """``autotune dashboard`` as users start it."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autotuner", "dashboard", "--port", "0", *arguments],
+        self.process = ForkedCommand(
+            ["dashboard", "--port", "0", *arguments],
             cwd=folder,
             env=os.environ | {"AUTOTUNE_DASHBOARD_TOKEN": "", "PYTHONPATH": str(TREE)},
-            stdout=subprocess.PIPE,
-            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +16,7 @@ from typing import IO, Any
 import httpx
 
 from tests.commands import SCRIPT, STUBBED_PATH
+from tests.forked import ForkedCommand
 
 _PATIENCE_S = 120
 _MOST_LOGGED = 8 << 20
@@ -43,10 +42,9 @@ class Serving:
         if not script.exists():
             script.write_text(SCRIPT)
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
+        self.process = ForkedCommand(
             [
-                *(sys.executable, "-m", "autotuner", "serve", "--models", str(self.models)),
-                *("--port", "0", "--dashboard-port", "0"),
+                *("serve", "--models", str(self.models), "--port", "0", "--dashboard-port", "0"),
                 *("--pass-env", "PYTHONPATH", "--pass-env", "MARK", *options),
             ],
             cwd=folder,
@@ -58,9 +56,7 @@ class Serving:
                 "MARK": mark,
                 **environment,
             },
-            stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
         )
         weakref.finalize(self, self._log.close)
         assert self.process.stdout is not None

@@ -127,6 +127,7 @@ def test_a_study_under_a_quota(tmp_path: Path, cgroup: Cgroup) -> None:
     """What is proposed and exported keeps within the quota; the defaults were throttled."""
     line = ["run", "--model", str(SCRIPTS / "function_loop.py"), "--trials", "3", "--pairs", "0"]
     more = ["--effort", "fast", "--measure-time", "0.5s", "--export-anyway", "--sequential"]
+    more += ["--warm", "on"]
     done = run(tmp_path, *line, *more, into=cgroup.enter)
     assert done.returncode == 0, done.stderr
     assert "CPU quota 1" in done.stderr

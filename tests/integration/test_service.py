@@ -31,7 +31,7 @@ from autotuner.service.views import Views
 from autotuner.study.storage import default_url, open_database
 from autotuner.study.workers import this_worker
 from tests.another_user import NOBODY, open_up
-from tests.commands import SCRIPT, TREE
+from tests.commands import SCRIPT, TREE, autotune
 from tests.integration.serving import Serving, serving
 
 # one process runs them all, so that there is one service with a study, and one browser
@@ -62,14 +62,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def command(service: Serving, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of our commands against a service."""
-    return subprocess.run(
-        [sys.executable, "-m", "autotuner", *arguments],
-        env={**os.environ, "AUTOTUNE_URL": service.url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return autotune(*arguments, cwd=service.folder, AUTOTUNE_URL=service.url)
 
 
 def test_what_comes_of_a_submission(service: Serving) -> None:

@@ -26,6 +26,7 @@ from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
 from autotuner.study.queue_store import QUEUE
+from tests.commands import autotune
 from tests.integration.serving import Serving, serving
 
 # one process runs them all, so that there is one service
@@ -36,13 +37,8 @@ _PATIENCE_S = 60
 def make_token(folder: Path, scope: str) -> str:
     """Return a new token, made by the command."""
     options = ("--name", f"for {scope}", "--scope", scope)
-    done = subprocess.run(
-        [sys.executable, "-m", "autotuner", "token", "create", *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = autotune("token", "create", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
