@@ -198,8 +198,10 @@ def _prepare_sqlite(file: Path, timeout_s: float, *, create: bool) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file, timeout=timeout_s)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("BEGIN IMMEDIATE")  # another process may be doing the same
             connection.execute("CREATE TABLE IF NOT EXISTS autotune_writable (x INTEGER)")
             connection.execute("DROP TABLE autotune_writable")
+            connection.commit()
     except (OSError, sqlite3.Error) as error:
         hint = "run autotune where it may write .autotune/, or give --storage"
         raise UserError(f"{file}: can't be written: {error}", hint=hint) from error

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from autotuner.stages.session import Clock, Session, Store, open_session
 from autotuner.statistics.sequential import Verdict
 from autotuner.study.memory import SPEC, Memory
 from autotuner.study.record import Role, Side, TrialRecord, read_records
+from autotuner.study.storage import default_url, open_database
 from autotuner.study.studies import create_study, is_idle, load_study
 from autotuner.study.target import Target
 from autotuner.study.trials import Trials
@@ -332,3 +334,14 @@ def test_a_zombie_is_dead() -> None:
     assert not is_alive(signature, {})
     child.communicate()
     assert not is_alive(signature, {})
+
+
+def test_many_open_a_database_at_once(tmp_path: Path) -> None:
+    """Each checks that it may write, and none is in the way of another."""
+    home = tmp_path / ".autotune"
+    open_database(default_url(home), create=True)
+    with ThreadPoolExecutor(8) as pool:
+        for opened in [
+            pool.submit(open_database, default_url(home), create=True) for _ in range(80)
+        ]:
+            opened.result().engine.dispose()
