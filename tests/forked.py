@@ -211,6 +211,9 @@ def _become(request: dict[str, object], stdout: int, stderr: int) -> None:
     for descriptor, standard in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, standard)
         os.close(descriptor)
+    # the parent's own, made for a file, can't be changed when they lead into a pipe
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", errors="backslashreplace", buffering=1, closefd=False)
     # a test run in the background of a shell ignores SIGINT, and so would a command and its trials
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(str(request["cwd"]))
