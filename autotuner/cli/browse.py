@@ -15,7 +15,7 @@ from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.memory import FACTS, SUMMARY, Memory
 from autotuner.study.queue_store import visible
 from autotuner.study.storage import default_url, open_storage, shown_url
-from autotuner.study.studies import load_facts, load_study
+from autotuner.study.studies import foreign, load_facts, load_study
 from autotuner.verdict.result import Result, load_result
 from autotuner.verdict.sentences import brief
 
@@ -87,7 +87,9 @@ def list_all(*, storage_url: str | None) -> None:
         study = load_study(storage, name)
         memory = Memory(study)
         facts, noted = memory.read(FACTS), memory.read(SUMMARY)
-        if facts is not None:
+        if (why := foreign(study)) is not None:
+            summary = why
+        elif facts is not None:
             model = Path(facts.identity.model).name
             if noted is not None and noted.trials == trials:  # no trials since it was stored
                 summary = noted.text

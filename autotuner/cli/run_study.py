@@ -103,12 +103,12 @@ def run_study(
         wanted = flags.study or reusable_name(storage, label)
         name, changes = matching_name(storage, wanted, identity, spec.knobs)
         _show_changes(changes, name, display)
-        display.remark(f"study {name}: {spec.model.name} on {machine.describe()}")
-        folder = claim_folder(HOME, name, storage_name(storage_url))
-        confinement.check_place(folder, needed_by_trials(spec, python))
         source = None
         if import_from is not None:
             source = check_source(load_study(storage, import_from), spec.objective)
+        folder = claim_folder(HOME, name, storage_name(storage_url))
+        display.remark(f"study {name}: {spec.model.name} on {machine.describe()}")
+        confinement.check_place(folder, needed_by_trials(spec, python))
         study, spent_s = begin_study(storage, name, spec)
         if spent_s and spec.budget_s is not None:
             display.remark(f"resumed: {format_duration(spent_s)} of the budget are used")

@@ -13,6 +13,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
+from autotuner.errors import UserError
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.memory import FACTS, SPEC, Memory
 from autotuner.study.studies import is_idle, load_study
@@ -42,25 +43,27 @@ def find_removable(
     names: Collection[str],
     older_than_s: float | None,
 ) -> list[Removable]:
-    """Return the studies with these names or this age, and folders whose studies are gone.
+    """Return the studies with these names or this age; without names, folders without a study, too.
 
-    Studies that autotune did not make are left out.
+    Studies that autotune did not make are left out; those of its other versions are not.
 
     Raises:
-        UserError: if there is no study of a name.
+        UserError: if there is no study of a name, or autotune did not make it.
     """
     for name in names:
-        load_study(storage, name)  # raises if there is none
+        if SPEC.name not in load_study(storage, name).user_attrs:
+            hint = "remove it with Optuna: optuna delete-study"
+            raise UserError(f'study "{name}" was not made by autotune', hint=hint)
     known = optuna.get_all_study_names(storage)
     found = []
     for name in known:
         study = load_study(storage, name)
-        if Memory(study).read(SPEC) is None:
+        if SPEC.name not in study.user_attrs:
             continue
         one = _of_study(study)
         if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):
             found.append(one)
-    return [*found, *_leftovers(home, storage_name, known)]
+    return found if names else [*found, *_leftovers(home, storage_name, known)]
 
 
 def _of_study(study: optuna.Study) -> Removable:

@@ -84,16 +84,31 @@ def _is_useless(study: Study, spec: StudySpec) -> bool:
     return _is_empty(study) and less != less_is_better(spec.objective)
 
 
+def foreign(study: Study) -> str | None:
+    """Return why this version can't use a study; None for one that it can."""
+    if SPEC.name not in study.user_attrs:
+        return "not made by autotune"
+    known = Memory(study).read(SPEC) is not None
+    return None if known else "made by another version of autotune"
+
+
+def _check_ours(study: Study) -> None:
+    why = foreign(study)
+    if why is not None:
+        hint = "give --study another name: autotune leaves such a study as it is"
+        raise UserError(f'study "{study.study_name}" was {why}', hint=hint)
+
+
 def stored_spec(storage: BaseStorage, name: str) -> StudySpec:
     """Return the specification that a study stores.
 
     Raises:
-        UserError: if there is no such study, or autotune has not made it.
+        UserError: if there is no such study, or this version of autotune has not made it.
     """
-    stored = Memory(load_study(storage, name)).read(SPEC)
-    if stored is None:
-        hint = "give --study another name: autotune does not touch other studies"
-        raise UserError(f'study "{name}" was not made by autotune', hint=hint)
+    study = load_study(storage, name)
+    _check_ours(study)
+    stored = Memory(study).read(SPEC)
+    assert stored is not None
     return stored
 
 
@@ -126,6 +141,7 @@ def load_facts(study: optuna.Study) -> StudyFacts:
     Raises:
         UserError: if the study has none, because it was not made by autotune or its default failed.
     """
+    _check_ours(study)
     facts = Memory(study).read(FACTS)
     if facts is None:
         hint = f"run it: autotune run --study {study.study_name} --model ..."
@@ -158,12 +174,18 @@ def matching_name(
     """Return the name of the study to resume or begin, and why it is not the wanted one.
 
     The wanted name is used unless its study has another identity; then the first numbered name that
-    is free or has this identity. So the same command always finds the same study.
+    is free or has this identity. So the same command always finds the same study. Names of studies
+    that this version has not made are passed over.
     """
     taken = set(optuna.get_all_study_names(storage))
     why: list[str] = []
     for name in (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3))):
-        changes = changes_since(load_study(storage, name), identity, knobs) if name in taken else []
+        if name not in taken:
+            return name, why
+        study = load_study(storage, name)
+        if foreign(study) is not None:
+            continue
+        changes = changes_since(study, identity, knobs)
         if not changes:
             return name, why
         why = why or changes

@@ -98,6 +98,21 @@ def test_a_study_is_removed_with_all_it_has(bench: Bench, run: Run) -> None:
     assert not (bench.folder / ".autotune/s").exists()
     assert len(files(bench.folder / ".autotune/artifacts")) == 1
     assert "unknown study" in run("clean", "s", code=1)
+    assert "was not made by autotune" in run("clean", "stranger", code=1)
+
+
+def test_a_study_of_another_version(bench: Bench, run: Run) -> None:
+    """Every command says what it is, and it can be removed; nothing else goes with it."""
+    older = optuna.create_study(storage=bench.storage, study_name="older")
+    older.set_user_attr("spec", {"schema": 3, "value": {}})
+    claim_folder(bench.folder / ".autotune", "gone", "studies.db")
+    made = 'study "older" was made by another version of autotune'
+    assert re.search(r"older.*made by another version", run("list"))
+    for line in (("show", "older"), ("export", "older"), ("run", "--study", "older")):
+        assert made in run(*line, code=1)
+    assert "removed 1," in run("clean", "older", "--yes")
+    assert optuna.get_all_study_names(bench.storage) == ["s"]
+    assert (bench.folder / ".autotune/gone").exists()
 
 
 def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:

@@ -496,6 +496,11 @@ def test_a_study_of_another_script_is_not_resumed(bench: Bench) -> None:
         "s-2",
         ["knobs: safe in the study, now threads"],
     )
+    # the user's own study, and one of another version of autotune, are passed over
+    optuna.create_study(storage=storage, study_name="s-2")
+    older = optuna.create_study(storage=storage, study_name="s-3")
+    older.set_user_attr("spec", {"schema": 3, "value": {}})
+    assert matching_name(storage, "s", other, ()) == ("s-4", why)
     bench.script.write_text("changed")
     changed = identify(StudySpec(model=bench.script), bench.machine, BUILD)
     assert "the script has changed" in matching_name(storage, "s", changed, ())[1][0]
