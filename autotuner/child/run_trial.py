@@ -154,6 +154,8 @@ class _Trial:
                 return
             if error.code not in (None, 0):
                 text = f"the script ended with exit code {error.code}"
+                if isinstance(error.code, str):  # a message; Python prints it and exits with 1
+                    text = f"the script ended with sys.exit({error.code!r})"
                 self._pipe.emit("error", kind="exit", text=text, where="")
                 raise
         except BaseException as error:

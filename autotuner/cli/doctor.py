@@ -21,10 +21,11 @@ from autotuner.options.study_spec import Effort, StudySpec
 from autotuner.report.doctor import (
     advice_lines,
     build_line,
-    liveness_table,
+    liveness_grid,
     machine_lines,
     next_step,
 )
+from autotuner.report.terminal import print_grid, print_paragraph
 from autotuner.stages.once import once
 from autotuner.stages.prepare import BOTTLENECK, DEFAULTS, NOISE_CHECK
 from autotuner.statistics.sequential import rule_of
@@ -122,18 +123,18 @@ def _show(findings: Findings, *, with_script: bool) -> None:
         console.print(f"\n[bold]{text}[/bold]")
 
     heading("machine")
-    for line in machine_lines(findings.machine):
-        console.print(line, markup=False)
+    for text in machine_lines(findings.machine):
+        print_paragraph(console, text)
     heading("interpreter")
-    console.print(build_line(findings.build, findings.python), markup=False)
+    print_paragraph(console, build_line(findings.build, findings.python))
     of = "the script" if with_script else "two ops, without a script (--model SCRIPT shows more)"
     heading("knobs")
-    console.print(f"seen in a short run of {of}, {findings.probe_s:.1f} s", markup=False)
-    console.print(liveness_table(findings.liveness), soft_wrap=False)
+    print_paragraph(console, f"seen in a short run of {of}, {findings.probe_s:.1f} s")
+    print_grid(console, liveness_grid(findings.liveness))
     if findings.diagnosis is not None:
         heading("bottleneck")
-        console.print(findings.diagnosis.sentence, markup=False)
+        print_paragraph(console, findings.diagnosis.sentence)
     heading("what to do")
-    for line in advice_lines(findings.advice):
-        console.print(line, markup=False)
+    for text in advice_lines(findings.advice):
+        console.print(text, markup=False)
     console.print(next_step(with_script=with_script), markup=False)

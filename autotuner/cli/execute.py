@@ -30,7 +30,7 @@ def execute(best: Path, command: Sequence[str], *, force: bool, verbose: bool) -
     _check_machine(exported, machine, force=force)
     program = shutil.which(command[0])
     if program is None:
-        raise UserError(f"{command[0]}: no such command", hint="write it after --")
+        raise UserError(f"{command[0]}: no such command", hint="check its spelling and PATH")
     _check_python(command)
     launch = prepare(exported, os.environ, force=force, verbose=verbose)
     if verbose:

@@ -98,7 +98,8 @@ def main(argv: Sequence[str]) -> int:
     except Exit as ended:
         return ended.exit_code
     except TyperException as error:
-        hint = "see autotune --help, autotune run --help"
+        named = [word for word in own[:1] if word in getattr(command, "commands", {})]
+        hint = f"see {' '.join(['autotune', *named, '--help'])}"
         if own[:1] == ["exec"]:
             hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
         if error.format_message():  # empty if a lack of arguments has printed the help

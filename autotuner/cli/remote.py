@@ -119,7 +119,7 @@ def _check(answer: "httpx.Response") -> None:
         message, hint = answer.text[:200] or answer.reason_phrase, None
     if answer.status_code == 401:
         hint = "AUTOTUNE_TOKEN or --token: see autotune token create"
-    raise UserError(f"the service refuses: {message}", hint=hint)
+    raise UserError(f"the service refused the request: {message}", hint=hint)
 
 
 def request_body(script: str, flags: Flags) -> dict[str, object]:

@@ -190,7 +190,7 @@ def _show_ignored(environment: Mapping[str, str], display: Display) -> None:
 
 def _show_changes(changes: Sequence[str], name: str, display: Display) -> None:
     if changes:
-        display.remark("note: the study of that name was made of something else:")
+        display.remark("note: the study of that name has another script, machine or version:")
         for line in changes:
             display.remark(f"    {line}")
         display.remark(
@@ -228,7 +228,7 @@ def _tune(
 
 def _show_what_is_kept(session: Session, name: str, display: Display) -> None:
     if session.memory.read(FACTS) is None:
-        display.remark("stopped before the defaults were measured; run it again to start anew")
+        display.remark("stopped before the defaults were measured; run the same command again")
         return
     decision = decide_on(session.known())
     if decision is not None:

@@ -50,7 +50,7 @@ def verify_file(
     passed = finding.ratio >= fail_under
     if not as_json:
         word = "at least" if passed else "below"
-        print_line(f"{ratio_text(finding.ratio)} is {word} the {fail_under:g} asked for")
+        print_line(f"{ratio_text(finding.ratio)} is {word} the required {fail_under:g}")
     return passed
 
 

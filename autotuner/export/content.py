@@ -17,7 +17,7 @@ from autotuner.verdict.sentences import further_sentences
 class Export:
     """The configuration that files hold, every value explicit, and the result behind it.
 
-    ``holds_best``: it is the best of the search; otherwise TensorFlow's defaults, written out.
+    ``holds_best``: it is the best of the search; otherwise it is TensorFlow's defaults.
     ``notices``: of the trials that ran it, and of those that ran the defaults.
     """
 

@@ -130,7 +130,7 @@ def _check_saved_model(export: Export) -> None:
     model = export.result.facts.identity.model
     if not (Path(model) / "saved_model.pb").is_file():
         hint = "tune a SavedModel (autotune run --model FOLDER), or take env, python or json"
-        raise UserError(f"TensorFlow Serving takes a SavedModel, and {model} is none", hint=hint)
+        raise UserError(f"TensorFlow Serving takes a SavedModel, but {model} is not one", hint=hint)
 
 
 def _batch_size(export: Export) -> int:

@@ -21,7 +21,7 @@ _Facts = TypeVar("_Facts")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A configuration from a file. ``holds_default``: it is TensorFlow's defaults written out.
+    """A configuration from a file. ``holds_default``: it is TensorFlow's defaults.
 
     ``objective`` and ``phase``: what was measured; ``machine`` and ``build``: on what it was
     measured. None where the file lacks them.
@@ -92,7 +92,7 @@ def _facts(document: dict[str, Any], key: str, kind: type[_Facts]) -> _Facts | N
 # what a configuration depends on: fields and their names
 _OF_MACHINE = {
     "cpu_model": "CPU",
-    "usable_cpus": "CPUs to use",
+    "usable_cpus": "usable CPUs",
     "physical_cores": "physical cores",
     "numa_nodes": "NUMA nodes",
 }

@@ -45,7 +45,7 @@ def _script_path(path: Path) -> Path:
     """Return the absolute path of a script or a saved model; raise UserError for anything else."""
     if path.is_dir() and not is_saved_model(path):
         hint = "name a Python script, a .keras file, or a folder with a saved_model.pb"
-        raise UserError(f"{path}: is a folder, and no SavedModel", hint=hint)
+        raise UserError(f"{path}: is a folder, but not a SavedModel", hint=hint)
     if not path.exists():
         raise UserError(f"{path}: no such file", hint="--model takes the path of a Python script")
     if not is_saved_model(path) and path.suffix not in (".py", ".pyw", ""):

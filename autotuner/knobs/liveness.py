@@ -238,7 +238,7 @@ def _openmp(library: str) -> _LivenessRule:
         if not found:
             what = "Intel's OpenMP runtime" if library else "an OpenMP runtime"
             seen = "; ".join(evidence.libraries.get("openmp", ())) or "no OpenMP library mapped"
-            return KnobState.INERT, f"{what} is not in the process", f"{seen}; {runtime}"
+            return KnobState.INERT, f"{what} is not loaded by this TensorFlow", f"{seen}; {runtime}"
         return KnobState.LIVE, "an OpenMP runtime is in the process", f"{found[0]}; {runtime}"
 
     return rule
@@ -247,7 +247,7 @@ def _openmp(library: str) -> _LivenessRule:
 def _mkl(evidence: Evidence) -> tuple[KnobState, str, str]:
     found = evidence.libraries.get("mkl", ())
     if not found:
-        return KnobState.INERT, "Intel MKL is not in the process", "no libmkl mapped"
+        return KnobState.INERT, "Intel MKL is not loaded by this TensorFlow", "no libmkl mapped"
     return KnobState.LIVE, "Intel MKL is in the process", "; ".join(found)
 
 
@@ -350,7 +350,7 @@ _RULES: dict[str, _LivenessRule] = {
     "malloc_arenas": _always("glibc's allocator reads it when the process starts"),
     "onednn_isa": _uses_onednn(None, "oneDNN selects its kernels by it"),
     "onednn_keep_primitives": _uses_onednn(
-        "convolution", "otherwise oneDNN prepares convolutions anew each time"
+        "convolution", "without it oneDNN prepares convolutions each time"
     ),
     "batch_size": _predicts_arrays,
     "fpmath": _uses_onednn(None, "oneDNN may compute in less precision"),

@@ -205,7 +205,7 @@ class StudySpec:
         Option(
             group=Group.BUDGET,
             kind=kinds.whole(least=1, hint="at least 1: TensorFlow's defaults"),
-            help="Trials of the search in all.",
+            help="Trials before the final: the defaults, the usual candidates, the search.",
             default="by effort",
         ),
     ] = None
@@ -222,7 +222,7 @@ class StudySpec:
         Option(
             group=Group.SEARCH,
             kind=kinds.one_of(SamplerName, "SAMPLER"),
-            help="What proposes configurations: {choices}.",
+            help="Method of the search: {choices}.",
         ),
     ] = SamplerName.GP
     seed: Annotated[
@@ -233,7 +233,7 @@ class StudySpec:
         Option(
             group=Group.VERDICT,
             kind=kinds.whole(least=0, problem="is negative", hint="0: no final"),
-            help="Most pairs of the final; 0 for no final.",
+            help="Maximum number of pairs of the final; 0 for no final.",
             default="by effort",
         ),
     ] = None

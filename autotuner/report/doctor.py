@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from rich.table import Table
-from rich.text import Text
-
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Liveness
 from autotuner.machine.conditions import Cause
 from autotuner.machine.host import Machine
-from autotuner.report.lists import plain_table
+from autotuner.report.sections import Cell, Grid
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
@@ -18,14 +15,14 @@ def machine_lines(machine: Machine) -> Iterator[str]:
     smt = "two per core (SMT)" if machine.has_smt else "one per core"
     yield f"CPU: {machine.cpu_model}" + (f", {machine.isa}" if machine.isa else "")
     yield (
-        f"CPUs: {machine.affinity_cpus} in the affinity, {smt}; {machine.physical_cores} cores, "
-        f"{machine.sockets} socket(s), {machine.numa_nodes} NUMA node(s)"
+        f"CPUs: {machine.affinity_cpus} in the affinity, {smt}; cores: {machine.physical_cores}, "
+        f"sockets: {machine.sockets}, NUMA nodes: {machine.numa_nodes}"
     )
     quota = "none" if machine.quota_cpus is None else f"{machine.quota_cpus:g} CPUs"
-    yield f"CPU quota: {quota}; so {machine.usable_cpus} CPUs to use"
+    yield f"CPU quota: {quota}; usable CPUs: {machine.usable_cpus}"
     limit = "the cgroup's limit" if machine.memory_limited else "all of the machine's"
     yield f"memory: {machine.memory_bytes / 2**30:.1f} GiB, {limit}"
-    yield f"frequency governor: {machine.governor or 'not shown here'}"
+    yield f"frequency governor: {machine.governor or 'not reported by this machine'}"
     yield "allocators to preload: " + (", ".join(machine.allocators) or "none installed")
 
 
@@ -39,18 +36,16 @@ def build_line(build: Build, python: str) -> str:
     )
 
 
-def liveness_table(found: Iterable[Liveness]) -> Table:
+def liveness_grid(found: Iterable[Liveness]) -> Grid:
     """Return a table of knobs with tier, state, reason and evidence."""
-    table = plain_table("knob", "tier", "state", "why", "evidence")
-    for one in found:
-        table.add_row(
-            Text(one.knob),
-            KNOBS[one.knob].tier.value,
-            one.state.value,
-            Text(one.reason),
-            Text(one.evidence),
-        )
-    return table
+    rows = (
+        (one.knob, KNOBS[one.knob].tier.value, one.state.value, one.reason, one.evidence)
+        for one in found
+    )
+    return Grid(
+        columns=("knob", "tier", "state", "why", "evidence"),
+        rows=tuple(tuple(Cell(text=text) for text in row) for row in rows),
+    )
 
 
 def next_step(*, with_script: bool) -> str:

@@ -26,6 +26,7 @@ from autotuner.report.wording import (
     notice_text,
     result_text,
     role_text,
+    step_text,
     trial_text,
 )
 from autotuner.statistics.sequential import Finding, StoppingRule
@@ -100,9 +101,9 @@ class _Lines:
 
     def _show_facts(self, facts: StudyFacts) -> None:
         self.space_default = facts.space.default
-        step = f"{facts.source} {facts.phase}".strip()
+        step = step_text(facts.source, facts.phase)
         self._write(f"a step is: {step}; measured in {facts.unit.value}")
-        self._write(f"searched: {', '.join(facts.space.domains)} ({facts.space.size:,} points)")
+        self._write(f"knobs: {', '.join(facts.space.domains)} ({facts.space.size:,} points)")
         for line in inert_lines(facts.liveness, facts.space.domains):
             self._write(line)
         for notice in facts.notices:

@@ -26,6 +26,7 @@ from autotuner.report.wording import (
     own_text,
     percent,
     role_text,
+    step_text,
     trial_text,
 )
 from autotuner.statistics.comparison import corrected
@@ -128,7 +129,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 def _verdict(export: Export, drawn: "tuple[Picture, ...]") -> Section:
     result, default = export.result, export.result.facts.space.default
     own = result.decision.own
-    deployed = "TensorFlow's defaults, written out"
+    deployed = "TensorFlow's defaults as explicit values"
     if export.holds_best:
         deployed = describe(export.configuration, default)
     lines = (
@@ -193,7 +194,7 @@ def _search(result: Result, drawn: "tuple[Picture, ...]") -> Section:
         title="Search",
         lines=(
             f"{len(result.records)} trials, {tried} of them of the search, in {points}.",
-            "Gains are over the defaults beside them, pooled; the final measured new processes.",
+            "Each gain compares a trial with a process of the defaults in the same seconds.",
         ),
         grid=Grid(columns=columns, rows=tuple(rows), numeric=columns[1:4]),
         pictures=drawn,
@@ -331,7 +332,7 @@ def _machine(result: Result) -> Section:
         f"versions: TensorFlow {build.tensorflow}, keras {build.keras or '-'}, "
         f"Python {build.python}, autotune {__version__}",
         f"model: {identity.model}, SHA-256 {identity.model_sha256}",
-        f"a step is: {facts.source} {facts.phase}".rstrip(),
+        f"a step is: {step_text(facts.source, facts.phase)}",
         f"measured by: {facts.objective.value}, in {facts.score_unit}",
     ]
     if machine.isa:

@@ -42,15 +42,16 @@ def print_sections(console: Console, sections: Iterable[Section], view: View) ->
             console.print(Text(section.title, style="bold underline"))
         for number, line in enumerate(section.lines):
             is_verdict = section.name == "verdict" and number == 0
-            _print_paragraph(console, line, style="bold" if is_verdict else "")
+            print_paragraph(console, line, style="bold" if is_verdict else "")
         if section.code and not view.brief:
             console.print(Text(textwrap.indent(section.code, "  ")), soft_wrap=True)
         if section.grid is not None:
-            _print_grid(console, without_details(section.grid) if view.brief else section.grid)
+            print_grid(console, without_details(section.grid) if view.brief else section.grid)
         console.print()
 
 
-def _print_paragraph(console: Console, text: str, *, style: str = "") -> None:
+def print_paragraph(console: Console, text: str, *, style: str = "") -> None:
+    """Print a text, wrapped on a terminal; a pipe gets one line, for grep."""
     if console.is_terminal or os.environ.get("COLUMNS"):
         text = wrapped(text, console.width)
     console.print(Text(text, style=style), soft_wrap=True)
@@ -67,7 +68,7 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
     )
 
 
-def _print_grid(console: Console, grid: Grid) -> None:
+def print_grid(console: Console, grid: Grid) -> None:
     """Print a table, or each row as a paragraph if the table would be too wide."""
     found = table(grid, console.width)
     if found is not None:

@@ -104,6 +104,11 @@ def own_text(own: Candidate) -> str:
     )
 
 
+def step_text(source: str, phase: str) -> str:
+    """Return what a step is; the phase of a marked step is no news."""
+    return source if phase in ("", source) else f"{source} {phase}"
+
+
 def percent(deviation: float) -> str:
     """Return a small part as 1.9 %."""
     return f"{100 * deviation:.1f} %"
@@ -148,7 +153,8 @@ def drift_text(records: Sequence[TrialRecord]) -> str | None:
         return None
     return (
         f"drift: the defaults themselves ran at up to {high / low:.2f} times their slowest speed "
-        f"during this study; gains are over the defaults beside them, so drift does not affect them"
+        f"during this study; a gain compares with the defaults of the same seconds, so drift does "
+        f"not affect it"
     )
 
 
@@ -159,7 +165,7 @@ def disturbance_text(records: Sequence[TrialRecord], noise: Noise) -> str | None
         return None
     most = max(r.others_cores or 0.0 for r in disturbed)
     numbers = ", ".join(str(r.number) for r in disturbed[:12])
-    more = " and more" if len(disturbed) > 12 else ""
+    more = f" and {len(disturbed) - 12} more" if len(disturbed) > 12 else ""
     return (
         f"disturbed: other processes used up to {most:.1f} CPUs during trial"
         f"{'s' if len(disturbed) > 1 else ''} {numbers}{more}"

@@ -76,9 +76,9 @@ def _pauses(step_s: Sequence[float]) -> Iterator[Notice]:
     if pauses_are_rare([step_s]) and part >= _LONG_PAUSES:
         yield _notice(
             "pauses",
-            f"{len(pauses)} pauses of over ten times a step's length (ends of epochs, checkpoints) "
-            f"took {part:.0%} of the measurement. They are too rare to be compared: speeds are "
-            f"those of the other steps",
+            f"{'a pause' if len(pauses) == 1 else f'{len(pauses)} pauses'} of over ten times the "
+            f"length of a step (ends of epochs, checkpoints) took {part:.0%} of the measurement. "
+            f"They are too rare to be compared, so speeds are those of the other steps",
         )
 
 

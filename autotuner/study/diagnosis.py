@@ -68,7 +68,7 @@ def diagnose(cached: Comparison | None, single: Comparison | None, evidence: Evi
             Bottleneck.COMPUTE: compute,
         }
         kind = max(parts, key=lambda part: parts[part])
-        rest = f"{overhead:.0%} is spent whatever the batch's size, {compute:.0%} grows with it"
+        rest = f"{overhead:.0%} does not depend on the batch size, {compute:.0%} grows with it"
     slow = _sequential_stage(evidence) if kind is Bottleneck.INPUT else None
     hint = {
         Bottleneck.INPUT: f"; {slow}" if slow else "",

@@ -110,10 +110,8 @@ def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[s
         yield (
             f"break-even: tuning took {format_duration(payback.tuning_s)}; it saves "
             f"{format_duration(payback.saved_per_hour_s)} of each hour with the defaults, "
-            f"so it has paid after {format_duration(payback.break_even_s)}."
+            f"so the tuning time is regained after {format_duration(payback.break_even_s)}."
         )
     if decision.disturbed_pairs:
-        yield (
-            f"disturbed: other processes used the CPU during {decision.disturbed_pairs} further "
-            f"pair(s) of the final, which do not count."
-        )
+        pairs = f"{decision.disturbed_pairs} pair{'s' if decision.disturbed_pairs > 1 else ''}"
+        yield f"disturbed: other processes used the CPU during {pairs} of the final: not counted."

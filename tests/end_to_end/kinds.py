@@ -10,7 +10,7 @@ KINDS = [
     ("tape_loop.py", "dataset dataset@tape_loop.py:11"),
     ("function_loop.py", "function infer"),
     ("model_calls.py", "function model"),
-    ("explicit_steps.py", "step step"),
+    ("explicit_steps.py", "step"),
     ("worker_processes.py", "keras fit"),
     ("own_threads.py", "function infer"),
     ("garbage_output.py", "function "),

@@ -388,7 +388,7 @@ def test_verify_and_compare(tmp_path: Path) -> None:
     line += ["--measure-time", "0.3s"]
     done = undisturbed("verify", *line, "--fail-under", "50", cwd=tmp_path, **STUBBED)
     assert done.returncode == 1, done.stderr
-    assert "is below the 50 asked for" in done.stdout
+    assert "is below the required 50" in done.stdout
     assert "of new processes)" in done.stdout
     done = undisturbed(
         "compare", str(one), str(other), *line[1:], "--json", cwd=tmp_path, **STUBBED

@@ -166,4 +166,4 @@ def test_both_together(tmp_path: Path, cgroup: Cgroup) -> None:
     best = write_best(tmp_path, {"intra_op": 1}, machine=here)
     done = run(tmp_path, "exec", str(best), "--", "true", into=into)
     assert done.returncode == 1
-    assert "CPUs to use: 2 there, 1 here" in done.stderr
+    assert "usable CPUs: 2 there, 1 here" in done.stderr

@@ -46,7 +46,7 @@ def test_differences_are_named(tmp_path: Path) -> None:
     found = read_exported(path, HERE)
     other = dataclasses.replace(HERE, affinity_cpus=2, physical_cores=2)
     assert machine_differences(found, other) == [
-        "CPUs to use: 4 there, 2 here",
+        "usable CPUs: 4 there, 2 here",
         "physical cores: 4 there, 2 here",
     ]
     newer = dataclasses.replace(BUILD, tensorflow="2.22.0", openmp="libiomp5")

@@ -93,4 +93,6 @@ def test_further_sentences() -> None:
     )
     assert numerics == "numerics: the same."
     assert "after 50 min" in even
-    assert disturbed.startswith("disturbed: other processes used the CPU during 2 further pair")
+    assert disturbed.startswith(
+        "disturbed: other processes used the CPU during 2 pairs of the final"
+    )

@@ -74,7 +74,7 @@ def test_long_pauses_are_named() -> None:
     """Ends of epochs that take a tenth of the time are left out, which is worth a notice."""
     (notice,) = shape_notices(outcome(steady(20, 100.0), [*steady(200, 0.01), 0.15, 0.15]))
     assert notice.kind == "pauses"
-    assert notice.text.startswith("2 pauses of over ten times a step's length")
+    assert notice.text.startswith("2 pauses of over ten times the length of a step")
 
 
 def test_a_script_that_ends_early() -> None:

@@ -88,5 +88,5 @@ def test_disturbed_trials_are_listed() -> None:
     assert str(disturbance_text([calm, one], QUIET)).endswith("0.9 CPUs during trial 7")
     many = [dataclasses.replace(one, number=k) for k in range(20)]
     assert str(disturbance_text(many, QUIET)).endswith(
-        "trials 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and more"
+        "trials 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 8 more"
     )

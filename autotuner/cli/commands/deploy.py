@@ -32,7 +32,7 @@ _PAIRS = (
     OPTIONS["measure_time"],
     dataclasses.replace(OPTIONS["phase"], default="the phase of the file's study"),
     OPTIONS["pairing"],
-    dataclasses.replace(OPTIONS["pairs"], help="Most pairs."),
+    dataclasses.replace(OPTIONS["pairs"], help="Maximum number of pairs."),
     OPTIONS["margin"],
 )
 
