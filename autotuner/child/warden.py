@@ -294,8 +294,8 @@ class Warden:
     def _shorten_log(self) -> None:
         """Drop the middle of a log that is too long.
 
-        Output printed at that moment may be lost or precede the tail, because the script is not
-        stopped. The script's file is open for appending, so it continues at the new end.
+        Output printed at that moment may be lost and not counted, or precede the tail, because the
+        script is not stopped. Its file is open for appending, so it continues at the new end.
         """
         size = os.fstat(_STDOUT).st_size
         if size <= _MOST_LOG:
@@ -306,7 +306,8 @@ class Warden:
             return
         try:
             tail = os.pread(log, _TAIL, size - _TAIL)
-            self._dropped += size - _HEAD - len(tail)
+            # the script has written more meanwhile
+            self._dropped += os.fstat(_STDOUT).st_size - _HEAD - len(tail)
             os.ftruncate(log, _HEAD)
             os.write(_STDOUT, f"\n[autotune: {self._dropped:,} bytes left out]\n".encode() + tail)
         except OSError:  # such as a full disk: the trial matters more than its log

@@ -182,9 +182,10 @@ def test_a_script_that_prints_without_end(run_script: RunScript) -> None:
     assert log.startswith(b"the first line\n")
     assert log.endswith(b"y\nthe last line\n")
     left_out = sum(int(n.replace(b",", b"")) for n in re.findall(rb"autotune: ([\d,]+) bytes", log))
-    # on a busy machine the log is cut amid the last blocks, and what follows is within the limit
+    # on a busy machine the log is cut amid the last blocks, and what follows is within the limit;
+    # a block that is written in the moment of a cut is not counted
     assert 2**20 < len(log) <= 2**24
-    assert 112 * 2**20 < left_out <= 128 * 2**20
+    assert 96 * 2**20 < left_out <= 128 * 2**20
     assert outcome.last_lines[-1] == "the last line"
 
 
