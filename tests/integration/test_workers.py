@@ -1,10 +1,7 @@
 """Real workers on one study in a real PostgreSQL: they join, are killed, and others end it."""
 
 import contextlib
-import os
 import socket
-import subprocess
-import sys
 import uuid
 import warnings
 from collections import Counter
@@ -20,7 +17,7 @@ from autotuner.study.record import Role, TrialRecord, read_records
 from autotuner.study.storage import is_shared, open_database, open_storage
 from autotuner.study.studies import load_study
 from autotuner.testing import postgres
-from tests.commands import QUICK, SCRIPT, STUB
+from tests.commands import QUICK, SCRIPT, STUBBED, autotune
 from tests.processes import living_with
 from tests.run_process import RunProcess, ended, role_phase
 
@@ -111,11 +108,9 @@ def test_one_of_two_is_killed_and_the_other_ends_the_study(
     assert len({record.owner for record in records if record.counts}) >= 2
 
 
-def refused(*options: str) -> str:
-    """Try to join, in a process of its own, and return why that is refused."""
-    command = [sys.executable, "-m", "autotuner", "worker", *options]
-    environment = {**os.environ, "PYTHONPATH": str(STUB)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+def refused(folder: Path, *options: str) -> str:
+    """Try to join in a folder, and return why that is refused."""
+    done = autotune("worker", *options, cwd=folder, **STUBBED)
     assert done.returncode == 1, done.stderr
     return done.stderr
 
@@ -135,10 +130,10 @@ def test_a_worker_waits_for_its_study_and_another_script_does_not_join(
     other = tmp_path / "other.py"
     other.write_text(SCRIPT + "# another\n")
     where = ["--model", str(other), "--storage", server.url]
-    said = refused(*where, "--study", site.study, "--", "--fast")
+    said = refused(tmp_path, *where, "--study", site.study, "--", "--fast")
     assert "the script: this copy differs from the study's" in said
     assert "arguments: none in the study, here --fast" in said
-    assert 'unknown study "none"' in refused(*where, "--study", "none")
+    assert 'unknown study "none"' in refused(tmp_path, *where, "--study", "none")
     assert run.end() == 0, run.stderr
     assert worker.end() == 0, worker.stderr
     assert run.events[-1]["event"] == "result"
