@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import random
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,7 @@ def normal(deviation: float) -> Deviations:
     return draw
 
 
+@dataclasses.dataclass(eq=False)
 class SimulatedRunner:
     """Answers with windows around ``speed(configuration)``, or with the status it returns.
 
@@ -77,56 +77,38 @@ class SimulatedRunner:
     duration without the measurement. ``imported``: the modules for a warm parent to import.
     """
 
-    def __init__(
-        self,
-        speed: Speed,
-        *,
-        process: float | Deviations = 0.01,
-        noise: float | Deviations = 0.02,
-        trial_s: float | Callable[[TrialRequest], float] = 10.0,
-        turn_s: float = 0.25,
-        fed: Mapping[Feed, float] = types.MappingProxyType({}),
-        inspection: Mapping[str, Any] | None = None,
-        notices: tuple[Notice, ...] = (),
-        drift: Callable[[float], float] = lambda now: 1.0,
-        others: Callable[[float], float] = lambda now: 0.0,
-        reference_duels: float = math.inf,
-        source: str = "keras",
-        complete: bool = True,
-        step_s: float = 0.01,
-        peak_bytes: Callable[[Configuration], int] = lambda configuration: 2**28,
-        numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5,
-        rounds: int | None = None,
-        windows: int = 15,
-        first: float = 1.0,
-        log: str | None = None,
-        imported: Sequence[str] = (),
-        import_s: float = 0.0,
-        seed: object = 0,
-    ) -> None:
-        self._speed = speed
-        self._noise = normal(noise) if isinstance(noise, float) else noise
-        self._trial_s = trial_s
-        self._turn_s = turn_s
-        self._fed = fed
-        self._inspection: Evidence = from_json(Evidence, inspection or {})
-        self._notices = notices
-        self._drift = drift
-        self._others = others
-        self._reference_duels = reference_duels
-        self._source = source
-        self._complete = complete
-        self._step_s = step_s
-        self._peak_bytes = peak_bytes
-        self._numerics = numerics
-        self._rounds = rounds
-        self._windows = windows
-        self._first = first
-        self._log = log
-        self._imported = tuple(imported)
-        self._import_s = import_s
-        self._random = random.Random(str(seed))
-        self._processes = (normal(process) if isinstance(process, float) else process)(self._random)
+    speed: Speed
+    _: dataclasses.KW_ONLY
+    process: float | Deviations = 0.01
+    noise: float | Deviations = 0.02
+    trial_s: float | Callable[[TrialRequest], float] = 10.0
+    turn_s: float = 0.25
+    fed: Mapping[Feed, float] = dataclasses.field(default_factory=dict)
+    inspection: Mapping[str, Any] | None = None
+    notices: tuple[Notice, ...] = ()
+    drift: Callable[[float], float] = lambda now: 1.0
+    others: Callable[[float], float] = lambda now: 0.0
+    reference_duels: float = math.inf
+    source: str = "keras"
+    complete: bool = True
+    step_s: float = 0.01
+    peak_bytes: Callable[[Configuration], int] = lambda configuration: 2**28
+    numerics: Callable[[Configuration], Sequence[Sequence[float]]] = lambda c: [[0.5]] * 5
+    rounds: int | None = None
+    windows: int = 15
+    first: float = 1.0
+    log: str | None = None
+    imported: Sequence[str] = ()
+    import_s: float = 0.0
+    seed: object = 0
+
+    def __post_init__(self) -> None:
+        """Begin at time zero."""
+        self._noise = normal(self.noise) if isinstance(self.noise, float) else self.noise
+        process = normal(self.process) if isinstance(self.process, float) else self.process
+        self._random = random.Random(str(self.seed))
+        self._processes = process(self._random)
+        self._evidence: Evidence = from_json(Evidence, self.inspection or {})
         self.now = self._began = 0.0
         self.requests: list[TrialRequest] = []
         self.duels = 0
@@ -138,10 +120,10 @@ class SimulatedRunner:
 
     def _start_process(self, request: TrialRequest) -> None:
         self._began = self.now
-        self.now += self._trial_s(request) if callable(self._trial_s) else self._trial_s
+        self.now += self.trial_s(request) if callable(self.trial_s) else self.trial_s
 
     def _measure_for(self, seconds: float) -> None:
-        if callable(self._trial_s):
+        if callable(self.trial_s):
             self.now += seconds
 
     def deviations(self, request: TrialRequest) -> tuple[Iterator[float], Iterator[float]]:
@@ -159,9 +141,9 @@ class SimulatedRunner:
         return self._process_factor()
 
     def _begin(self, request: TrialRequest, folder: Path) -> None:
-        if self._log is not None:
+        if self.log is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "output.log").write_text(self._log, encoding="utf-8")
+            (folder / "output.log").write_text(self.log, encoding="utf-8")
         self.before_run(len(self.requests))
         self.requests.append(request)
         self._start_process(request)
@@ -171,28 +153,28 @@ class SimulatedRunner:
     ) -> Outcome:
         values: tuple[tuple[float, ...], ...] = ()
         if request.record_values is not None:
-            values = tuple(tuple(v) for v in self._numerics(request.configuration))
-        speed = self._speed(request.configuration)
-        step_s = self._step_s * 100 / speed if not isinstance(speed, Status) else 0.0
+            values = tuple(tuple(v) for v in self.numerics(request.configuration))
+        speed = self.speed(request.configuration)
+        step_s = self.step_s * 100 / speed if not isinstance(speed, Status) else 0.0
         return Outcome(
             status=Status.MEASURED,
             folder=folder,
             phase=Phase.EXIT,
             windows=windows,
             step_s=(step_s,) * 10,
-            source=self._source,
+            source=self.source,
             step_phase="fit",
-            complete=self._complete,
+            complete=self.complete,
             warm=True,
-            notices=(*self._notices, *_fed_notices(request.feed)),
+            notices=(*self.notices, *_fed_notices(request.feed)),
             values=values,
-            cost=Cost(cores_used=1.5, others_cores=self._others(self.now)),
+            cost=Cost(cores_used=1.5, others_cores=self.others(self.now)),
             facts=ScriptFacts(
-                inspection=self._inspection,
+                inspection=self._evidence,
                 forked=request.warm_start is not None,
-                imported=self._imported,
+                imported=tuple(self.imported),
                 keras="3.15.1",
-                peak_rss_bytes=self._peak_bytes(request.configuration),
+                peak_rss_bytes=self.peak_bytes(request.configuration),
             ),
             elapsed_s=self.now - self._began,
             **fields,  # type: ignore[arg-type]
@@ -203,7 +185,7 @@ class SimulatedRunner:
             status=status,
             folder=folder,
             reason="simulated",
-            last_lines=tuple((self._log or "").splitlines()),
+            last_lines=tuple((self.log or "").splitlines()),
             elapsed_s=self.now - self._began,
         )
 
@@ -217,19 +199,19 @@ class SimulatedRunner:
         """Return the outcome of a request."""
         if request.inspect:
             self._start_process(request)
-            speed = self._speed({})
+            speed = self.speed({})
             if isinstance(speed, Status):
                 return self._failed(speed, folder)
             return self._outcome(request, folder, ())
         self._begin(request, folder)
         on_phase(Phase.MEASURE)
-        speed = self._speed(request.configuration)
+        speed = self.speed(request.configuration)
         if isinstance(speed, Status):
             return self._failed(speed, folder)
-        level = speed * self._process_factor() * self._drift(self.now)
+        level = speed * self._process_factor() * self.drift(self.now)
         windows: list[Window] = []
         deviations = self.alone(request)
-        while len(windows) < self._windows and not enough(windows):
+        while len(windows) < self.windows and not enough(windows):
             rate = level * math.exp(next(deviations))
             windows.append(_window(len(windows) * 0.2, 0.2, rate))
         self._measure_for(sum(window.duration_s for window in windows))
@@ -245,13 +227,13 @@ class SimulatedRunner:
         """Start a reference."""
         self._begin(request, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        speed = self._speed(request.configuration)
+        speed = self.speed(request.configuration)
         if isinstance(speed, Status):
             yield SimulatedReference(self._failed(speed, folder), 0.0, 0)
             return
         outcome = self._outcome(request, folder, (_window(0.0, 0.2, speed),))
-        own = speed * self._reference_factor() * self._first
-        yield SimulatedReference(outcome, own, self._reference_duels)
+        own = speed * self._reference_factor() * self.first
+        yield SimulatedReference(outcome, own, self.reference_duels)
 
     def duel(
         self,
@@ -267,22 +249,22 @@ class SimulatedRunner:
         self._begin(request, folder)
         self.duels += 1
         on_phase(Phase.MEASURE)
-        speed = self._speed(request.configuration)
+        speed = self.speed(request.configuration)
         if isinstance(speed, Status):
             return self._failed(speed, folder)
         reference.duels_left -= 1
         cut = reference.duels_left < 0
-        fed = self._fed.get(request.feed, 1.0)
+        fed = self.fed.get(request.feed, 1.0)
         levels = (reference.speed, speed * fed * self._process_factor())
         deviations = self.deviations(request)
         rounds: list[Round] = []
-        counted_s = self._turn_s - plan.settle_s
-        most = self._rounds or max(plan.least_rounds, math.ceil(plan.measure_s / counted_s))
+        counted_s = self.turn_s - plan.settle_s
+        most = self.rounds or max(plan.least_rounds, math.ceil(plan.measure_s / counted_s))
         while len(rounds) < most and not cut:
-            start = len(rounds) * 2 * self._turn_s
-            drift = self._drift(self.now)
+            start = len(rounds) * 2 * self.turn_s
+            drift = self.drift(self.now)
             turns = [
-                _turn(start, self._turn_s, level * drift * math.exp(next(deviation)))
+                _turn(start, self.turn_s, level * drift * math.exp(next(deviation)))
                 for level, deviation in zip(levels, deviations, strict=True)
             ]
             rounds.append(Round(reference=turns[0], candidate=turns[1]))
@@ -290,7 +272,7 @@ class SimulatedRunner:
                 break
         turns = [one.candidate for one in rounds]
         windows = tuple(_window(t.start_s, t.duration_s, t.steps / t.duration_s) for t in turns)
-        self._measure_for(2 * self._turn_s * len(rounds))
+        self._measure_for(2 * self.turn_s * len(rounds))
         return self._outcome(
             request, folder, windows, rounds=tuple(rounds), reference_ended=reference.over
         )
@@ -308,7 +290,7 @@ class SimulatedRunner:
         with self.reference(requests[0], folders[0], on_phase) as reference:
             if reference.failure is not None:
                 return reference.failure, None
-            self.now = max(began, self.now - self._import_s)
+            self.now = max(began, self.now - self.import_s)
             met = self.duel(reference, requests[1], folders[1], plan, on_phase, enough)
             turns = [one.reference for one in met.rounds]
             first = in_turns(reference.close(), turns, met.cost.others_cores)

@@ -231,7 +231,7 @@ def test_disturbed_pairs_do_not_count(bench: Bench) -> None:
     search(session)
     repeat(session, Race())
     hog["from"] = runner.now + 25  # in the first pairs, then it goes
-    runner._others = lambda now: 1.5 if hog["from"] < now < hog["from"] + 60 else 0.0
+    runner.others = lambda now: 1.5 if hog["from"] < now < hog["from"] + 60 else 0.0
     repeat(session, Final())
     found = decision(session)
     assert found.disturbed_pairs >= 2
