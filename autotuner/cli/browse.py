@@ -83,13 +83,13 @@ def list_all(*, storage_url: str | None) -> None:
     rows, counts = [], count_trials(storage)
     for name in visible(counts):
         trials = counts[name]
-        summary, model = _NOTHING, "-"
+        model = "-"
         study = load_study(storage, name)
         memory = Memory(study)
         facts, noted = memory.read(FACTS), memory.read(SUMMARY)
-        if (why := foreign(study)) is not None:
-            summary = why
-        elif facts is not None:
+        if facts is None:
+            summary = foreign(study) or _NOTHING
+        else:
             model = Path(facts.identity.model).name
             if noted is not None and noted.trials == trials:  # no trials since it was stored
                 summary = noted.text

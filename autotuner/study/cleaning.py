@@ -51,14 +51,14 @@ def find_removable(
         UserError: if there is no study of a name, or autotune did not make it.
     """
     for name in names:
-        if SPEC.name not in load_study(storage, name).user_attrs:
+        if not Memory(load_study(storage, name)).has(SPEC):
             hint = "remove it with Optuna: optuna delete-study"
             raise UserError(f'study "{name}" was not made by autotune', hint=hint)
     known = optuna.get_all_study_names(storage)
     found = []
     for name in known:
         study = load_study(storage, name)
-        if SPEC.name not in study.user_attrs:
+        if not Memory(study).has(SPEC):
             continue
         one = _of_study(study)
         if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):

@@ -68,6 +68,10 @@ class Memory:
         found: T | None = self._known[key.name]
         return found
 
+    def has(self, key: Key[T]) -> bool:
+        """Return whether a value is there, of any schema."""
+        return self._attributes().get(key.name) is not None
+
     def _attributes(self) -> Mapping[str, Any]:
         """Return the study's user attributes; ``Study.user_attrs`` would copy all of them."""
         return self._study._storage.get_study_user_attrs(self._study._study_id)

@@ -86,10 +86,10 @@ def _is_useless(study: Study, spec: StudySpec) -> bool:
 
 def foreign(study: Study) -> str | None:
     """Return why this version can't use a study; None for one that it can."""
-    if SPEC.name not in study.user_attrs:
-        return "not made by autotune"
-    known = Memory(study).read(SPEC) is not None
-    return None if known else "made by another version of autotune"
+    memory = Memory(study)
+    if memory.read(SPEC) is not None:
+        return None
+    return "made by another version of autotune" if memory.has(SPEC) else "not made by autotune"
 
 
 def _check_ours(study: Study) -> None:
@@ -141,9 +141,9 @@ def load_facts(study: optuna.Study) -> StudyFacts:
     Raises:
         UserError: if the study has none, because it was not made by autotune or its default failed.
     """
-    _check_ours(study)
     facts = Memory(study).read(FACTS)
     if facts is None:
+        _check_ours(study)
         hint = f"run it: autotune run --study {study.study_name} --model ..."
         raise UserError(f'study "{study.study_name}": nothing was measured yet', hint=hint)
     return facts

@@ -34,11 +34,15 @@ def brief(decision: Decision) -> str:
 
 def evidence_text(finding: Finding) -> str:
     """Return the interval and the pairs behind a ratio."""
-    pairs = f"{finding.pairs} pair{'s' if finding.pairs != 1 else ''} of new processes"
+    pairs = f"{_pairs_text(finding.pairs)} of new processes"
     if finding.low is None or finding.high is None:
         return pairs
     interval = f"{CONFIDENCE:.0%} interval {finding.low:.2f}x to {finding.high:.2f}x"
     return f"{interval}, {pairs}"
+
+
+def _pairs_text(pairs: int) -> str:
+    return f"{pairs} pair{'s' if pairs != 1 else ''}"
 
 
 def finding_text(finding: Finding, objective: Objective, margin: float) -> str:
@@ -49,7 +53,7 @@ def finding_text(finding: Finding, objective: Objective, margin: float) -> str:
 
 
 def _on_machine_text(one: OnMachine) -> str:
-    pairs = f"{one.pairs} pair{'s' if one.pairs != 1 else ''}"
+    pairs = _pairs_text(one.pairs)
     if one.low is None or one.high is None:
         return f"{one.machine} {ratio_text(one.ratio)} ({pairs})"
     interval = f"95% interval {one.low:.2f}x to {one.high:.2f}x"
@@ -113,5 +117,5 @@ def further_sentences(decision: Decision, payback: Payback | None) -> Iterator[s
             f"so the tuning time is regained after {format_duration(payback.break_even_s)}."
         )
     if decision.disturbed_pairs:
-        pairs = f"{decision.disturbed_pairs} pair{'s' if decision.disturbed_pairs > 1 else ''}"
+        pairs = _pairs_text(decision.disturbed_pairs)
         yield f"disturbed: other processes used the CPU during {pairs} of the final: not counted."

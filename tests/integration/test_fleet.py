@@ -339,9 +339,8 @@ def test_a_zombie_is_dead() -> None:
 def test_many_open_a_database_at_once(tmp_path: Path) -> None:
     """Each checks that it may write, and none is in the way of another."""
     home = tmp_path / ".autotune"
-    open_database(default_url(home), create=True)
+    url = default_url(home)
+    open_database(url, create=True)
     with ThreadPoolExecutor(8) as pool:
-        for opened in [
-            pool.submit(open_database, default_url(home), create=True) for _ in range(80)
-        ]:
-            opened.result().engine.dispose()
+        for opening in [pool.submit(open_database, url, create=True) for _ in range(80)]:
+            opening.result().engine.dispose()

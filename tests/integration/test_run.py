@@ -43,7 +43,7 @@ def test_show_list_export_resume(
     assert done.returncode == 0, done.stderr
     assert "has not yet met the defaults" in done.stdout
 
-    assert "a step is: step" in read("show", "train")
+    assert "a step is: step\n" in read("show", "train")
     assert "train" in read("list")
     for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
         text = read("export", "train", "--format", kind)
