@@ -10,24 +10,35 @@ A failed trial is not an exception but an :class:`autotuner.trial.outcome.Outcom
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from autotuner.plain import plain
 
 
 class UserError(Exception):
-    """An error that the user can fix: a message and, if possible, a hint what to do."""
+    """An error that the user can fix: a message and, if possible, a hint what to do.
+
+    Both are one line each, whatever the paths and names in them hold.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = plain(message)
+        self.hint = None if hint is None else plain(hint)
+        super().__init__(self.message)
 
 
 class ScriptFailedError(UserError):
-    """The script fails with TensorFlow's defaults, so there is nothing to tune."""
+    """The script fails with TensorFlow's defaults, so there is nothing to tune.
 
-    def __init__(self, message: str, *, log: Path, hint: str | None = None) -> None:
+    ``lines``: the last ones of its output, a line each in the message.
+    """
+
+    def __init__(
+        self, message: str, *, log: Path, lines: Sequence[str] = (), hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
+        self.message += "".join(f"\n    {plain(line)}" for line in lines)
         self.log = log
 
 

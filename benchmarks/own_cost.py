@@ -113,7 +113,7 @@ def _warden_cpu_s(parent: psutil.Process) -> float:
 def bench_trial_time(folder: Path) -> None:
     """Print where the wall time of the trials above went."""
     shares: dict[str, list[float]] = {}
-    for file in sorted(folder.glob(".autotune/mlp_train/trials/*/events.jsonl")):
+    for file in sorted(folder.glob(".autotune/studies/mlp_train/trials/*/events.jsonl")):
         events = [json.loads(line) for line in file.read_text().splitlines()]
         kinds = ("hello", "tensorflow", "stage", "done")
         times = {e.get("stage", e["event"]): e["t"] for e in events if e["event"] in kinds}

@@ -126,7 +126,7 @@ class Bench:
             machine=self.machine,
             build=BUILD,
             python=Path("python"),
-            folder=self.folder / ".autotune" / "s",
+            folder=self.folder / ".autotune" / "studies" / "s",
         )
         store = Store(study=study, storage=storage, artifacts=artifacts)
         clock = Clock(monotonic=runner.monotonic, spent_s=spent_s)

@@ -60,7 +60,7 @@ def serve(orders: int, events: int, modules: list[str]) -> ForkedTrial | None:
         for name in modules:
             importlib.import_module(name)
     except BaseException as error:  # noqa: BLE001 - an import can fail in any way; the failure is the result
-        pipe.emit("error", text=f"{type(error).__name__}: {error}")
+        pipe.emit("error", kind="import", text=f"{type(error).__name__}: {error}", where="")
         return None
     gc.collect()
     pipe.emit("ready", tasks=facts.thread_pools())

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from autotuner.cli.browse import HOME
 from autotuner.machine.lock import hold_machine
 from autotuner.options.study_spec import StudySpec, Warm
 from autotuner.report.progress import Display, make_progress
 from autotuner.stages.session import Session, Store, Turn, open_session
 from autotuner.statistics.sequential import StoppingRule
 from autotuner.study.artifacts import ArtifactStore, artifact_store
+from autotuner.study.folders import HOME
 from autotuner.study.storage import in_memory_storage
 from autotuner.study.studies import create_study
 from autotuner.study.target import Target

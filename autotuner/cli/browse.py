@@ -8,10 +8,12 @@ from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.content import export_of
 from autotuner.export.formats import RENDERERS, Format
+from autotuner.plain import plain
 from autotuner.report.sections import sections
 from autotuner.report.tables import studies_table
 from autotuner.report.terminal import EVERYTHING, OVERVIEW, print_sections
 from autotuner.study.bulk import count_trials, read_trials
+from autotuner.study.folders import HOME
 from autotuner.study.memory import FACTS, SUMMARY, Memory
 from autotuner.study.queue_store import visible
 from autotuner.study.storage import default_url, open_storage, shown_url
@@ -19,7 +21,6 @@ from autotuner.study.studies import foreign, load_facts, load_study
 from autotuner.verdict.result import Result, load_result
 from autotuner.verdict.sentences import brief
 
-HOME = Path(".autotune")
 _NOTHING = "nothing measured yet"
 
 
@@ -72,7 +73,7 @@ def show_study(study: str, *, storage_url: str | None, verbose: bool) -> None:
     """
     result = open_result(study, storage_url)
     console = out_console()
-    console.print(f"study {result.study}\n", markup=False, style="bold")
+    console.print(f"study {plain(result.study)}\n", markup=False, style="bold")
     view = EVERYTHING if verbose else OVERVIEW
     print_sections(console, sections(result, draw=False), view)
 

@@ -13,6 +13,7 @@ from autotuner.exec.check import Effect, check
 from autotuner.export.exported import read_exported
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.machine.host import inspect_machine
+from autotuner.plain import plain
 from autotuner.report.check_report import effects_table, summary
 
 
@@ -32,7 +33,7 @@ def check_file(best: Path, *, python: str | None, as_json: bool) -> bool:
         return good
     console = Console(highlight=False, soft_wrap=True)
     for line in found.differences:
-        console.print(f"differs: {line}", markup=False)
+        console.print(plain(f"differs: {line}"), markup=False)
     if not found.differences:
         known = exported.machine is not None and exported.build is not None
         console.print(

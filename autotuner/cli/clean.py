@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from autotuner.cli.browse import HOME, storage_name
+from autotuner.cli.browse import storage_name
 from autotuner.cli.terminal import out_console
 from autotuner.options.duration import parse_duration
 from autotuner.report.tables import removable_table
 from autotuner.study.artifacts import artifact_folder, artifact_store
 from autotuner.study.cleaning import find_removable, remove
+from autotuner.study.folders import HOME
 from autotuner.study.storage import default_url, open_storage
 
 
@@ -17,13 +18,8 @@ def clean(
     """Remove named studies, old studies, and folders whose studies are gone."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
     age_s = None if older_than is None else parse_duration(older_than, where="--older-than")
-    found = find_removable(
-        storage,
-        HOME.absolute(),
-        storage_name(storage_url),
-        names=names,
-        older_than_s=age_s,
-    )
+    where = (HOME.absolute(), storage_name(storage_url))
+    found = find_removable(storage, *where, names=names, older_than_s=age_s)
     console = out_console()
     if not found:
         hint = "" if names or age_s else ": name studies, or give --older-than 30d"
@@ -37,5 +33,5 @@ def clean(
         return
     store = artifact_store(HOME) if artifact_folder(HOME).is_dir() else None
     for one in free:
-        remove(storage, one, store)
+        remove(storage, *where, one, store)
     console.print(f"\nremoved {len(free)}, {size_mib:.1f} MiB")

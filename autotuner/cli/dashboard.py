@@ -4,11 +4,11 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from autotuner.cli.browse import HOME
 from autotuner.service.access import bracketed
 from autotuner.service.dashboard import open_dashboard, single_token
 from autotuner.service.server import log_refusals
 from autotuner.study.artifacts import artifact_folder
+from autotuner.study.folders import HOME
 from autotuner.study.storage import default_url, open_storage, shown_url
 
 

@@ -18,6 +18,7 @@ from autotuner.machine.conditions import Cause, find_causes, read_counters
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.machine.lock import hold_machine
 from autotuner.options.study_spec import Effort, StudySpec
+from autotuner.plain import plain
 from autotuner.report.doctor import (
     advice_lines,
     build_line,
@@ -136,5 +137,5 @@ def _show(findings: Findings, *, with_script: bool) -> None:
         print_paragraph(console, findings.diagnosis.sentence)
     heading("what to do")
     for text in advice_lines(findings.advice):
-        console.print(text, markup=False)
+        console.print(plain(text), markup=False)
     console.print(next_step(with_script=with_script), markup=False)

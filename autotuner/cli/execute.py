@@ -12,6 +12,7 @@ from autotuner.exec.command import prepare
 from autotuner.export.exported import Exported, machine_differences, read_exported
 from autotuner.knobs.catalogue import as_environment
 from autotuner.machine.host import Machine, cpu_list, inspect_machine
+from autotuner.plain import plain
 
 # options of python that skip sitecustomize, which applies the settings
 _ISOLATED = re.compile(r"-[a-zA-Z]*[IES]")
@@ -65,4 +66,4 @@ def _check_python(command: Sequence[str]) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stderr.write(f"autotune exec: {text}\n")
+    sys.stderr.write(plain(f"autotune exec: {text}") + "\n")

@@ -5,6 +5,7 @@
 """
 
 import errno
+import io
 import os
 import platform
 import signal
@@ -20,6 +21,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from autotuner import __version__
 from autotuner.errors import UserError
+from autotuner.plain import plain
 
 _USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 
@@ -40,8 +42,10 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return arguments[:at], tuple(arguments[at + 1 :])
 
 
-def _print(text: str) -> None:
-    sys.stderr.write(text + "\n")
+def _print(text: str, hint: str | None = None) -> None:
+    sys.stderr.write(plain(text) + "\n")
+    if hint is not None:
+        sys.stderr.write(f"hint: {plain(hint)}\n")
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -56,14 +60,14 @@ def _report_bug(argv: Sequence[str]) -> None:
     ]
     descriptor, path = tempfile.mkstemp(prefix="autotune-bug-", suffix=".log")
     os.close(descriptor)
-    Path(path).write_text("\n".join(lines), encoding="utf-8")
-    _print(f"bug in autotune: {sys.exception()!r}\nhint: please report it with this log: {path}")
+    Path(path).write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
+    _print(f"bug in autotune: {sys.exception()!r}", f"please report it with this log: {path}")
 
 
 def _report(error: UserError) -> int:
-    _print(f"error: {error.message}")
+    sys.stderr.write(f"error: {error.message}\n")  # plain already, in one line or in several
     if error.hint is not None:
-        _print(f"hint: {error.hint}")
+        sys.stderr.write(f"hint: {error.hint}\n")
     return 1
 
 
@@ -103,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         if own[:1] == ["exec"]:
             hint = "a command goes after --: autotune exec best.json -- python mymodel.py"
         if error.format_message():  # empty if a lack of arguments has printed the help
-            _print(f"error: {error.format_message()}\nhint: {hint}")
+            _print(f"error: {error.format_message()}", hint)
         return _USAGE
     except (KeyboardInterrupt, Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not interrupt the exit
@@ -124,4 +128,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Run the command ``autotune``."""
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))

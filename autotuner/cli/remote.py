@@ -22,6 +22,7 @@ from autotuner.export.writing import write_whole
 from autotuner.options.option import Place
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import spec_from_given, to_given
+from autotuner.plain import plain
 
 if TYPE_CHECKING:
     import httpx
@@ -139,7 +140,7 @@ def request_body(script: str, flags: Flags) -> dict[str, object]:
 def submit(remote: Remote, body: Mapping[str, object], *, follow: bool) -> bool:
     """Add a study to the service's queue; return False if it is followed and fails."""
     status = remote.post("/studies", body).json()
-    _print(f"study {status['name']}: {status['state']}")
+    _print(plain(f"study {status['name']}: {status['state']}"))
     return _follow(remote, status["name"], _line) if follow else True
 
 
@@ -161,7 +162,7 @@ def _path(study: str, *rest: str) -> str:
 def _line(status: Status) -> str:
     done = f" {status['progress']:.0%}" if status["state"] == "running" else ""
     message = status["message"] or status["result"] or "-"
-    return f"{status['name']}: {status['state']}{done}: {message}"
+    return plain(f"{status['name']}: {status['state']}{done}: {message}")
 
 
 def _print(text: str) -> None:
@@ -171,7 +172,8 @@ def _print(text: str) -> None:
 
 def _print_all(remote: Remote, *, as_json: bool) -> bool:
     from rich.table import Table
-    from rich.text import Text
+
+    from autotuner.report.lists import cell
 
     studies = remote.get("/studies").json()
     if as_json:
@@ -181,7 +183,7 @@ def _print_all(remote: Remote, *, as_json: bool) -> bool:
     for one in studies:
         done = f"{one['progress']:.0%}" if one["state"] == "running" else ""
         cells = (one["name"], one["state"], done, one["result"] or "", str(one["trials"]))
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*map(cell, cells))
     console = out_console()
     console.print(table if studies else "there are no studies yet: autotune submit SCRIPT")
     return True
@@ -222,7 +224,7 @@ def cancel(remote: Remote, study: str) -> None:
     """Cancel a study that is queued or running."""
     status = remote.post(_path(study, "cancel")).json()
     outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
-    _print(f"study {status['name']}: {outcome}")
+    _print(plain(f"study {status['name']}: {outcome}"))
 
 
 def fetch(remote: Remote, study: str, *, kind: str, output: Path | None) -> None:

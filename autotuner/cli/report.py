@@ -5,13 +5,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from autotuner.cli.browse import open_result
+from autotuner.cli.browse import open_result, storage_name
 from autotuner.errors import UserError, did_you_mean
 from autotuner.export.writing import write_whole
+from autotuner.plain import plain
 from autotuner.report.json_report import render_report_json
 from autotuner.report.markdown import render_markdown
 from autotuner.report.page import render_page
 from autotuner.report.sections import sections
+from autotuner.study.folders import HOME, claim_folder
 from autotuner.verdict.result import Result
 
 PAGE = "report.html"
@@ -56,11 +58,11 @@ def report_study(study: str, *, kind: str, output: Path | None, storage_url: str
     if output is None and kind != ReportFormat.HTML:
         sys.stdout.write(text)
         return
-    path = output or result.facts.folder / PAGE
+    path = output or claim_folder(HOME, study, storage_name(storage_url)) / PAGE
     try:
         write_whole(path, text)
     except OSError as error:
         hint = "give --output another place"
         raise UserError(f"{path}: can't be written: {error.strerror}", hint=hint) from error
     if output is None:
-        sys.stdout.write(f"{path}\n")
+        sys.stdout.write(plain(str(path)) + "\n")

@@ -16,7 +16,7 @@ from autotuner.cli.assembly import (
     run_folder,
     suited_to,
 )
-from autotuner.cli.browse import HOME, storage_name
+from autotuner.cli.browse import storage_name
 from autotuner.cli.report import write_page
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.terminal import out_console
@@ -26,7 +26,9 @@ from autotuner.export.formats import render_json, write_files
 from autotuner.knobs.knob import Build
 from autotuner.machine.host import inspect_machine
 from autotuner.options.duration import format_duration
+from autotuner.options.names import name_from
 from autotuner.options.study_spec import StudySpec
+from autotuner.plain import plain
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import Display, JsonProgress
 from autotuner.report.sections import sections
@@ -38,7 +40,8 @@ from autotuner.statistics.sequential import rule_of
 from autotuner.study.artifacts import keep_study_files
 from autotuner.study.elapsed import finish_run
 from autotuner.study.events import to_all
-from autotuner.study.identity import claim_folder, identify, make_folder
+from autotuner.study.folders import HOME, claim_folder, make_folder
+from autotuner.study.identity import identify
 from autotuner.study.import_trials import Source, check_source, import_trials
 from autotuner.study.memory import FACTS, ORIGIN, Memory
 from autotuner.study.storage import (
@@ -91,7 +94,7 @@ def run_study(
     spec, python, storage = _ask(flags, storage_url)
     spec = suited_to(confinement, spec)
     machine, shared = inspect_machine(), is_shared(storage)
-    label = flags.study or spec.name or spec.model.stem
+    label = flags.study or spec.name or name_from(spec.model.stem)
     with (
         open_display(rule_of(spec), as_json=as_json) as display,
         ProcessRunner(environment, confinement=confinement) as runner,
@@ -248,13 +251,15 @@ def _finish(
     print_sections(out_console(), found, RUN_END)
     shown = {path.suffix: os.path.relpath(path) for path in paths}
     option = f" --storage {shlex.quote(shown_url(storage_url))}" if storage_url else ""
-    out_console(soft_wrap=True).print(
-        f"shell:     source {shlex.quote(shown['.env'])}\n"
-        f"python:    {shown['.py']}  (applies everything, tf.data too)\n"
-        f"json:      {shown['.json']}\n"
-        f"report:    {shlex.quote(os.path.relpath(page))}\n"
-        f"trials:    autotune show {shlex.quote(export.result.study)}\n"
+    lines = (
+        f"shell:     source {shlex.quote(shown['.env'])}",
+        f"python:    {shown['.py']}  (applies everything, tf.data too)",
+        f"json:      {shown['.json']}",
+        f"report:    {shlex.quote(os.path.relpath(page))}",
+        f"trials:    autotune show {shlex.quote(export.result.study)}",
         f"browse:    autotune dashboard{option}",
-        markup=False,
     )
+    console = out_console(soft_wrap=True)
+    for line in lines:
+        console.print(plain(line), markup=False)
     sys.stdout.flush()

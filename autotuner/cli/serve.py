@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from autotuner.cli.browse import HOME
 from autotuner.cli.extras import check_installed
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
+from autotuner.plain import plain
 from autotuner.service.executor import RunSettings, environment_of_runs
 from autotuner.service.queue import Queue
 from autotuner.service.server import Front, log_refusals
 from autotuner.service.tokens import Scope, create_token, list_tokens, revoke_token
+from autotuner.study.folders import HOME
 from autotuner.study.queue_store import QueueStore
 from autotuner.study.storage import default_url, open_storage, shown_url
 
@@ -87,7 +88,7 @@ def _interpreters(given: Sequence[str]) -> dict[str, str]:
 
 
 def _report(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain(text) + "\n")
     sys.stderr.flush()
 
 

@@ -20,6 +20,7 @@ from autotuner.knobs.knob import Build
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.machine.lock import hold_machine
 from autotuner.options.study_spec import Objective, StudySpec
+from autotuner.plain import plain
 from autotuner.report.progress import Display, JsonProgress
 from autotuner.stages.loop import repeat
 from autotuner.stages.once import once
@@ -67,7 +68,7 @@ def compare_files(first: Path, second: Path, flags: Flags, *, wait: bool, as_jso
 
 def print_line(text: str) -> None:
     """Print a line on standard output."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(highlight=False, soft_wrap=True).print(plain(text), markup=False)
 
 
 def _measure(

@@ -12,13 +12,14 @@ from autotuner.cli.assembly import (
     open_display,
     suited_to,
 )
-from autotuner.cli.browse import HOME, storage_name
+from autotuner.cli.browse import storage_name
 from autotuner.cli.resolve import Flags, apply_flags, base_spec, find_interpreter
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError
 from autotuner.machine.host import Machine, inspect_machine
 from autotuner.options.duration import parse_duration
 from autotuner.options.study_spec import StudySpec
+from autotuner.plain import plain
 from autotuner.report.dashboard_pages import DashboardPages
 from autotuner.report.progress import Display, JsonProgress
 from autotuner.stages.loop import tune
@@ -26,7 +27,8 @@ from autotuner.stages.session import Clock, Store, open_session
 from autotuner.statistics.sequential import rule_of
 from autotuner.study.elapsed import spent_in_run_s
 from autotuner.study.events import to_all
-from autotuner.study.identity import claim_folder, identify
+from autotuner.study.folders import HOME, claim_folder
+from autotuner.study.identity import identify
 from autotuner.study.joining import (
     build_differences,
     check_parts,
@@ -126,7 +128,7 @@ def work(
         JsonProgress().remark(verdict)
         return
     console = out_console(soft_wrap=True)
-    console.print(verdict, markup=False)
+    console.print(plain(verdict), markup=False)
     where = f"--storage {shlex.quote(shown_url(storage_url))}"
     console.print(f"files:     autotune export {shlex.quote(flags.study)} {where}", markup=False)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from autotuner import __version__
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import AS_WRITTEN, Configuration, Means
+from autotuner.plain import plain
 from autotuner.study.record import TrialRecord, configuration_key
 from autotuner.study.study_facts import StudyFacts
 from autotuner.trial.outcome import Notice
@@ -104,9 +105,9 @@ def variables(export: Export) -> dict[str, str]:
     )
 
 
-def comment(text: str) -> str:
-    """Return a text as comment lines; nothing in it can end the comment."""
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+def comment(*lines: str) -> str:
+    """Return lines as comments; nothing in one of them can end its line."""
+    return "\n".join(f"# {plain(line)}".rstrip() for line in lines)
 
 
 def header(export: Export) -> str:
@@ -114,7 +115,7 @@ def header(export: Export) -> str:
     title = "Settings for TensorFlow on the CPU, found by autotune"
     values = " ".join(f"{name}={value}" for name, value in export.configuration.items())
     notes = [text for n in export.notices if (text := _note(n)) is not None]
-    return comment("\n".join([title, *export.provenance(), f"settings: {values}", *notes]))
+    return comment(title, *export.provenance(), f"settings: {values}", *notes)
 
 
 def _note(notice: Notice) -> str | None:

@@ -39,8 +39,8 @@ def render_kubernetes(export: Export) -> str:
     lines = [
         header(export),
         comment(
-            "Apply it:  kubectl patch deployment NAME --patch-file best.k8s.yaml\n"
-            "Replace CONTAINER by the name of your container. " + _DATA_NOTE
+            "Apply it:  kubectl patch deployment NAME --patch-file best.k8s.yaml",
+            "Replace CONTAINER by the name of your container. " + _DATA_NOTE,
         ),
         "spec:",
         "  template:",
@@ -91,12 +91,12 @@ def render_serving(export: Export) -> str:
     flags = [f"{flag}={found[name]}" for name, flag in names.items() if name in found]
     environment = [f"{n}={v}" for n, v in variables(export).items() if n not in _BY_FLAG]
     note = (
-        "Use it:  tensorflow_model_server --model_name=NAME --model_base_path=PATH \\\n"
-        "           $(grep -v '^#' best.serving)\n"
+        "Use it:  tensorflow_model_server --model_name=NAME --model_base_path=PATH \\",
+        "           $(grep -v '^#' best.serving)",
         "with best.batching from `autotune export --format serving-batching` beside it. The server"
-        " is another build of TensorFlow than the one that was tuned: measure there as well."
+        " is another build of TensorFlow than the one that was tuned: measure there as well.",
     )
-    parts = [header(export), comment(note)]
+    parts = [header(export), comment(*note)]
     if environment:
         parts.append(comment("and in its environment: " + " ".join(environment)))
     batching = ["--enable_batching=true", "--batching_parameters_file=best.batching"]

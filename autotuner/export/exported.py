@@ -11,6 +11,7 @@ from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.knob import Build, Configuration, IntRange, KnobValue
 from autotuner.machine.host import Machine
 from autotuner.options.study_spec import Objective
+from autotuner.options.text_file import read_text_file
 
 SCHEMA = 2
 BEST, DEFAULTS = "best", "default"
@@ -60,10 +61,7 @@ def read_exported(path: Path, machine: Machine) -> Exported:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: can't be read: {reason}") from error
+        document = json.loads(read_text_file(path))
     except ValueError as error:
         hint = "it takes a best.json, not a best.env or best.py"
         raise UserError(f"{path}: not valid JSON: {error}", hint=hint) from error

@@ -83,7 +83,8 @@ def _embedded(file: Path) -> str:
     start = first.lineno - 1
     while lines[start - 1].startswith("#"):
         start -= 1
-    return f"{comment(ast.get_docstring(module) or '')}\n\n" + "\n".join(lines[start:])
+    about = (ast.get_docstring(module) or "").splitlines()
+    return f"{comment(*about)}\n\n" + "\n".join(lines[start:])
 
 
 def _call(function: str, settings: Mapping[str, object], *first: str) -> str:
@@ -105,10 +106,11 @@ def render_python(export: Export) -> str:
     data = any(value is not None for value in pipeline_settings(code).values())
     cpus = cpus_of(configuration)
     parts = [
-        header(export),
+        # the first line decides, so a path below can't be taken for a declaration (PEP 263)
+        comment("-*- coding: utf-8 -*-") + "\n" + header(export),
         comment(
-            "Make it the script's first line, before TensorFlow and numpy:  import best\n"
-            "(with this file beside the script), or paste all of it there."
+            "Make it the script's first line, before TensorFlow and numpy:  import best",
+            "(with this file beside the script), or paste all of it there.",
         ),
         ("import functools\n" if keras else "")
         + "import os\nimport sys"

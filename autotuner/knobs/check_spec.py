@@ -9,6 +9,7 @@ from autotuner.knobs.selection import check_knob_names
 from autotuner.options.option import Place
 from autotuner.options.study_spec import StudySpec, is_saved_model
 from autotuner.options.table import OPTIONS
+from autotuner.options.text_file import file_problem
 
 
 def check_spec(spec: StudySpec, place: Place = Place.FLAG) -> StudySpec:
@@ -51,4 +52,9 @@ def _script_path(path: Path) -> Path:
     if not is_saved_model(path) and path.suffix not in (".py", ".pyw", ""):
         hint = "--model takes a .py file, a .keras file or a SavedModel's folder"
         raise UserError(f"{path}: not a Python script, nor a saved model", hint=hint)
+    if not path.is_dir():
+        problem = file_problem(path)
+        if problem is not None and not (is_saved_model(path) and path.is_file()):
+            hint = "--model takes the path of a Python script or of a saved model"
+            raise UserError(f"{path}: {problem}", hint=hint)
     return path.absolute()

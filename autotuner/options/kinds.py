@@ -14,6 +14,7 @@ from typing import Any
 
 from autotuner.errors import UserError, did_you_mean
 from autotuner.options.duration import parse_duration
+from autotuner.options.names import check_name
 from autotuner.options.quantity import parse_bytes
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,6 +49,10 @@ def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where}: expected a string, got {value!r}", hint=f'write {where} = "..."')
     return value
+
+
+def _study_name(value: object, where: str) -> str:
+    return check_name(_text(value, where), where)
 
 
 def _path(value: object, where: str) -> Path:
@@ -171,6 +176,7 @@ def switch_to(choice: enum.StrEnum) -> Kind:
 
 TEXT = Kind(read=_text, metavar="TEXT")
 NAME = Kind(read=_text, metavar="NAME")
+STUDY_NAME = Kind(read=_study_name, metavar="NAME")
 PATH = Kind(read=_path, write=str, flag_type=Path, metavar="PATH")
 FRACTION = Kind(read=_fraction, flag_type=float, json_type=float, metavar="FRACTION")
 SWITCH = Kind(read=_switch, flag_type=bool, json_type=bool, negatable=True)

@@ -9,6 +9,7 @@ from autotuner.errors import UserError, did_you_mean
 from autotuner.options.option import Place
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import OPTIONS, with_values
+from autotuner.options.text_file import read_text_file
 
 _BY_FILE_KEY = {o.file_key: o for o in OPTIONS.values() if Place.FILE in o.places}
 _TABLES = {key.partition(".")[0] for key in _BY_FILE_KEY if "." in key}
@@ -21,10 +22,7 @@ def load_study_file(path: Path) -> StudySpec:
         UserError: if the file can't be read, is not TOML, holds an unknown key or a wrong value.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: can't be read: {reason}") from error
+        document = tomllib.loads(read_text_file(path))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     values = _read_table(document, str(path))

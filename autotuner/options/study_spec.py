@@ -138,7 +138,7 @@ class StudySpec:
         str | None,
         Option(
             group=Group.SEARCH,
-            kind=kinds.NAME,
+            kind=kinds.STUDY_NAME,
             help="Name of the study. An existing study is resumed.",
             default="the script's",
             key="study",

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from autotuner.exec.check import Effect, ReadBack
 from autotuner.knobs.knob import Knob
-from autotuner.report.lists import plain_table
+from autotuner.report.lists import cell, plain_table
 
 
 def effects_table(effects: Sequence[ReadBack], knobs: Mapping[str, Knob]) -> Table:
@@ -15,11 +14,11 @@ def effects_table(effects: Sequence[ReadBack], knobs: Mapping[str, Knob]) -> Tab
     table = plain_table("knob", "set to", "", "read back", "how")
     for one in effects:
         table.add_row(
-            Text(knobs[one.knob].name),
-            Text(str(one.wanted)),
+            cell(knobs[one.knob].name),
+            cell(str(one.wanted)),
             one.effect.value,
-            Text("-" if one.found is None else str(one.found)),
-            Text(one.how),
+            cell("-" if one.found is None else str(one.found)),
+            cell(one.how),
         )
     return table
 

@@ -58,4 +58,5 @@ def next_step(*, with_script: bool) -> str:
 def advice_lines(causes: Iterable[Cause]) -> Iterator[str]:
     """Yield each cause with what to do about it."""
     for cause in causes:
-        yield f"* {cause.text}\n  -> {cause.advice}"
+        yield f"* {cause.text}"
+        yield f"  -> {cause.advice}"

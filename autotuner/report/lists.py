@@ -7,6 +7,7 @@ from rich.text import Text
 
 from autotuner.knobs.knob import Knob
 from autotuner.machine.host import Machine
+from autotuner.plain import plain
 
 _MOST_VALUES = 12
 
@@ -17,6 +18,11 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
+
+
+def cell(text: object) -> Text:
+    """Return a text from outside as a cell; rich takes nothing in it for markup."""
+    return Text(plain(str(text)))
 
 
 def workloads_table(rows: Iterable[tuple[str, str]]) -> Table:

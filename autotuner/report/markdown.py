@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from autotuner.plain import plain, plain_lines
 from autotuner.report.sections import Grid, Section
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$]|\b_|_\b)")
@@ -11,11 +12,12 @@ _LEADING = re.compile(r"^(\d*)([#+.)-])(?=\s)")
 
 def escape(text: str) -> str:
     """Return a text on one line in which nothing is Markdown or HTML."""
-    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(text.split())))
+    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", plain(" ".join(text.split()))))
 
 
 def block(text: str, language: str = "") -> str:
     """Return a text as a code block; the fence is longer than any backticks in it."""
+    text = plain_lines(text)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -19,6 +19,7 @@ from rich.text import Text
 from autotuner.codec import to_json
 from autotuner.knobs.knob import Configuration
 from autotuner.options.duration import format_duration
+from autotuner.plain import plain
 from autotuner.report.wording import (
     describe,
     inert_lines,
@@ -118,7 +119,7 @@ class PlainProgress(_Lines):
 
     def remark(self, text: str) -> None:
         """Write a line at once."""
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(plain(text) + "\n")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -220,7 +221,7 @@ class LiveProgress(_Lines):
 
     def remark(self, text: str) -> None:
         """Print a line above the foot."""
-        self._console.print(Text(text))
+        self._console.print(Text(plain(text)))
 
     def close(self) -> None:
         """Take the foot away."""

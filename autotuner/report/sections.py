@@ -5,7 +5,6 @@ Texts here are plain; each renderer escapes them for its format.
 """
 
 import dataclasses
-import os
 import shlex
 
 from autotuner import __version__
@@ -13,6 +12,7 @@ from autotuner.export.content import Export, export_of, variables
 from autotuner.knobs.catalogue import KNOBS
 from autotuner.knobs.liveness import KnobState
 from autotuner.options.duration import format_duration
+from autotuner.plain import plain, plain_lines
 from autotuner.report.pictures import Picture, pictures
 from autotuner.report.repeat import repeat_commands
 from autotuner.report.wording import (
@@ -108,7 +108,20 @@ def sections(result: Result, *, anyway: bool = False, draw: bool = True) -> list
         _machine(result),
         _repeat(result),
     ]
-    return [section for section in found if section is not None]
+    return [_made_plain(section) for section in found if section is not None]
+
+
+def _made_plain(section: Section) -> Section:
+    """Return a section whose paths, names and messages are safe to show."""
+    grid = section.grid
+    if grid is not None:
+        rows = tuple(
+            tuple(dataclasses.replace(cell, text=plain(cell.text)) for cell in row)
+            for row in grid.rows
+        )
+        grid = dataclasses.replace(grid, rows=rows)
+    lines = tuple(map(plain, section.lines))
+    return dataclasses.replace(section, lines=lines, code=plain_lines(section.code), grid=grid)
 
 
 def _text(value: object) -> Cell:
@@ -343,7 +356,7 @@ def _machine(result: Result) -> Section:
 
 
 def _repeat(result: Result) -> Section:
-    best = os.path.relpath(result.facts.folder / "best.json")
+    best = str(result.facts.folder / "best.json")
     return Section(
         name="repeat",
         title="Repeat it",

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from autotuner.errors import UserError
 from autotuner.options.study_spec import StudySpec
@@ -287,6 +290,7 @@ class Executor:
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + _LOOK_S
+                _keep_going(process.pid)
                 wanted = wanted and self._write_status(job, status, noted)
                 noted = dataclasses.replace(status)
             if kill_at is None and (self._stopped.is_set() or not wanted):
@@ -305,6 +309,13 @@ class Executor:
         except STORAGE_ERRORS as error:
             self._report_error(error)
             return True  # the run goes on: it waits for the database itself
+
+
+def _keep_going(pid: int) -> None:
+    """Continue a run that was stopped: its script may have done that, and the queue would wait."""
+    with contextlib.suppress(psutil.Error, ProcessLookupError):
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _last_line(errors: IO[bytes]) -> str:

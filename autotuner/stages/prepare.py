@@ -27,6 +27,7 @@ from autotuner.statistics.throughput import (
 from autotuner.study.assess import EarlyStop, limit_problem
 from autotuner.study.diagnosis import Diagnosis, diagnose
 from autotuner.study.events import TrialEnded, TrialStarted
+from autotuner.study.folders import from_here
 from autotuner.study.identity import identify
 from autotuner.study.lab import choose_design
 from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, ORIGIN, WARM
@@ -148,7 +149,7 @@ def _facts_from(
         unit=throughput.unit,
         source=outcome.source or StepSource.AUTO.value,
         phase=outcome.step_phase or "",
-        folder=target.folder,
+        folder=from_here(target.folder),
         seed=spec.seed,
         objective=spec.objective,
         base=score,
@@ -324,18 +325,19 @@ BOTTLENECK = Once(key=DIAGNOSIS, find_out=find_bottleneck)
 
 def script_failed(outcome: Outcome) -> ScriptFailedError:
     """Return the error for defaults that do not run, so that nothing can be compared."""
-    lines = "".join(f"\n    {line}" for line in outcome.last_lines)
     rejected = outcome.status is Status.REJECTED
+    lines = () if rejected else outcome.last_lines
     hint = None if rejected else f"its output is in {outcome.log}; repeat it: sh {outcome.repro}"
     if outcome.status is Status.TIMED_OUT:
         option = {Phase.START: "start", Phase.WARMUP: "warmup"}.get(outcome.phase, "measure")
         hint = f"--{option}-timeout gives it longer; its output is in {outcome.log}"
     problem = "the script does not run with TensorFlow's defaults"
     if outcome.status in (Status.NO_STEPS, Status.MEASURED):
-        problem, lines = "there is nothing to measure", ""
+        problem, lines = "there is nothing to measure", ()
         hint = "see --phase and --measure in autotune run --help, or mark steps by autotuner.step()"
     return ScriptFailedError(
-        f"{problem}: {outcome.reason or 'no step took any time'}" + ("" if rejected else lines),
+        f"{problem}: {outcome.reason or 'no step took any time'}",
         log=outcome.log,
+        lines=lines,
         hint=hint,
     )

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
-import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,24 +13,26 @@ from optuna.trial import FrozenTrial
 
 from autotuner.errors import UserError
 from autotuner.study.artifacts import ArtifactStore
-from autotuner.study.memory import FACTS, SPEC, Memory
+from autotuner.study.folders import marked_folders, remove_folder
+from autotuner.study.memory import SPEC, Memory
 from autotuner.study.studies import is_idle, load_study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Removable:
-    """A study or a folder that can be removed.
+    """A study that can be removed.
 
-    ``study``: its name, None for a folder whose study is gone. ``used``: the time of its last use.
-    ``running``: the study is running, so it can't be removed now.
+    ``gone``: it is not in the storage any more; only its folder is left. ``folder``: None if there
+    is none here. ``used``: the time of its last use. ``running``: it can't be removed now.
     """
 
-    study: str | None
+    study: str
     folder: Path | None
     trials: int
     size_bytes: int
     used: datetime | None
     running: bool = False
+    gone: bool = False
 
 
 def find_removable(
@@ -55,20 +55,22 @@ def find_removable(
             hint = "remove it with Optuna: optuna delete-study"
             raise UserError(f'study "{name}" was not made by autotune', hint=hint)
     known = optuna.get_all_study_names(storage)
+    folders = {study: folder for folder, study in marked_folders(home, storage_name)}
     found = []
     for name in known:
         study = load_study(storage, name)
         if not Memory(study).has(SPEC):
             continue
-        one = _of_study(study)
+        one = _of_study(study, folders.get(name))
         if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):
             found.append(one)
-    return found if names else [*found, *_leftovers(home, storage_name, known)]
+    if names:
+        return found
+    gone = {study: folder for study, folder in folders.items() if study not in known}
+    return [*found, *_leftovers(gone)]
 
 
-def _of_study(study: optuna.Study) -> Removable:
-    facts = Memory(study).read(FACTS)
-    folder = None if facts is None or not facts.folder.is_dir() else facts.folder
+def _of_study(study: optuna.Study, folder: Path | None) -> Removable:
     trials = study.get_trials(deepcopy=False)
     times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time]
     return Removable(
@@ -85,21 +87,19 @@ def _is_older(used: datetime | None, seconds: float) -> bool:
     return used is None or datetime.now() - used > timedelta(seconds=seconds)
 
 
-def _leftovers(home: Path, storage_name: str, known: Collection[str]) -> list[Removable]:
-    """Return folders that belong to studies of this storage that no longer exist."""
-    found = []
-    for claim in sorted(home.glob("*/claim.json")):
-        try:
-            claimed = json.loads(claim.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if claimed.get("storage") == storage_name and claimed.get("study") not in known:
-            used = datetime.fromtimestamp(claim.parent.stat().st_mtime)
-            size = _size(claim.parent)
-            found.append(
-                Removable(study=None, folder=claim.parent, trials=0, size_bytes=size, used=used)
-            )
-    return found
+def _leftovers(gone: Mapping[str, Path]) -> list[Removable]:
+    """Return the folders of studies that no longer exist, by the studies' names."""
+    return [
+        Removable(
+            study=study,
+            folder=folder,
+            trials=0,
+            size_bytes=_size(folder),
+            used=datetime.fromtimestamp(folder.stat().st_mtime),
+            gone=True,
+        )
+        for study, folder in gone.items()
+    ]
 
 
 def _size(folder: Path) -> int:
@@ -110,9 +110,15 @@ def _size(folder: Path) -> int:
     return total
 
 
-def remove(storage: BaseStorage, one: Removable, artifacts: ArtifactStore | None) -> None:
+def remove(
+    storage: BaseStorage,
+    home: Path,
+    storage_name: str,
+    one: Removable,
+    artifacts: ArtifactStore | None,
+) -> None:
     """Remove a study's files, the study, and its folder last, so a removal can be repeated."""
-    if one.study is not None:
+    if not one.gone:
         study = load_study(storage, one.study)
         if artifacts is not None:
             holders: list[optuna.Study | FrozenTrial] = [study, *study.get_trials(deepcopy=False)]
@@ -122,4 +128,4 @@ def remove(storage: BaseStorage, one: Removable, artifacts: ArtifactStore | None
                         artifacts.remove(meta.artifact_id)
         optuna.delete_study(study_name=one.study, storage=storage)
     if one.folder is not None:
-        shutil.rmtree(one.folder, ignore_errors=True)
+        remove_folder(home, one.folder, one.study, storage_name)

@@ -2,18 +2,13 @@
 
 import dataclasses
 import hashlib
-import json
-import re
 import shlex
 from pathlib import Path
 
-from autotuner.errors import UserError
 from autotuner.knobs.knob import Build
 from autotuner.machine.host import Machine
 from autotuner.options.study_spec import StudySpec
 from autotuner.trial.request import arguments_of
-
-_SAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,57 +75,3 @@ def _digest(model: Path) -> str:
                 while block := content.read(2**20):
                     digest.update(block)
     return digest.hexdigest()
-
-
-def folder_name(study: str) -> str:
-    """Return a folder name for a study: readable, safe, and different for different names."""
-    safe = _SAFE.sub("-", study).strip(".-")[:80]
-    if safe == study:
-        return study
-    return f"{safe or 'study'}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
-
-
-def claim_folder(home: Path, study: str, storage: str) -> Path:
-    """Return the folder of a study's files under ``.autotune``, one for each storage.
-
-    Two storages may hold studies of the same name, whose files are kept apart.
-
-    Args:
-        home: the ``.autotune`` folder.
-        study: the study's name.
-        storage: identifies the storage, without its password.
-
-    Raises:
-        UserError: if the folder can't be written.
-    """
-    name, mine = folder_name(study), json.dumps({"study": study, "storage": storage})
-    number = 1
-    while True:
-        folder = home.absolute() / (name if number == 1 else f"{name}-in-storage-{number}")
-        claim = folder / "claim.json"
-        make_folder(folder)
-        try:
-            if not claim.exists():
-                claim.write_text(mine, encoding="utf-8")
-            if claim.read_text(encoding="utf-8") == mine:
-                return folder
-        except OSError as error:
-            raise _not_writable(folder, error) from error
-        number += 1
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents.
-
-    Raises:
-        UserError: if it can't be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    hint = "run autotune where it may write .autotune/"
-    return UserError(f"{folder}: can't be written: {error.strerror}", hint=hint)

@@ -21,7 +21,7 @@ from autotuner.study.noise import Noise
 from autotuner.study.study_facts import Origin, StudyFacts
 from autotuner.study.warm_check import WarmCheck
 
-SCHEMA = 4
+SCHEMA = 5
 T = TypeVar("T")
 
 

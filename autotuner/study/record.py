@@ -19,6 +19,7 @@ from autotuner.knobs.knob import Configuration, KnobValue
 from autotuner.knobs.selection import effective
 from autotuner.statistics.comparison import Comparison
 from autotuner.statistics.throughput import Throughput, step_percentiles_ms
+from autotuner.study.folders import from_here
 from autotuner.trial.outcome import Notice, Outcome, Status
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -231,7 +232,7 @@ def result_of(
         status=outcome.status,
         reason=outcome.reason,
         throughput=measurement.throughput,
-        folder=str(outcome.folder),
+        folder=str(from_here(outcome.folder)),
         elapsed_s=round(outcome.elapsed_s, 3),
         score=measurement.score,
         gain=None if comparison is None else comparison.gain,

@@ -117,7 +117,7 @@ def _failure(
         return Status.OUT_OF_MEMORY, "stopped: the machine's memory was nearly used up"
     if progress.over_limit is not None:
         return Status.OVER_LIMIT, _over_limit(progress.over_limit)
-    if progress.done is not None:
+    if progress.done is not None and progress.error is None:
         seen = progress.done.get("phases_seen", ())
         others = f"; phases seen: {', '.join(seen)}" if seen else ""
         reason = f"the script ended without a step that could be measured{others}"
@@ -132,7 +132,10 @@ def _failure(
     if killed is not None:
         return Status.CRASHED, f"ended by signal {killed} ({_signal_name(killed)})"
     if exited.get("code") == 0:
-        return Status.CRASHED, "ended with exit code 0 but without a result (os._exit?)"
+        return (
+            Status.CRASHED,
+            "ended with exit code 0 but without a result (os._exit? all open files closed?)",
+        )
     return Status.CRASHED, f"ended with exit code {exited.get('code', '?')}"
 
 

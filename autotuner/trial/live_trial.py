@@ -13,6 +13,7 @@ import psutil
 
 from autotuner.machine.host import count_oom_kills
 from autotuner.options.study_spec import Timing
+from autotuner.trial import messages
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.environment import build_environment
 from autotuner.trial.folder import child_argv, prepare_folder
@@ -24,6 +25,14 @@ from autotuner.trial.supervised import Bounds, WardedProcess, Wires, start_warde
 PhaseListener = Callable[[Phase], None]
 _SIGNAL_S = 5.0
 _IMPORT_S = 60.0
+_MOST_MARKS = 1_000_000  # each takes 200 bytes here
+_CLOSED_S = 5.0  # from the end of the pipe to the end of the process
+_LATE = 1000  # messages that may still be read when a deadline has passed on a busy machine
+_CLOSED = (
+    "the script's process has closed the pipe to autotune: it runs another program in its place "
+    "(os.exec...), or has closed all open files"
+)
+_WRITES = "the script writes into the pipe between its process and autotune"
 
 
 class Mark(NamedTuple):
@@ -66,6 +75,8 @@ class TrialProgress:
     done: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     exited: dict[str, Any] | None = None
+    closed: bool = False
+    broken: bool = False
     low_memory: bool = False
     over_limit: dict[str, Any] | None = None
     warden_gone: bool = False
@@ -81,8 +92,19 @@ class TrialProgress:
         windows = self.windows.get(self.measuring or "", ())
         return [window for window in windows if not window.warmup]
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether no more messages can come, although nothing has ended the trial."""
+        return self.closed and self.done is None and self.error is None
+
+    def cut_off(self) -> None:
+        """Fail the trial because it is cut off."""
+        self.error, self.phase = {"kind": "pipe", "text": _CLOSED, "where": ""}, Phase.EXIT
+
     def take(self, message: Mapping[str, Any]) -> None:
         """Update the state from one message of the child or the warden."""
+        if self.broken and message["event"] in messages.OF_A_CHILD:
+            return
         match message["event"]:
             case "hello":
                 self.hello = dict(message)
@@ -104,6 +126,8 @@ class TrialProgress:
                 self.stopped = dict(message)
             case "continued":
                 self.stopped = None
+            case "closed":
+                self.closed = True
             case "low_memory":
                 self.low_memory = True
             case "over_limit":
@@ -114,6 +138,13 @@ class TrialProgress:
                 self.exited = dict(message)
             case "warden_gone":
                 self.warden_gone = True
+            case messages.BROKEN:
+                self._break(message["text"])
+
+    def _break(self, what: str) -> None:
+        """Fail the trial: its messages can't be trusted any more, a result included."""
+        self.broken, self.done, self.phase = True, None, Phase.EXIT
+        self.error = {"kind": "pipe", "text": f"{_WRITES} ({what})", "where": ""}
 
     def _take_stage(self, message: Mapping[str, Any]) -> None:
         meter, stage = message["meter"], message["stage"]
@@ -132,7 +163,10 @@ class TrialProgress:
         )
         self.windows.setdefault(message["meter"], []).append(window)
         if not window.warmup:
-            self.marks.setdefault(message["meter"], []).extend(_marks(message))
+            marks = self.marks.setdefault(message["meter"], [])
+            marks.extend(_marks(message))
+            if len(marks) > _MOST_MARKS:
+                self._break(f"more than {_MOST_MARKS:,} steps in one measurement")
 
     def _take_notice(self, message: Mapping[str, Any]) -> None:
         value = message.get("value")
@@ -185,6 +219,7 @@ class LiveTrial:
         self.timed_out: Phase | None = None
         self.started = self._entered = launched.began
         self.held_s = 0.0
+        self._closed = math.inf
         self._process = launched.process
         self._allowed = launched.allowed
         self._kills_before = launched.oom_kills
@@ -224,12 +259,17 @@ class LiveTrial:
 
         A phase that exceeds its deadline sets ``timed_out`` and returns as well.
         """
+        late = 0
         while not self.ended and not until():
-            deadline = self._entered + self._allowed[self.progress.phase]
-            message = self._process.receive(min(deadline, end_s))
+            deadline = self._deadline()
+            late = late + 1 if time.monotonic() >= min(deadline, end_s) else 0
+            message = self._process.receive(min(deadline, end_s)) if late <= _LATE else None
             if message is not None:
                 self._take(message)
             elif time.monotonic() >= deadline:
+                if self.progress.is_cut_off:
+                    self.progress.cut_off()
+                    return
                 # in the exit phase the result has arrived: the script merely does not end
                 ending = self.progress.phase is Phase.EXIT
                 self.timed_out = None if ending else self.progress.phase
@@ -237,10 +277,17 @@ class LiveTrial:
             else:
                 return
 
+    def _deadline(self) -> float:
+        deadline = self._entered + self._allowed[self.progress.phase]
+        return min(deadline, self._closed + _CLOSED_S) if self.progress.is_cut_off else deadline
+
     def _take(self, message: Mapping[str, Any]) -> None:
         before = self.progress.phase
         self.progress.take(message)
-        self._events.write(json.dumps(message) + "\n")
+        if message["event"] == "closed":
+            self._closed = time.monotonic()
+        if message["event"] != "closed":
+            self._events.write(json.dumps(message) + "\n")
         if self.progress.phase is not before:
             self._entered = time.monotonic()
             self._on_phase(self.progress.phase)
@@ -303,7 +350,7 @@ class LiveTrial:
             return
         self._process.terminate()
         end = time.monotonic() + self.request.timing.grace_s + 5
-        while not self.ended:
+        while not self.ended and time.monotonic() < end:
             message = self._process.receive(end)
             if message is None:
                 return

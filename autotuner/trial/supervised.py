@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,14 +19,19 @@ from typing import Any, Protocol, Self
 import psutil
 
 from autotuner.trial.confinement import UNCONFINED, Confinement
+from autotuner.trial.messages import broken, parse_child, parse_warden
 
 _WARDEN = Path(__file__).resolve().parents[1] / "child" / "warden.py"
 _READ_BYTES = 65_536
+_AT_ONCE = 16  # reads of one pipe before the other, the deadline and the next message have a turn
+_LONGEST_LINE = 4 * 2**20
+# what a child may send; thousands of short steps a second take 150 kB/s
+_BURST_BYTES, _BYTES_PER_S = 16 * 2**20, 512 * 2**10
 _ORPHANS_S = 5.0
 _END_S = 10.0
-_MARK = "AUTOTUNE_TRIAL_MARK"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_WARDENS: set[int] = set()  # of this process, as long as they have not been collected
 # loaded at import: no library may be loaded between fork and exec in a process with threads
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -49,22 +53,42 @@ def become_subreaper() -> None:
 
 
 class Lines:
-    """Whole lines from a pipe."""
+    """Whole lines from a pipe, with bounds: its writer may be a script that floods it.
+
+    ``at_end``: nothing more is read. ``problem``: the bound that the writer has broken, or None;
+    the pipe is not read any more then, so the writer waits until it is killed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
         self.at_end = False
+        self.problem: str | None = None
         self._rest = b""
+        self._began = time.monotonic()
+        self._bytes = 0
 
     def read(self) -> list[bytes]:
-        """Return the complete lines that have arrived; an incomplete one stays for later."""
-        found = b""
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self.descriptor, _READ_BYTES):
-                found += chunk
-            self.at_end = True
-        *lines, self._rest = (self._rest + found).split(b"\n")
+        """Return the complete lines that have arrived, not all if there are very many."""
+        found = []
+        for _ in range(_AT_ONCE):
+            try:
+                chunk = os.read(self.descriptor, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self.at_end = True
+                break
+            found.append(chunk)
+        *lines, self._rest = (self._rest + b"".join(found)).split(b"\n")
+        self._bytes += sum(map(len, found))
+        allowed = _BURST_BYTES + _BYTES_PER_S * (time.monotonic() - self._began)
+        if len(self._rest) > _LONGEST_LINE:
+            self.problem = f"a message of more than {_LONGEST_LINE // 2**20} MiB"
+        elif self._bytes > allowed:
+            self.problem = f"more than {allowed / 2**20:,.0f} MiB of messages"
+        if self.problem is not None:
+            self.at_end, self._rest = True, b""
         return lines
 
 
@@ -148,11 +172,16 @@ class WardedProcess:
         """Return the next message, or None if none arrives by the deadline (monotonic seconds).
 
         The last message is ``exited``, or ``warden_gone`` if the warden died before it could report
-        the end. A line that is not JSON becomes a ``garbage`` message.
+        the end; ``closed``: the child has closed its pipe. What is no message becomes one that is
+        :data:`~autotuner.trial.messages.BROKEN`.
         """
+        looked = False
         while not self._waiting:
             if self._status.at_end:
                 return {"event": "warden_gone"}
+            if looked and time.monotonic() >= deadline:
+                return None  # although something arrives all the time
+            looked = True
             ready = self._selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
                 return None
@@ -162,8 +191,7 @@ class WardedProcess:
         return self._waiting.popleft()
 
     def _read(self, lines: Lines) -> Iterator[dict[str, Any]]:
-        for line in lines.read():
-            message = _parse(line)
+        for message in self._messages(lines):
             if lines is self._status and message["event"] == "exited":
                 self._exited = True
                 yield from self._read_rest()
@@ -171,11 +199,18 @@ class WardedProcess:
         if lines.at_end:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(lines.descriptor)
+                if lines is self._events and lines.problem is None:
+                    yield {"event": "closed"}
+
+    def _messages(self, lines: Lines) -> Iterator[dict[str, Any]]:
+        parse = parse_warden if lines is self._status else parse_child
+        yield from map(parse, lines.read())
+        if lines.problem is not None:
+            yield broken(lines.problem)
 
     def _read_rest(self) -> Iterator[dict[str, Any]]:
         if not self._events.at_end:
-            for line in self._events.read():
-                yield _parse(line)
+            yield from self._messages(self._events)
 
     def stop(self) -> None:
         """Order a stop of the child and all it has started; ``stopped`` confirms it."""
@@ -205,8 +240,8 @@ class WardedProcess:
             left_s = max(0.0, deadline - time.monotonic())
             if not select.select([self._status.descriptor], [], [], left_s)[0]:
                 return False
-            for line in self._status.read():
-                self._exited = self._exited or _parse(line)["event"] == "exited"
+            for message in self._messages(self._status):
+                self._exited = self._exited or message["event"] == "exited"
         return True
 
     def close(self) -> None:
@@ -227,9 +262,11 @@ class WardedProcess:
 class StartedWarden:
     """A warden that this process has started, and that has started its child."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", mark: str) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", known: set[int]) -> None:
         self._process = process
-        self._mark = mark
+        self._known = known
+        self._started = psutil.Process(process.pid).create_time()
+        _WARDENS.add(process.pid)
 
     def kill(self) -> None:
         """Kill the warden."""
@@ -238,8 +275,9 @@ class StartedWarden:
     def bury(self, *, clean: bool) -> None:
         """Collect the warden; if it was killed, do its work."""
         self._process.wait()
+        _WARDENS.discard(self._process.pid)
         if not clean:
-            _kill_marked(self._mark)
+            _kill_orphans(self._known, self._started)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -276,7 +314,7 @@ def start_warded(
         bounds: the child's.
         more_descriptors: further descriptors that the child inherits.
     """
-    mark = uuid.uuid4().hex
+    known = {child.pid for child in psutil.Process().children()}
     become_subreaper()  # if the warden is killed, its orphans become children of this process
     inherited = [*wires.childs, *more_descriptors]
     status, lifeline = wires.wardens
@@ -287,7 +325,7 @@ def start_warded(
     command = [sys.executable, "-P", str(_WARDEN), *limited, "--", *argv]
     # the child's environment goes to the warden by standard input: the warden needs its own
     # environment, and argv or a file would show secrets
-    child_environment = json.dumps({**environment, _MARK: mark}).encode()
+    child_environment = json.dumps(environment).encode()
     try:
         log.unlink(missing_ok=True)
         with log.open("ab") as output:  # for appending: the warden may shorten it
@@ -298,7 +336,6 @@ def start_warded(
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, _MARK: mark},
                 cwd=working_directory,
                 pass_fds=[*inherited, status, lifeline],
                 start_new_session=True,
@@ -309,17 +346,22 @@ def start_warded(
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(child_environment)
-    return WardedProcess(wires, StartedWarden(process, mark))
+    return WardedProcess(wires, StartedWarden(process, known))
 
 
-def _kill_marked(mark: str) -> None:
+def _kill_orphans(known: set[int], since: float) -> None:
     """Kill what a dead warden left to this process, and no other child.
 
     Orphans arrive one generation after the other, so look until there are none twice in a row.
+
+    Args:
+        known: this process's children when the warden started.
+        since: when that was, in seconds since the epoch.
     """
     quiet_looks, deadline = 0, time.monotonic() + _ORPHANS_S
     while quiet_looks < 2 and time.monotonic() < deadline:
-        found = [p for p in psutil.Process().children(recursive=True) if _has_mark(p, mark)]
+        adopted = [p for p in psutil.Process().children() if _is_orphan(p, known, since)]
+        found = [process for root in adopted for process in (root, *_below(root))]
         quiet_looks = 0 if found else quiet_looks + 1
         for process in found:
             with contextlib.suppress(psutil.Error):
@@ -328,16 +370,22 @@ def _kill_marked(mark: str) -> None:
         time.sleep(0.02)
 
 
-def _has_mark(process: psutil.Process, mark: str) -> bool:
+def _is_orphan(process: psutil.Process, known: set[int], since: float) -> bool:
+    """Return whether a child of this process was left by a trial.
+
+    A script may have changed anything of it, the environment too. But it is younger than the
+    trial's warden, and it has a session of its own, as only trials and wardens have here.
+    """
+    if process.pid in known or process.pid in _WARDENS:
+        return False
     try:
-        return bool(process.environ().get(_MARK) == mark)
-    except psutil.Error:
+        return process.create_time() >= since and os.getsid(process.pid) != os.getsid(0)
+    except (psutil.Error, OSError):
         return False
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _below(process: psutil.Process) -> list[psutil.Process]:
     try:
-        message = json.loads(line)
-    except ValueError:
-        return {"event": "garbage", "text": line[:200].decode("utf-8", "replace")}
-    return message if isinstance(message, dict) and "event" in message else {"event": "garbage"}
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []

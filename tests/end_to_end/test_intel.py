@@ -69,10 +69,10 @@ def test_a_study_searches_openmp(tmp_path: Path) -> None:
     line = ["run", "--model", script, "--python", INTEL, "--trials", "3", "--pairs", "0"]
     done = autotune(*line, "--effort", "fast", "--measure-time", "0.3s", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    document = json.loads((tmp_path / ".autotune/fit_arrays/best.json").read_text())
+    document = json.loads((tmp_path / ".autotune/studies/fit_arrays/best.json").read_text())
     assert {"omp_num_threads", "kmp_blocktime", "kmp_affinity"} <= set(document["configuration"])
     assert document["build"]["openmp"].startswith("libiomp5")
-    folder = tmp_path / ".autotune/fit_arrays"
+    folder = tmp_path / ".autotune/studies/fit_arrays"
     stock = autotune("check", str(folder / "best.json"), cwd=tmp_path)
     assert stock.returncode == 1
     assert "differs: TensorFlow: 2.14.0 there" in stock.stdout

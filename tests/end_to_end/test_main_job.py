@@ -37,10 +37,10 @@ def test_a_study_of_a_script_with_threads_of_its_own(
     for part in ("TensorFlow's defaults", "vendor's recipe", "best.env", "best.py", "best.json"):
         assert part in done.stdout
     assert "own_threads.py:6: the script calls tf.config.threading.set_intra_op" in done.stderr
-    document = json.loads((tmp_path / ".autotune/own_threads/best.json").read_text())
+    document = json.loads((tmp_path / ".autotune/studies/own_threads/best.json").read_text())
     assert set(document["configuration"]) == {"intra_op", "inter_op", "onednn"}
 
-    events = (tmp_path / ".autotune/own_threads/trials/0000/events.jsonl").read_text()
+    events = (tmp_path / ".autotune/studies/own_threads/trials/0000/events.jsonl").read_text()
     hello = next(e for e in map(json.loads, events.splitlines()) if e["event"] == "hello")
     assert hello["executable"] == sys.executable  # as there is no --python
 

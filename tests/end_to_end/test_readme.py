@@ -32,9 +32,9 @@ WITHOUT_FINAL = ("--trials", "2", "--pairs", "0", "--sequential", "--export-anyw
 
 NEEDS_TENSORFLOW = [
     FIRST,
-    "autotune exec .autotune/mymodel/best.json -- python mymodel.py",
-    "autotune check .autotune/mymodel/best.json",
-    ". .autotune/mymodel/best.env && python mymodel.py",
+    "autotune exec .autotune/studies/mymodel/best.json -- python mymodel.py",
+    "autotune check .autotune/studies/mymodel/best.json",
+    ". .autotune/studies/mymodel/best.env && python mymodel.py",
     "autotune doctor",
 ]
 pytestmark = pytest.mark.real_tensorflow

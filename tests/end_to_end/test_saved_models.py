@@ -40,7 +40,7 @@ def test_a_keras_file(models: Path, tmp_path: Path, autotune_forked: ForkedComma
     done = autotune_forked(*line, "--shape", "words=4,7", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "a step is: step; measured in samples/s" in done.stderr
-    document = json.loads((tmp_path / ".autotune/model/best.json").read_text())
+    document = json.loads((tmp_path / ".autotune/studies/model/best.json").read_text())
     assert document["model"]["model"].endswith("model.keras")
     assert set(document["configuration"]) == {"intra_op", "inter_op", "onednn"}
     refused = autotune_forked("export", "model", "--format", "serving", cwd=tmp_path)

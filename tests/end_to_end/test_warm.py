@@ -90,6 +90,6 @@ def test_a_study_with_warm_start(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "warm start on" in done.stderr
     assert "A new study" not in done.stderr  # nothing of Optuna's own
-    forked = forked_trials(tmp_path / ".autotune/function_loop/trials")
+    forked = forked_trials(tmp_path / ".autotune/studies/function_loop/trials")
     assert [number for number, is_forked in forked.items() if not is_forked] == [0, 1]
     assert len(forked) >= 4

@@ -39,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench = finished(tmp_path_factory.mktemp("browser"))
     result = load_result(bench.study)
     assert result is not None
-    write_page(result, bench.folder / ".autotune/s")
+    write_page(result, bench.folder / ".autotune/studies/s")
     return bench
 
 
@@ -195,7 +195,7 @@ def _trials(context: BrowserContext, url: str) -> list[Any]:
 @pytest.fixture
 def report(bench: Bench) -> str:
     """Return the report's address."""
-    return (bench.folder / ".autotune/s/report.html").as_uri()
+    return (bench.folder / ".autotune/studies/s/report.html").as_uri()
 
 
 def test_the_report(browser: Browser, report: str) -> None:

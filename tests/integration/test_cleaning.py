@@ -11,7 +11,7 @@ import pytest
 
 from autotuner.cli.main import main
 from autotuner.study.artifacts import artifact_store, keep_study_files
-from autotuner.study.identity import claim_folder
+from autotuner.study.folders import claim_folder
 from autotuner.study.memory import FACTS, Memory
 from autotuner.study.record import Role, Side
 from autotuner.testing.simulated import SimulatedRunner
@@ -95,7 +95,7 @@ def test_a_study_is_removed_with_all_it_has(bench: Bench, run: Run) -> None:
     assert len(files(bench.folder / ".autotune/artifacts")) > 10
     assert "removed 1," in run("clean", "s", "--yes")
     assert optuna.get_all_study_names(bench.storage) == ["stranger"]
-    assert not (bench.folder / ".autotune/s").exists()
+    assert not (bench.folder / ".autotune/studies/s").exists()
     assert len(files(bench.folder / ".autotune/artifacts")) == 1
     assert "unknown study" in run("clean", "s", code=1)
     assert "was not made by autotune" in run("clean", "stranger", code=1)
@@ -122,10 +122,37 @@ def test_old_ones_and_leftovers(bench: Bench, run: Run) -> None:
     claim_folder(bench.folder / ".autotune", "elsewhere", "postgresql://host/db")
     output = run("clean", "--older-than", "1ms", "--yes")
     assert "removed 2," in output
-    assert "(gone)" in output
+    assert "gone, gone" in output
     assert optuna.get_all_study_names(bench.storage) == ["stranger"]
-    assert (bench.folder / ".autotune/elsewhere").exists()
-    assert not (bench.folder / ".autotune/gone").exists()
+    assert (bench.folder / ".autotune/studies/elsewhere").exists()
+    assert not (bench.folder / ".autotune/studies/gone").exists()
+
+
+def test_a_copy_is_cleaned_without_the_original(
+    bench: Bench, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database names no folder: each ``.autotune`` has its own."""
+    copy = tmp_path / "copy"
+    shutil.copytree(bench.folder, copy)
+    before = files(bench.folder)
+    monkeypatch.chdir(copy)
+    assert "removed 1," in run("clean", "s", "--yes")
+    assert not (copy / ".autotune/studies/s").exists()
+    assert files(bench.folder) == before
+
+
+def test_a_name_never_removes_more_than_its_study(bench: Bench, run: Run) -> None:
+    """Nor does a study that another program has put into the database under such a name."""
+    home = bench.folder / ".autotune"
+    names = ("", ".", "..", "artifacts", "studies", "studies.db", "../.autotune", "/", "versus")
+    kept = files(bench.folder)
+    for name in names:
+        if name:
+            optuna.create_study(storage=bench.storage, study_name=name)
+        run("clean", name, "--yes", code=0 if name else 1)
+    assert files(bench.folder) == kept
+    assert (home / "studies.db").is_file()
+    assert set(optuna.get_all_study_names(bench.storage)) == {"s", *names} - {""}
 
 
 def test_a_running_study_stays(bench: Bench, run: Run) -> None:
@@ -156,9 +183,9 @@ def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:
 
 def test_reports(bench: Bench, run: Run) -> None:
     """All formats; the page is written beside the study's other files unless a path is given."""
-    (bench.folder / ".autotune/s").mkdir(exist_ok=True)
+    (bench.folder / ".autotune/studies/s").mkdir(exist_ok=True)
     path = run("report", "s").strip()
-    assert Path(path) == bench.folder / ".autotune/s/report.html"
+    assert Path(path) == bench.folder / ".autotune/studies/s/report.html"
     assert Path(path).read_text().startswith("<!doctype html>")
     assert run("report", "s", "--format", "md").startswith("# s\n\n## Verdict\n\n**FASTER: ")
     assert '"trials": [' in run("report", "s", "--format", "json")

@@ -322,7 +322,7 @@ def test_a_failed_default_leaves_no_study(folder: Path) -> None:
     for _ in range(2):
         assert autotune("run", "--model", "crash.py", cwd=folder, **STUBBED).returncode == 1
     assert "no studies yet" in autotune("list", cwd=folder).stdout
-    assert (folder / ".autotune/crash/trials/0000/output.log").is_file()
+    assert (folder / ".autotune/studies/crash/trials/0000/output.log").is_file()
 
 
 def test_json_events_are_json(folder: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_study_goes_on_after_a_trial_that_takes_too_much(tmp_path: Path) -> No
     assert all("--trial-memory allows 200 MiB" in one["reason"] for one in over)
     measured = [a for state, a in trials.values() if a.get("status") == Status.MEASURED.value]
     assert len(measured) > 1
-    logs = list(tmp_path.glob(".autotune/s/trials/*/output.log"))
+    logs = list(tmp_path.glob(".autotune/studies/s/trials/*/output.log"))
     assert len(logs) >= len(over) + len(measured)
     who = f"as {pwd.getpwnam(NOBODY).pw_uid}"
     assert all(log.read_text().splitlines()[0] == who for log in logs)

@@ -444,7 +444,7 @@ def test_slurm_runs_the_array(site: Site) -> None:
             site.end(attempt, site.start(words, {**study, **environment}, log=attempt))
             slurm.wait_for_job(environment, site.log(attempt).strip())
     site.check("slurm")
-    assert len(list((site.work / ".autotune").glob("slurm*/claim.json"))) == 1
+    assert len(list((site.work / ".autotune").glob("studies/slurm*/study.json"))) == 1
     logs = sorted(site.work.glob("autotune-*.log"), key=lambda path: path.stat().st_ctime_ns)
     texts = {path.name.rpartition("-")[2]: path.read_text() for path in reversed(logs)}
     assert set(texts) == {"0.log", "1.log"}

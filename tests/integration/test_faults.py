@@ -112,11 +112,11 @@ def test_folders_that_vanish(tmp_path: Path) -> None:
     """The folder of the trial, then that of the whole study, is deleted in mid-run."""
     run = begin(tmp_path)
     run.until(role_phase("control", "measurement", run))
-    shutil.rmtree(max(tmp_path.glob(".autotune/s/trials/*")))
+    shutil.rmtree(max(tmp_path.glob(".autotune/studies/s/trials/*")))
     run.until(role_phase("search", "measurement", run))
-    shutil.rmtree(tmp_path / ".autotune/s")
+    shutil.rmtree(tmp_path / ".autotune/studies/s")
     check_complete(tmp_path, run)
-    assert (tmp_path / ".autotune/s/best.json").exists()
+    assert (tmp_path / ".autotune/studies/s/best.json").exists()
 
 
 def test_a_database_that_vanishes(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     command += ["--trials", "2", "--pairs", "1"]
     run = RunProcess(folder, *command, mark=uuid.uuid4().hex)
     assert run.end() == 0, run.stderr
-    (page,) = folder.glob(".autotune/*/report.html")
+    (page,) = folder.glob(".autotune/studies/*/report.html")
     assert "größe/of &#34;it&#34; {y} &#39;z&#39; %s 🦊" in page.read_text()
-    env = max(folder.glob(".autotune/*/best.env"))
+    env = max(folder.glob(".autotune/studies/*/best.env"))
     assert os.access(env, os.R_OK)

@@ -132,7 +132,7 @@ def test_a_study_under_a_quota(tmp_path: Path, cgroup: Cgroup) -> None:
     assert done.returncode == 0, done.stderr
     assert "CPU quota 1" in done.stderr
     assert cgroup.throttled() > 0
-    document = json.loads((tmp_path / ".autotune/function_loop/best.json").read_text())
+    document = json.loads((tmp_path / ".autotune/studies/function_loop/best.json").read_text())
     assert document["machine"]["quota_cpus"] == 1.0
     best = document["result"]["best"]["configuration"]
     assert (best["intra_op"], best["inter_op"]) == (1, 1)

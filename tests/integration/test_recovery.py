@@ -75,7 +75,7 @@ def wait_for(moment: Moment, run: RunProcess) -> None:
         case "files" if role == "probe":
             run.until_file("probes/*/events.jsonl")
         case "files":
-            run.until_file("*/best.json")  # the report is written after it
+            run.until_file("studies/*/best.json")  # the report is written after it
         case "between":
             run.until(ended(role))
         case _:
@@ -148,7 +148,7 @@ def run_chain(name: str, folder: Path) -> None:
     assert sum(role in ("default", "recipe", "search") for role in counted) == TRIALS
     assert all(attributes["reason"] for state, attributes in trials.values() if state == "FAIL")
     for file in ("best.env", "best.py", "best.json", "report.html"):
-        assert (folder / ".autotune/s" / file).stat().st_size > 0
+        assert (folder / ".autotune/studies/s" / file).stat().st_size > 0
 
 
 def run_without(what: str, folder: Path) -> None:

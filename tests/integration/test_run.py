@@ -47,7 +47,7 @@ def test_show_list_export_resume(
     assert "train" in read("list")
     for kind, name in (("env", "best.env"), ("python", "best.py"), ("json", "best.json")):
         text = read("export", "train", "--format", kind)
-        kept = (tmp_path / ".autotune/train" / name).read_text()
+        kept = (tmp_path / ".autotune/studies/train" / name).read_text()
         assert text.splitlines()[-3:] == kept.splitlines()[-3:]
     refused = read("export", "train", "--format", "yaml", code=1)
     assert "known: dockerfile, env, json, kubernetes, python, serving" in refused
@@ -58,7 +58,7 @@ def test_show_list_export_resume(
     assert "TensorFlow's defaults:" not in again.stderr
     assert again.stderr.count("search:") == 1
     assert again.stderr.count("final pair, best:") >= 2
-    document = json.loads((tmp_path / ".autotune/train/best.json").read_text())
+    document = json.loads((tmp_path / ".autotune/studies/train/best.json").read_text())
     assert document["result"]["verdict"] == Verdict.INCONCLUSIVE.value  # two pairs prove nothing
     assert document["result"]["speed_up"]["pairs"] == 2
     assert document["holds"] == "default"
@@ -136,6 +136,6 @@ def test_a_script_with_arguments(tmp_path: Path) -> None:
         **STUBBED,
     )
     assert done.returncode == 0, done.stderr
-    text = (tmp_path / ".autotune/train/best.env").read_text()
+    text = (tmp_path / ".autotune/studies/train/best.env").read_text()
     assert "with 3 arguments" in text
     assert "rows.txt" not in text  # an argument may be a secret

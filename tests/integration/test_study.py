@@ -21,7 +21,8 @@ from autotuner.stages.race import Race
 from autotuner.stages.session import Session
 from autotuner.statistics.sequential import FIRST_LOOK, Verdict
 from autotuner.study.elapsed import begin_run, finish_run
-from autotuner.study.identity import claim_folder, folder_name, identify
+from autotuner.study.folders import claim_folder
+from autotuner.study.identity import identify
 from autotuner.study.import_trials import check_source, import_trials
 from autotuner.study.memory import SPEC, Memory
 from autotuner.study.noise import Method
@@ -617,17 +618,6 @@ def test_the_specification_is_kept(bench: Bench) -> None:
     )
     Memory(bench.study).write(SPEC, spec)
     assert Memory(bench.study).read(SPEC) == spec
-
-
-@pytest.mark.parametrize("name", ["plain", "with space", "a/b", 'q"{}"', "ünï", "..", "x" * 300])
-def test_folders_are_safe_and_distinct(name: str) -> None:
-    """Any study name gives one safe folder name; different names give different folders."""
-    folder = folder_name(name)
-    assert Path(folder).name == folder
-    assert folder.isascii()
-    assert len(folder) < 120
-    assert folder not in (".", "..")
-    assert folder_name(name + "!") != folder
 
 
 def test_two_storages_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_which_trials_of_a_study_are_forked(tmp_path: Path) -> None:
     assert "warm start on" in done.stderr
     report = autotune("report", "train", "--format", "md", cwd=tmp_path)
     assert "Where the time went" in report.stdout
-    forked = forked_trials(tmp_path / ".autotune/train/trials")
+    forked = forked_trials(tmp_path / ".autotune/studies/train/trials")
     assert [forked[0], forked[1]] == [False, False]
     assert forked[max(forked)] is False
     assert sum(forked.values()) >= 3

@@ -14,6 +14,7 @@ CHILD = PACKAGE / "child"
 
 # the way data flows; a module imports only from its own stage and those before it
 STAGES = [
+    "plain",
     "errors",
     "codec",
     "stepping",

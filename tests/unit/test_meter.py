@@ -334,7 +334,6 @@ def test_the_parent_may_end_a_measurement(clock: Clock) -> None:
     measured = [w for w in pipe.events if w["event"] == "window" and w["stage"] == MEASURE]
     assert len(measured) == 1
     assert pipe.done["complete"]
-    os.close(read)
     os.close(write)
 
 
