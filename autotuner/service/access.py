@@ -4,6 +4,7 @@
   pointing its own name at this address (DNS rebinding). A browser's Origin must be the very same,
   or an allowed name: another port of this machine may belong to another user.
 - Rate: a number of requests a minute from one address.
+- Guesses: after a number of tokens that are not valid, an address has to wait.
 - Token: ``Authorization: Bearer TOKEN``, or the login page, which sets a cookie. Reading needs the
   scope read, everything else submit. A read-only application gets no request that could write.
 - Size: headers and bodies of limited length; a body has to arrive within a time.
@@ -13,6 +14,7 @@ Every refusal is logged with its reason.
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -23,7 +25,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMap
 from http import HTTPStatus
 from typing import Any
 
-from autotuner.service.login import Login, cookie_value, form_field, local_path
+from autotuner.service.login import SESSION_S, Login, cookie_value, form_field, local_path
 from autotuner.service.page import PAGE_POLICY, login_page
 from autotuner.service.tokens import Scope, Token
 from autotuner.study.storage import STORAGE_ERRORS
@@ -37,6 +39,7 @@ BODY_S = 10.0
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 STORAGE_FAILS = "the storage does not answer"
 _MINUTE_S = 60.0
+_GUESSES_PER_MINUTE = 20
 _MOST_LOGGED = 300
 _MOST_ADDRESSES = 4096
 _READS = ("GET", "HEAD", "OPTIONS")
@@ -67,11 +70,19 @@ class Limiter:
         self._monotonic = monotonic
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def has_left(self, address: str) -> bool:
+        """Return whether the next request of an address is allowed, without counting it."""
+        return self._left(address, self._monotonic()) >= 1
+
+    def _left(self, address: str, now: float) -> float:
+        left, at = self._buckets.get(address, (float(self._per_minute), now))
+        return min(self._per_minute, left + (now - at) * self._per_minute / _MINUTE_S)
+
     def allows(self, address: str) -> bool:
         """Count a request of an address, and return whether it is allowed."""
         now = self._monotonic()
-        left, at = self._buckets.pop(address, (float(self._per_minute), now))
-        left = min(self._per_minute, left + (now - at) * self._per_minute / _MINUTE_S)
+        left = self._left(address, now)
+        self._buckets.pop(address, None)
         allowed = left >= 1
         self._buckets[address] = (left - allowed, now)
         if len(self._buckets) > _MOST_ADDRESSES:
@@ -116,6 +127,7 @@ class AccessMiddleware:
         self._rules = rules
         self._login = login
         self._limiter = None if rules.per_minute is None else Limiter(rules.per_minute)
+        self._guesses = Limiter(_GUESSES_PER_MINUTE)
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -130,12 +142,18 @@ class AccessMiddleware:
             login = self._login
             if login is not None and scope["path"] == login.page.path:
                 body = await _read_body(headers, receive, MOST_BODY_BYTES)
-                await _log_in(login, scope, body, send)
+                await self._log_in(login, scope, body, send)
                 return
-            token = None if login is None else await _token(login, headers)
+            if login is not None and scope["path"] == login.page.logout:
+                await _log_out(login, scope, headers, send)
+                return
+            token = None if login is None else await self._token(login, scope, headers)
             self._check_scope(scope, headers, token)
-            name = "anyone here" if token is None else token.name
-            scope.setdefault("state", {})["submitted_by"] = name
+            state = scope.setdefault("state", {})
+            state["submitted_by"] = "anyone here" if token is None else token.name
+            state["client"] = "" if token is None else token.key
+            if login is not None and token is not None:
+                state["is_valid"] = functools.partial(_is_valid, login, headers)
             _check_length(headers, self._rules.most_body_bytes)
             if self._rules.reads_bodies:
                 body = await _read_body(headers, receive, self._rules.most_body_bytes)
@@ -168,6 +186,56 @@ class AccessMiddleware:
         wait = str(math.ceil(_MINUTE_S / per_minute))
         raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
 
+    async def _token(
+        self, login: Login, scope: HTTPScope, headers: Mapping[str, str]
+    ) -> Token | None:
+        """Return the token of a request; None without one. Raises for one that is not valid."""
+        given = _bearer(headers)
+        if given is None:
+            known = _of_session(login, headers)
+            token = None if known is None else await _find(login, known)
+            if token is not None or "authorization" not in headers:
+                return token  # None: not logged in, or the token was revoked since
+        token = await self._guessed(login, scope, given or "")
+        if token is None:
+            reason = "the token is not valid"
+            raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
+        return token
+
+    async def _guessed(self, login: Login, scope: HTTPScope, given: str) -> Token | None:
+        """Return the token that was sent; None if it is not valid, which is counted."""
+        address = _address(scope)
+        if not self._guesses.has_left(address):
+            reason = f"more than {_GUESSES_PER_MINUTE} tokens a minute that are not valid"
+            wait = str(math.ceil(_MINUTE_S / _GUESSES_PER_MINUTE))
+            raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
+        token = await _find(login, given)
+        if token is None:
+            self._guesses.allows(address)
+        return token
+
+    async def _log_in(self, login: Login, scope: HTTPScope, body: bytes, send: Send) -> None:
+        """Answer a request for the login page, or the form that it sends."""
+        page, status = login.page, HTTPStatus.OK
+        target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
+        if scope["method"] == "POST":
+            given = form_field(body.decode("utf-8", "replace"), "token").strip()
+            if await self._guessed(login, scope, given) is not None:
+                session = login.sessions.begin(given)
+                cookie = f"{page.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
+                cookie += f"; Max-Age={SESSION_S}"
+                headers = {"location": target, "set-cookie": cookie}
+                await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
+                return
+            status = HTTPStatus.UNAUTHORIZED
+            log_refusal(scope, status, "the token is not valid")
+        elif scope["method"] not in ("GET", "HEAD"):
+            raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
+        wrong = status is HTTPStatus.UNAUTHORIZED
+        text = login_page(title=page.title, hint=page.hint, action=page.url(target), wrong=wrong)
+        headers = {"content-security-policy": PAGE_POLICY}
+        await _answer(send, status, "text/html; charset=utf-8", text.encode(), headers)
+
     def _check_scope(
         self, scope: HTTPScope, headers: Mapping[str, str], token: Token | None
     ) -> None:
@@ -187,21 +255,21 @@ class AccessMiddleware:
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
 
 
-async def _token(login: Login, headers: Mapping[str, str]) -> Token | None:
-    """Return the token of a request; None without one. Raises for one that is not valid."""
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    """Return the token in a request's header; None without one."""
     kind, _, given = headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        session = cookie_value(headers.get("cookie", ""), login.page.cookie)
-        known = login.sessions.token(session)
-        token = None if known is None else await _find(login, known)
-        if token is not None or not kind:
-            return token  # None: not logged in, or the token was revoked since
-        given = ""
-    token = await _find(login, given.strip())
-    if token is None:
-        reason = "the token is not valid"
-        raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
-    return token
+    return given.strip() if kind.lower() == "bearer" else None
+
+
+def _of_session(login: Login, headers: Mapping[str, str]) -> str | None:
+    """Return the token with which a request's session has begun; None without a session."""
+    return login.sessions.token(cookie_value(headers.get("cookie", ""), login.page.cookie))
+
+
+def _is_valid(login: Login, headers: Mapping[str, str]) -> bool:
+    """Return whether the token of a request that was let in is still valid."""
+    given = _bearer(headers) or _of_session(login, headers)
+    return given is not None and login.find_token(given) is not None
 
 
 async def _find(login: Login, given: str) -> Token | None:
@@ -212,26 +280,14 @@ async def _find(login: Login, given: str) -> Token | None:
         raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error
 
 
-async def _log_in(login: Login, scope: HTTPScope, body: bytes, send: Send) -> None:
-    """Answer a request for the login page, or the form that it sends."""
-    page, status = login.page, HTTPStatus.OK
-    target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
-    if scope["method"] == "POST":
-        given = form_field(body.decode("utf-8", "replace"), "token").strip()
-        if await _find(login, given) is not None:
-            session = login.sessions.begin(given)
-            cookie = f"{page.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
-            headers = {"location": target, "set-cookie": cookie}
-            await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
-            return
-        status = HTTPStatus.UNAUTHORIZED
-        log_refusal(scope, status, "the token is not valid")
-    elif scope["method"] not in ("GET", "HEAD"):
-        raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
-    wrong = status is HTTPStatus.UNAUTHORIZED
-    text = login_page(title=page.title, hint=page.hint, action=page.url(target), wrong=wrong)
-    headers = {"content-security-policy": PAGE_POLICY}
-    await _answer(send, status, "text/html; charset=utf-8", text.encode(), headers)
+async def _log_out(login: Login, scope: HTTPScope, headers: Mapping[str, str], send: Send) -> None:
+    """End a browser's session."""
+    if scope["method"] != "POST":  # a link or a picture must not log out
+        raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "POST", Allow="POST")
+    login.sessions.end(cookie_value(headers.get("cookie", ""), login.page.cookie))
+    gone = f"{login.page.cookie}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
+    answered = {"location": login.page.path, "set-cookie": gone}
+    await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", answered)
 
 
 def _headers(scope: HTTPScope) -> dict[str, str]:

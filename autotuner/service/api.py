@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -43,7 +44,8 @@ from autotuner.study.storage import STORAGE_ERRORS
 _LOGGER = logging.getLogger("autotune.service")
 _LOOK_S = 1.0
 _QUIET_S = 15.0
-_MOST_FOLLOWERS = 32
+_MOST_FOLLOWERS = 128
+_MOST_OF_A_TOKEN = 32
 _LONGEST_FOLLOWED_S = 86400.0
 
 # a study of the command line may have any name
@@ -288,23 +290,29 @@ def _add_file(app: FastAPI, service: Service, file: str) -> None:
 
 
 def _add_events(app: FastAPI, service: Service) -> None:
-    followers = 0
+    followers = Counter[str]()
 
     @app.get("/studies/{name}/events", **_sends("text/event-stream"), summary="Follow a study")
-    async def events(name: StudyName) -> Response:
+    async def events(name: StudyName, request: Request) -> Response:
         """Send an event for every change of the study (server-sent events), ``end`` as the last."""
         view = await asyncio.to_thread(_existing, service, name)
-        if followers >= _MOST_FOLLOWERS:
+        client = str(getattr(request.state, "client", ""))
+        if followers.total() >= _MOST_FOLLOWERS:
             raise HTTPException(503, f"{_MOST_FOLLOWERS} clients follow studies already")
+        if client and followers[client] >= _MOST_OF_A_TOKEN:
+            raise HTTPException(503, f"{_MOST_OF_A_TOKEN} clients follow studies with this token")
+        is_valid: Callable[[], bool] = getattr(request.state, "is_valid", lambda: True)
+
+        def look() -> StudyView | None:
+            return service.views.one(name) if is_valid() else None
 
         async def stream() -> AsyncIterator[str]:
-            nonlocal followers
-            followers += 1
+            followers[client] += 1
             try:
-                async for event in _follow(lambda: service.views.one(name), view):
+                async for event in _follow(look, view):
                     yield event
             finally:
-                followers -= 1
+                followers[client] -= 1
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
@@ -327,4 +335,4 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
         quiet_s += _LOOK_S
         current = await asyncio.to_thread(look)
     if current is None:
-        yield f"event: end\ndata: {json.dumps({'error': 'the study was deleted'})}\n\n"
+        yield f"event: end\ndata: {json.dumps({'error': 'the study was deleted, or the token revoked'})}\n\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 from autotuner.service.tokens import Token
 
 _MOST_SESSIONS = 1024
+SESSION_S = 86_400
+"""How long a session lasts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,28 +27,39 @@ class LoginPage:
     title: str
     hint: str
 
+    @property
+    def logout(self) -> str:
+        """Where a browser ends its session, by POST."""
+        return f"{self.path}/out"
+
     def url(self, target: str) -> str:
         """Return the address of the page that leads to a path after the login."""
         return self.path if target == "/" else f"{self.path}?next={quote(target, safe='')}"
 
 
 class Sessions:
-    """The sessions of browsers, by random numbers; a restart ends all of them."""
+    """The sessions of browsers, by random numbers; a day or a restart ends them."""
 
-    def __init__(self) -> None:
-        self._tokens: OrderedDict[str, str] = OrderedDict()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._tokens: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
     def begin(self, token: str) -> str:
         """Return a new session for a token."""
         session = secrets.token_urlsafe(32)
-        self._tokens[session] = token
+        self._tokens[session] = (token, self._monotonic() + SESSION_S)
         if len(self._tokens) > _MOST_SESSIONS:
             self._tokens.popitem(last=False)
         return session
 
     def token(self, session: str) -> str | None:
         """Return the token of a session. It must be checked again: it may have been revoked."""
-        return self._tokens.get(session)
+        token, until = self._tokens.get(session, (None, 0.0))
+        return token if self._monotonic() < until else None
+
+    def end(self, session: str) -> None:
+        """End a session, if there is one of that number."""
+        self._tokens.pop(session, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

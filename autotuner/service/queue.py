@@ -133,16 +133,30 @@ class Queue:
 
     def __init__(self, storage: Storage) -> None:
         self.store = QueueStore(storage)
+        # a row's first attribute never changes, and nothing of a row does once it has ended
+        self._added: dict[int, _Added | None] = {}
+        self._ended: dict[int, Job] = {}
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the oldest first."""
-        return [_job(row, added) for row, added in self._rows()]
+        return [self._ended.get(row.number) or self._job(row, added) for row, added in self._rows()]
+
+    def _job(self, row: Row, added: _Added) -> Job:
+        job = _job(row, added)
+        if row.stage is Stage.ENDED:
+            self._ended[row.number] = job
+        return job
 
     def _rows(self) -> list[tuple[Row, _Added]]:
         """Return the rows that hold jobs of our schema."""
         kept = (row for row in self.store.rows() if "duplicate" not in row.attributes)
-        known = ((row, _read(_Added, row, "job")) for row in kept)
+        known = ((row, self._added_of(row)) for row in kept)
         return [(row, added) for row, added in known if added is not None]
+
+    def _added_of(self, row: Row) -> _Added | None:
+        if row.number not in self._added:
+            self._added[row.number] = _read(_Added, row, "job")
+        return self._added[row.number]
 
     def latest(self, study: str) -> Job | None:
         """Return the latest job of a study."""

@@ -64,4 +64,4 @@ def list_scripts(models: Path) -> list[str]:
 
 
 def _is_shown(name: str) -> bool:
-    return not name.startswith((".", "__"))
+    return not name.startswith((".", "__")) and name.isprintable()  # others can't be submitted

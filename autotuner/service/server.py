@@ -6,6 +6,8 @@ import functools
 import logging
 import socket
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +16,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autotuner.errors import UserError
-from autotuner.service.access import App, bracketed
+from autotuner.service.access import App, Limiter, bracketed
 
 _HEADERS_S = 10.0
 _FETCHES_S = 10.0
 _KERNEL_HOLDS_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 256
+_MOST_AWAITED = 128
+_LOGGED_PER_MINUTE = 300
 _KEEP_ALIVE_S = 5
 _GRACE_S = 5
 
@@ -44,6 +48,28 @@ class Front:
         return bracketed(self.host)
 
 
+class _Awaited:
+    """The connections on which a request is awaited or incomplete, the oldest first.
+
+    With too many of them the oldest is closed, so clients that send nothing lock nobody out.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._transports: OrderedDict[asyncio.Transport, None] = OrderedDict()
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """Add a connection as the youngest, and make room for it."""
+        self._transports.setdefault(transport)
+        if len(self._transports) > self._most:
+            oldest, _ = self._transports.popitem(last=False)
+            oldest.close()
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        """Remove a connection, if it is there."""
+        self._transports.pop(transport, None)
+
+
 class _ImpatientProtocol(H11Protocol):
     """Closes a connection on which a request does not arrive in time or an answer is not fetched.
 
@@ -52,10 +78,12 @@ class _ImpatientProtocol(H11Protocol):
 
     Args:
         body_s: how long a body may take to arrive.
+        awaited: the server's connections without a whole request.
     """
 
-    def __init__(self, *args: Any, body_s: float, **more: Any) -> None:
+    def __init__(self, *args: Any, body_s: float, awaited: _Awaited, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._others = awaited
         self._arrives_s = {h11.IDLE: _HEADERS_S, h11.SEND_BODY: body_s}
         self._awaited: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -72,12 +100,18 @@ class _ImpatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(None)
+        self._others.discard(self.transport)
         self._forget_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._await(self.conn.their_state)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._await(self.conn.their_state)
 
     def _await(self, state: Any) -> None:
         """Start the timer of what the client has to send next."""
@@ -87,7 +121,10 @@ class _ImpatientProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if state in self._arrives_s:
+        if state not in self._arrives_s:
+            self._others.discard(self.transport)
+        else:
+            self._others.add(self.transport)
             self._timer = self.loop.call_later(self._arrives_s[state], self.transport.close)
 
     def pause_writing(self) -> None:
@@ -128,7 +165,9 @@ class Server:
     def __init__(self, app: App, listening: socket.socket, *, body_s: float) -> None:
         config = uvicorn.Config(
             app,
-            http=functools.partial(_ImpatientProtocol, body_s=body_s),  # type: ignore[arg-type]
+            http=functools.partial(  # type: ignore[arg-type]
+                _ImpatientProtocol, body_s=body_s, awaited=_Awaited(_MOST_AWAITED)
+            ),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -191,6 +230,34 @@ class Thread:
         self._thread.join()
 
 
+class Throttle(logging.Filter):
+    """Passes a number of records a minute: clients must not be able to fill the disk with the log.
+
+    Args:
+        per_minute: as many records, or that many at once.
+        monotonic: a clock.
+    """
+
+    def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._limiter = Limiter(per_minute, monotonic)
+        self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is written; the next one after a gap says how many were not."""
+        if not self._limiter.allows(""):
+            self._left_out += 1
+            return False
+        if self._left_out:
+            record.msg = f"({self._left_out} messages left out) {record.getMessage()}"
+            record.args = ()
+            self._left_out = 0
+        return True
+
+
 def log_refusals() -> None:
-    """Write refusals and errors to standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    """Write refusals and errors to standard error, of a flood a part."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Throttle(_LOGGED_PER_MINUTE))
+    form = "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler])

@@ -9,9 +9,9 @@ from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
-from autotuner.study.bulk import count_trials, read_trials
-from autotuner.study.memory import SUMMARY, read_all
-from autotuner.study.queue_store import visible
+from autotuner.study.bulk import count_trials, read_extent, read_trials
+from autotuner.study.memory import SUMMARY, read_all, read_one
+from autotuner.study.queue_store import QUEUE, visible
 from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
 from autotuner.verdict.result import Result, load_result
@@ -94,8 +94,22 @@ class Views:
         ]
 
     def one(self, name: str) -> StudyView | None:
-        """Return one study; None if there is none of that name."""
-        return next((view for view in self.all() if view.name == name), None)
+        """Return one study; None if there is none of that name, or another study's result is in it.
+
+        It is looked up: with many studies, :meth:`all` takes a hundred times as long.
+        """
+        latest = latest_jobs(self._queue.jobs())
+        job = latest.get(name)
+        if job is None and any(one.tuned == name for one in latest.values()):
+            return None
+        tuned = name if job is None else _tuned_name(job)
+        extent = None if tuned == QUEUE else read_extent(self._storage, tuned)
+        counts = {} if extent is None else {tuned: extent.trials}
+        summary = None if extent is None else read_one(self._storage, tuned, SUMMARY)
+        results = {} if summary is None else {tuned: summary.text}
+        if job is not None:
+            return _view_of_job(job, counts, results)
+        return None if extent is None else _view(name, counts, results)
 
     def document(self, name: str, file: str) -> Document:
         """Return a file of a study that exists.
@@ -108,15 +122,15 @@ class Views:
             waits = "waits in the queue" if job.state is JobState.QUEUED else "is being tuned"
             raise NotMeasuredError(f"study {name} {waits}")
         tuned = name if job is None else _tuned_name(job)
-        if tuned not in count_trials(self._storage):
+        extent = read_extent(self._storage, tuned)
+        if extent is None:
             raise NotMeasuredError(f"study {name}: nothing was measured")
-        study = load_study(self._storage, tuned)
-        trials = read_trials(self._storage, study)
-        ended = max((t.datetime_complete for t in trials if t.datetime_complete), default=None)
-        key = (tuned, file, len(trials), ended)
+        ended = extent.ended
+        key = (tuned, file, extent)
         found = self._documents.get(key)
         if found is None:
-            result = load_result(study, trials)
+            study = load_study(self._storage, tuned)
+            result = load_result(study, read_trials(self._storage, study))
             if result is None:
                 raise NotMeasuredError(f"study {tuned}: the defaults were not measured yet")
             if ended is not None:  # so that the document changes only with the trials

@@ -80,6 +80,27 @@ def count_trials(storage: BaseStorage) -> dict[str, int]:
     return found
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extent:
+    """The number of a study's trials, and the local time at which the last of them ended."""
+
+    trials: int
+    ended: datetime | None
+
+
+def read_extent(storage: BaseStorage, study: str) -> Extent | None:
+    """Return the extent of a study by its name, in one query; None if there is no such study."""
+    if not isinstance(storage, RDBStorage):
+        known = {one.study_name: one._study_id for one in storage.get_all_studies()}
+        if study not in known:
+            return None
+        trials = storage.get_all_trials(known[study], deepcopy=False)
+        ended = max((t.datetime_complete for t in trials if t.datetime_complete), default=None)
+        return Extent(trials=len(trials), ended=ended)
+    found: Extent | None = retry(lambda: _extent(storage, study))
+    return found
+
+
 def read_trials(storage: BaseStorage, study: optuna.Study) -> Sequence[AnyTrial]:
     """Return all trials of a study, by their numbers."""
     if not isinstance(storage, RDBStorage):
@@ -149,6 +170,20 @@ def _count(storage: RDBStorage) -> dict[str, int]:
     )
     with storage.engine.connect() as connection:
         return {str(row[0]): int(row[1]) for row in connection.execute(count)}
+
+
+def _extent(storage: RDBStorage, study: str) -> Extent | None:
+    studies, trials = _STUDIES.c, _TRIALS.c
+    query = (
+        select(func.count(trials.trial_id), func.max(trials.datetime_complete))
+        .select_from(_STUDIES)
+        .join(_TRIALS, studies.study_id == trials.study_id, isouter=True)
+        .where(studies.study_name == study)
+        .group_by(studies.study_id)
+    )
+    with storage.engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else Extent(trials=int(row[0]), ended=_local(row[1]))
 
 
 def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:

@@ -98,6 +98,12 @@ def read_all(storage: BaseStorage, key: Key[T]) -> dict[str, T]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def read_one(storage: BaseStorage, study: str, key: Key[T]) -> T | None:
+    """Return a key's value of a study that exists; None if it has none."""
+    study_id = storage.get_study_id_from_name(study)
+    return decode(storage.get_study_user_attrs(study_id), key)
+
+
 def decode(attributes: Mapping[str, Any], key: Key[T]) -> T | None:
     """Return a value from a study's user attributes; None if it is not there."""
     found: T | None = from_stored(key.kind, attributes.get(key.name), SCHEMA)

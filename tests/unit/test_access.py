@@ -18,7 +18,7 @@ from autotuner.service.access import (
     host_name,
     host_names,
 )
-from autotuner.service.login import Login, LoginPage, Sessions, local_path
+from autotuner.service.login import SESSION_S, Login, LoginPage, Sessions, local_path
 from autotuner.service.tokens import Scope, Token
 
 PAGE = LoginPage(path="/login", cookie="c", title="t", hint="h")
@@ -112,6 +112,50 @@ def test_a_session_ends_with_its_token() -> None:
     redirected = ask(path="/a?b=1", login=login(sessions=sessions), headers=browser)
     assert redirected.headers["location"] == "/login?next=%2Fa%3Fb%3D1"
     assert ask("DELETE", "/login", login=login()).status_code == 405
+
+
+def test_a_session_ends_after_a_day_and_by_a_logout() -> None:
+    """Its cookie is worth nothing afterwards; only a POST ends it early."""
+    now = 0.0
+    sessions = Sessions(lambda: now)
+    known = login("good", sessions=sessions)
+
+    def logged_in() -> bool:
+        return ask(login=known, headers={"cookie": f"c={session}"}).status_code == 200
+
+    session = sessions.begin("good")
+    now = SESSION_S - 1.0
+    assert logged_in()
+    now = float(SESSION_S)
+    assert not logged_in()
+
+    session = sessions.begin("good")
+    assert ask("GET", "/login/out", login=known).status_code == 405
+    assert logged_in()
+    out = ask("POST", "/login/out", login=known, headers={"cookie": f"c={session}"})
+    assert (out.status_code, out.headers["location"]) == (303, "/login")
+    assert "Max-Age=0" in out.headers["set-cookie"]
+    assert not logged_in()
+
+
+def test_tokens_can_t_be_guessed_for_long() -> None:
+    """After twenty wrong ones the address waits, on the page too; valid sessions don't."""
+    sessions = Sessions()
+    session = sessions.begin("good")
+    rules = AccessRules(hosts=frozenset({"localhost"}), origins=frozenset(), needs_token=True)
+    app = AccessMiddleware(application, rules=rules, login=login("good", sessions=sessions))
+
+    async def guess() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            wrong = {"authorization": "Bearer bad"}
+            codes = [(await client.get("/", headers=wrong)).status_code for _ in range(21)]
+            page = await client.post("/login", content=b"token=bad")
+            valid = await client.get("/", headers={"authorization": "Bearer good"})
+            browser = await client.get("/", headers={"cookie": f"c={session}"})
+            return [*codes, page.status_code, valid.status_code, browser.status_code]
+
+    assert asyncio.run(guess()) == [*[401] * 20, 429, 429, 429, 200]
 
 
 def test_the_limiter() -> None:
