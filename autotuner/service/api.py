@@ -335,4 +335,5 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
         quiet_s += _LOOK_S
         current = await asyncio.to_thread(look)
     if current is None:
-        yield f"event: end\ndata: {json.dumps({'error': 'the study was deleted, or the token revoked'})}\n\n"
+        gone = {"error": "the study was deleted, or the token revoked"}
+        yield f"event: end\ndata: {json.dumps(gone)}\n\n"

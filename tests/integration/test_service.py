@@ -215,10 +215,10 @@ def test_cancel(service: Serving) -> None:
     service.until("long", "running", trials=2)
     with contextlib.ExitStack() as stack:  # not more than so many may follow
         answers = []
-        for _ in range(33):
+        for _ in range(129):
             client = stack.enter_context(service.client())
             answers.append(stack.enter_context(client.stream("GET", "/studies/long/events")))
-        assert [one.status_code for one in answers] == [200] * 32 + [503]
+        assert [one.status_code for one in answers] == [200] * 128 + [503]
     with service.client() as client:
         assert client.get("/studies/long/best.env").status_code == 409
         assert client.post("/studies/waits/cancel").status_code == 202

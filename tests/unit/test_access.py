@@ -1,6 +1,7 @@
 """The access middleware, with an application that counts what gets through."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,7 @@ from autotuner.service.access import (
     host_names,
 )
 from autotuner.service.login import SESSION_S, Login, LoginPage, Sessions, local_path
+from autotuner.service.server import Throttle
 from autotuner.service.tokens import Scope, Token
 
 PAGE = LoginPage(path="/login", cookie="c", title="t", hint="h")
@@ -156,6 +158,23 @@ def test_tokens_can_t_be_guessed_for_long() -> None:
             return [*codes, page.status_code, valid.status_code, browser.status_code]
 
     assert asyncio.run(guess()) == [*[401] * 20, 429, 429, 429, 200]
+
+
+def test_a_flood_of_messages_is_logged_in_part() -> None:
+    """The first ones are written; after the gap a message says how many are left out."""
+    now = 0.0
+    throttle, written = Throttle(2, lambda: now), []
+    logger = logging.Logger("flooded")
+    handler = logging.Handler()
+    handler.addFilter(throttle)
+    handler.emit = lambda record: written.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    for number in range(5):
+        logger.warning("refused %d", number)
+    now = 60.0
+    logger.warning("refused %d", 5)
+    logger.warning("refused %d", 6)
+    assert written == ["refused 0", "refused 1", "(3 messages left out) refused 5", "refused 6"]
 
 
 def test_the_limiter() -> None:
