@@ -6,17 +6,27 @@ from autotuner.cli.browse import storage_name
 from autotuner.cli.terminal import out_console
 from autotuner.options.duration import parse_duration
 from autotuner.report.tables import removable_table
+from autotuner.service.queue import Queue
 from autotuner.study.artifacts import artifact_folder, artifact_store
 from autotuner.study.cleaning import find_removable, remove
 from autotuner.study.folders import HOME
-from autotuner.study.storage import default_url, open_storage
+from autotuner.study.storage import Storage, default_url, open_storage
 
 
 def clean(
-    names: Sequence[str], *, older_than: str | None, yes: bool, storage_url: str | None
+    names: Sequence[str],
+    *,
+    older_than: str | None,
+    jobs: bool,
+    yes: bool,
+    storage_url: str | None,
 ) -> None:
-    """Remove named studies, old studies, and folders whose studies are gone."""
+    """Remove named studies, old studies, folders whose studies are gone, and ended jobs."""
     storage = open_storage(storage_url or default_url(HOME), create=False)
+    if jobs:
+        _forget_jobs(storage, yes=yes)
+        if not names and older_than is None:
+            return
     age_s = None if older_than is None else parse_duration(older_than, where="--older-than")
     where = (HOME.absolute(), storage_name(storage_url))
     found = find_removable(storage, *where, names=names, older_than_s=age_s)
@@ -35,3 +45,12 @@ def clean(
     for one in free:
         remove(storage, *where, one, store)
     console.print(f"\nremoved {len(free)}, {size_mib:.1f} MiB")
+
+
+def _forget_jobs(storage: Storage, *, yes: bool) -> None:
+    queue, console = Queue(storage), out_console()
+    if not yes:
+        ended = sum(not job.is_active for job in queue.jobs())
+        console.print(f"jobs that have ended: {ended}; nothing was removed; --yes removes them")
+        return
+    console.print(f"forgot {queue.forget(everything=True)} jobs; their studies are kept")

@@ -17,6 +17,7 @@ from autotuner.options.duration import parse_duration
 from autotuner.options.names import check_name
 from autotuner.options.quantity import parse_bytes
 
+_LONGEST_S = 30 * 86_400.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -116,7 +117,10 @@ def _shapes(value: object, where: str) -> tuple[str, ...]:
 
 
 def _seconds(value: object, where: str) -> float:
-    return parse_duration(str(value), where=where)
+    seconds = parse_duration(str(value), where=where)
+    if seconds > _LONGEST_S:
+        raise UserError(f"{where}: {value} is longer than 30 days", hint="at most 30d")
+    return seconds
 
 
 def _write_seconds(seconds: float) -> str:

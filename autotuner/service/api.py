@@ -215,7 +215,9 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/health", summary="Whether the service and its storage answer")
     def health() -> dict[str, str]:
+        """Read the queue, and write to its storage, which may be full or read-only."""
         service.queue.jobs()
+        service.queue.store.set_attribute("checked", round(time.time()))
         return {"status": "ok", "version": __version__}
 
     @app.get("/scripts", summary="What can be submitted")

@@ -194,6 +194,7 @@ class Executor:
             self._reported = ""
             if job is not None:
                 self._tune(job)
+                self._queue.forget()
         except Exception as error:  # noqa: BLE001 - without this thread nothing would be tuned
             self._report_error(error)
             return False

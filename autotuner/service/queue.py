@@ -238,6 +238,21 @@ class Queue:
         if self._write_status(number, status):
             self.store.end(number, succeeded=done)
 
+    def forget(self, *, everything: bool = False) -> int:
+        """Forget jobs that have ended, the oldest first; return how many.
+
+        Some hundred are kept. What was measured is in the studies, which stay.
+
+        Args:
+            everything: whether to forget all jobs that have ended, and that no older job waits for.
+        """
+        forgotten = self.store.forget(keep=0, close=True) if everything else self.store.forget()
+        if forgotten:
+            left = {row.number for row in self.store.rows()}
+            self._added = {k: added for k, added in self._added.items() if k in left}
+            self._ended = {k: job for k, job in self._ended.items() if k in left}
+        return forgotten
+
     def cancel(self, job: Job) -> None:
         """End a job that waits; ask the service that runs it to end one that runs."""
         wrote = self.store.write(job.number, "cancel", True)

@@ -20,7 +20,7 @@ from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import OPTIONS, spec_from_given
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import find_script
-from autotuner.study.queue_store import QUEUE
+from autotuner.study.queue_store import is_of_queue
 
 _MOST_ITEMS = 64
 _LONGEST_TEXT = 1000
@@ -110,8 +110,8 @@ def submission_of(
     base = StudySpec(model=Path(wanted.script), name=_name_for(wanted.script))
     given = wanted.model_dump(exclude_unset=True, exclude={"script", "python"})
     spec = spec_from_given(given, base=base)
-    if spec.name == QUEUE:
-        raise UserError(f"study: {QUEUE} is the name of the queue")
+    if is_of_queue(spec.name or ""):
+        raise UserError(f"study: {spec.name} is a name of the queue")
     try:
         check_spec(dataclasses.replace(spec, model=script), Place.BODY)
     except UserError as error:

@@ -11,7 +11,7 @@ from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
 from autotuner.study.bulk import count_trials, read_extent, read_trials
 from autotuner.study.memory import SUMMARY, read_all, read_one
-from autotuner.study.queue_store import QUEUE, visible
+from autotuner.study.queue_store import is_of_queue, visible
 from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
 from autotuner.verdict.result import Result, load_result
@@ -103,7 +103,7 @@ class Views:
         if job is None and any(one.tuned == name for one in latest.values()):
             return None
         tuned = name if job is None else _tuned_name(job)
-        extent = None if tuned == QUEUE else read_extent(self._storage, tuned)
+        extent = None if is_of_queue(tuned) else read_extent(self._storage, tuned)
         counts = {} if extent is None else {tuned: extent.trials}
         summary = None if extent is None else read_one(self._storage, tuned, SUMMARY)
         results = {} if summary is None else {tuned: summary.text}

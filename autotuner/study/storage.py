@@ -133,6 +133,10 @@ def open_database(url: str, *, create: bool) -> RDBStorage:
             lambda error: is_transient(error) or is_race(error),
             _PATIENCE_TO_OPEN_S,  # a mistyped URL is reported soon
         )
+    except RuntimeError as error:  # Optuna's, of tables of another version
+        hint = "install the Optuna that has made it, or upgrade it: optuna storage upgrade"
+        reason = str(error).split(". ")[0]
+        raise UserError(f"--storage {shown_url(url)}: {reason}", hint=hint) from error
     except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = str(cause).splitlines()[0].replace(url, shown_url(url))
@@ -156,6 +160,39 @@ def _sync_at_checkpoints(connection: sqlite3.Connection, record: object) -> None
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+class DatabaseGoneError(StorageInternalError):
+    """The file of a SQLite database was deleted or replaced."""
+
+
+class DatabaseFile:
+    """The file of a SQLite database, as it is now.
+
+    A connection that is open writes to the file that it has opened, whatever its path is meanwhile.
+    """
+
+    def __init__(self, storage: BaseStorage) -> None:
+        is_file = isinstance(storage, RDBStorage) and not is_shared(storage)
+        name = storage.engine.url.database if is_file else None  # type: ignore[attr-defined]
+        self._path = Path(name) if name else None
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = None if self._path is None else self._path.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    def check(self) -> None:
+        """Check that the path still leads to the file.
+
+        Raises:
+            DatabaseGoneError: if it does not.
+        """
+        if self._look() != self._identity:
+            raise DatabaseGoneError(f"{self._path}: the database's file was deleted or replaced")
+
+
 def make_durable(storage: BaseStorage) -> None:
     """Wait until all writes are on the disk, where they survive a power failure.
 
@@ -173,6 +210,8 @@ def make_durable(storage: BaseStorage) -> None:
 
 def database_problem(error: BaseException) -> str | None:
     """Return a database's error as text for the user; None for any other error."""
+    if isinstance(error, DatabaseGoneError):
+        return str(error)
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, DBAPIError):
         return None

@@ -112,15 +112,18 @@ def clean(
         str | None,
         typer.Option(metavar="TIME", help="Remove studies not used for this time, such as 30d."),
     ] = None,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Forget the service's jobs that have ended.")
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")
     ] = False,
     storage: StorageOption = None,
 ) -> None:
-    """Remove old studies with their files, and folders whose studies are gone."""
+    """Remove old studies with their files, folders whose studies are gone, and ended jobs."""
     from autotuner.cli.clean import clean
 
-    clean(studies or (), older_than=older_than, yes=yes, storage_url=storage)
+    clean(studies or (), older_than=older_than, jobs=jobs, yes=yes, storage_url=storage)
 
 
 def workloads() -> None:
