@@ -4,7 +4,7 @@
   pointing its own name at this address (DNS rebinding). A browser's Origin must be the very same,
   or an allowed name: another port of this machine may belong to another user.
 - Rate: a number of requests a minute from one address.
-- Guesses: after a number of tokens that are not valid, an address has to wait.
+- Guesses: where a user has chosen the token, an address has to wait after a number of wrong ones.
 - Token: ``Authorization: Bearer TOKEN``, or the login page, which sets a cookie. Reading needs the
   scope read, everything else submit. A read-only application gets no request that could write.
 - Size: headers and bodies of limited length; a body has to arrive within a time.
@@ -203,7 +203,9 @@ class AccessMiddleware:
         return token
 
     async def _guessed(self, login: Login, scope: HTTPScope, given: str) -> Token | None:
-        """Return the token that was sent; None if it is not valid, which is counted."""
+        """Return the token that was sent; None if it is not valid, which counts as a guess."""
+        if not login.is_guessable:
+            return await _find(login, given)
         address = _address(scope)
         if not self._guesses.has_left(address):
             reason = f"more than {_GUESSES_PER_MINUTE} tokens a minute that are not valid"

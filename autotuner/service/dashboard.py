@@ -63,7 +63,11 @@ def single_token(token: str | None) -> Login | None:
     if len(token) < _LEAST_TOKEN:
         raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
     known = Token(key="of --token", name="dashboard", scopes=frozenset(Scope), created="")
-    return Login(page=LOGIN_PAGE, find_token=lambda given: known if _same(given, token) else None)
+
+    def find(given: str) -> Token | None:
+        return known if _same(given, token) else None
+
+    return Login(page=LOGIN_PAGE, find_token=find, is_guessable=True)
 
 
 def dashboard_app(

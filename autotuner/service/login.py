@@ -66,11 +66,13 @@ class Sessions:
 class Login:
     """How the clients of an application log in.
 
-    ``find_token``: returns what is known of a token, None if it is not valid.
+    ``find_token``: returns what is known of a token, None if it is not valid. ``is_guessable``: a
+    user has chosen the token, which may be short.
     """
 
     page: LoginPage
     find_token: Callable[[str], Token | None]
+    is_guessable: bool = False
     sessions: Sessions = dataclasses.field(default_factory=Sessions)
 
 

@@ -508,7 +508,7 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
 
 
 def test_ten_thousand_requests(tmp_path: Path) -> None:
-    """Most are refused, each with a line in the log; the service stays up."""
+    """Most are refused; the log has some and the number of the others; the service stays up."""
     token = make_token(tmp_path, "read")
     with serving(tmp_path, "--require-token") as service:
 
@@ -530,7 +530,9 @@ def test_ten_thousand_requests(tmp_path: Path) -> None:
         assert set(codes) == {200, 429}
         assert codes[200] >= 600
         assert codes[429] > 8 * codes[200]
-        assert refusals(service)["429 more than 600 requests a minute"] == codes[429]
+        logged = refusals(service)["429 more than 600 requests a minute"]
+        assert 300 <= logged < 1000  # of a flood a part: it must not fill the disk
+        assert sum(map(int, re.findall(r"\((\d+) messages left out\)", service.log))) > 8000
         deadline = time.monotonic() + _PATIENCE_S
         with service.client(token) as client:
             while client.get("/studies").status_code != 200:

@@ -56,11 +56,12 @@ def ask(
     return asyncio.run(answer())
 
 
-def login(*valid: str, sessions: Sessions | None = None) -> Login:
+def login(*valid: str, sessions: Sessions | None = None, is_guessable: bool = False) -> Login:
     """Return a login with valid tokens, all of them a reader's."""
     return Login(
         page=PAGE,
         find_token=lambda given: READER if given in valid else None,
+        is_guessable=is_guessable,
         sessions=sessions or Sessions(),
     )
 
@@ -145,7 +146,9 @@ def test_tokens_can_t_be_guessed_for_long() -> None:
     sessions = Sessions()
     session = sessions.begin("good")
     rules = AccessRules(hosts=frozenset({"localhost"}), origins=frozenset(), needs_token=True)
-    app = AccessMiddleware(application, rules=rules, login=login("good", sessions=sessions))
+    app = AccessMiddleware(
+        application, rules=rules, login=login("good", sessions=sessions, is_guessable=True)
+    )
 
     async def guess() -> list[int]:
         transport = httpx.ASGITransport(app)
