@@ -7,6 +7,7 @@ from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Liveness
 from autotuner.machine.conditions import Cause
 from autotuner.machine.host import Machine
+from autotuner.plain import plain
 from autotuner.report.sections import Cell, Grid
 
 
@@ -44,7 +45,7 @@ def liveness_grid(found: Iterable[Liveness]) -> Grid:
     )
     return Grid(
         columns=("knob", "tier", "state", "why", "evidence"),
-        rows=tuple(tuple(Cell(text=text) for text in row) for row in rows),
+        rows=tuple(tuple(Cell(text=plain(text)) for text in row) for row in rows),
     )
 
 

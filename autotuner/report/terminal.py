@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from autotuner.plain import plain
 from autotuner.report.lists import plain_table
 from autotuner.report.sections import Grid, Section
 
@@ -52,6 +53,7 @@ def print_sections(console: Console, sections: Iterable[Section], view: View) ->
 
 def print_paragraph(console: Console, text: str, *, style: str = "") -> None:
     """Print a text, wrapped on a terminal; a pipe gets one line, for grep."""
+    text = plain(text)
     if console.is_terminal or os.environ.get("COLUMNS"):
         text = wrapped(text, console.width)
     console.print(Text(text, style=style), soft_wrap=True)
