@@ -129,7 +129,7 @@ def test_the_description_has_every_option() -> None:
         ({"script": "model.keras", "arguments": ["x"]}, "model.keras: a saved model takes", "--"),
         ({"budget": "soon"}, 'budget: "soon" is not a duration', "10m"),
         ({"python": "/bin/sh"}, "python: not one of the service's interpreters: plain", None),
-        ({"study": "autotune-queue"}, "study: autotune-queue is the name of the queue", None),
+        ({"study": "autotune-queue"}, "study: autotune-queue is a name of the queue", None),
     ],
 )
 def test_a_refused_request(
