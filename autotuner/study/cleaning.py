@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from autotuner.errors import UserError
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.folders import marked_folders, remove_folder
-from autotuner.study.memory import SPEC
+from autotuner.study.memory import SPEC, Memory
 from autotuner.study.studies import is_idle, load_study
 
 
