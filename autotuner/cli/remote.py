@@ -32,6 +32,7 @@ _FILES = {"env": "best.env", "python": "best.py", "json": "best.json", "report":
 _TIMEOUT_S = 30.0
 _SILENCE_S = 60.0
 _LOOK_S = 2.0
+_ON_A_PAGE = 500
 _ACTIVE = ("queued", "running")
 _WELL = ("done", "idle")
 Status = dict[str, Any]
@@ -70,6 +71,16 @@ class Remote:
     def get(self, path: str) -> "httpx.Response":
         """Return the answer to a GET; raise UserError if the service refuses it."""
         return self._send("GET", path)
+
+    def studies(self) -> list["Status"]:
+        """Return the status of all studies, page by page."""
+        found: list[Status] = []
+        path: str | None = f"/studies?limit={_ON_A_PAGE}"
+        while path is not None:
+            answer = self.get(path)
+            found += answer.json()
+            path = answer.links.get("next", {}).get("url")
+        return found
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
         """Return the answer to a POST; raise UserError if the service refuses it."""
@@ -175,7 +186,7 @@ def _print_all(remote: Remote, *, as_json: bool) -> bool:
 
     from autotuner.report.lists import cell
 
-    studies = remote.get("/studies").json()
+    studies = remote.studies()
     if as_json:
         _print(json.dumps(studies))
         return True
@@ -208,7 +219,7 @@ def _follow_all(remote: Remote, render: Render) -> bool:
     """Print changes until no study is queued or running; return whether none has failed."""
     shown: dict[str, str] = {}
     while True:
-        studies: list[Status] = remote.get("/studies").json()
+        studies = remote.studies()
         active = {one["name"] for one in studies if one["state"] in _ACTIVE}
         followed = [one for one in studies if one["name"] in {*active, *shown}]
         for name, text in ((one["name"], render(one)) for one in followed):

@@ -3,7 +3,8 @@
 - Host: only names under which the application is known, so that no foreign page can reach it by
   pointing its own name at this address (DNS rebinding). A browser's Origin must be the very same,
   or an allowed name: another port of this machine may belong to another user.
-- Rate: a number of requests a minute from one address.
+- Rate: a number of requests a minute with one token; far fewer from an address without one. A token
+  is looked up in memory before: clients behind one address must not lock each other out.
 - Guesses: where a user has chosen the token, an address has to wait after a number of wrong ones.
 - Token: ``Authorization: Bearer TOKEN``, or the login page, which sets a cookie. Reading needs the
   scope read, everything else submit. A read-only application gets no request that could write.
@@ -19,12 +20,11 @@ import json
 import logging
 import math
 import re
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from autotuner.service.limits import MINUTE_S, Limiter
 from autotuner.service.login import SESSION_S, Login, cookie_value, form_field, local_path
 from autotuner.service.page import PAGE_POLICY, login_page
 from autotuner.service.tokens import Scope, Token
@@ -38,10 +38,8 @@ BODY_S = 10.0
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 STORAGE_FAILS = "the storage does not answer"
-_MINUTE_S = 60.0
 _GUESSES_PER_MINUTE = 20
 _MOST_LOGGED = 300
-_MOST_ADDRESSES = 4096
 _READS = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:/@?#\s]+)(?::[0-9]*)?")
 
@@ -62,51 +60,25 @@ class _RefusedError(Exception):
         self.headers = {name.replace("_", "-").lower(): value for name, value in headers.items()}
 
 
-class Limiter:
-    """Allows a number of requests a minute from each address, at most that many at once."""
-
-    def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = per_minute
-        self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def has_left(self, address: str) -> bool:
-        """Return whether the next request of an address is allowed, without counting it."""
-        return self._left(address, self._monotonic()) >= 1
-
-    def _left(self, address: str, now: float) -> float:
-        left, at = self._buckets.get(address, (float(self._per_minute), now))
-        return min(self._per_minute, left + (now - at) * self._per_minute / _MINUTE_S)
-
-    def allows(self, address: str) -> bool:
-        """Count a request of an address, and return whether it is allowed."""
-        now = self._monotonic()
-        left = self._left(address, now)
-        self._buckets.pop(address, None)
-        allowed = left >= 1
-        self._buckets[address] = (left - allowed, now)
-        if len(self._buckets) > _MOST_ADDRESSES:
-            self._buckets.popitem(last=False)
-        return allowed
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AccessRules:
     """Which requests an application gets.
 
     ``hosts``: names under which it is known, without ports. ``origins``: names of sites whose pages
     may send requests, besides its own. ``needs_token``: for reading, too. ``read_only``: no writes.
-    ``per_minute``: requests from one address, None for any number. ``most_body_bytes``: the longest
-    body. ``reads_bodies``: the application gets a body only when all of it has arrived.
-    ``reason_field``: the field for the reason in the JSON of a refusal. ``unknown_host``: the
-    status of the refusal of a foreign Host.
+    ``per_minute``: requests with one token, or from one address where none is needed.
+    ``refused_per_minute``: requests from one address that has no token where one is needed.
+    ``most_body_bytes``: the longest body. ``reads_bodies``: the application gets a body only when
+    all of it has arrived. ``reason_field``: the field for the reason in the JSON of a refusal.
+    ``unknown_host``: the status of the refusal of a foreign Host.
     """
 
     hosts: frozenset[str]
     origins: frozenset[str]
     needs_token: bool
     read_only: bool = False
-    per_minute: int | None = None
+    per_minute: int = 20_000
+    refused_per_minute: int = 600
     most_body_bytes: int = MOST_BODY_BYTES
     reads_bodies: bool = True
     reason_field: str = "error"
@@ -126,7 +98,8 @@ class AccessMiddleware:
         self._app = app
         self._rules = rules
         self._login = login
-        self._limiter = None if rules.per_minute is None else Limiter(rules.per_minute)
+        self._clients = Limiter(rules.per_minute)
+        self._strangers = Limiter(rules.refused_per_minute)
         self._guesses = Limiter(_GUESSES_PER_MINUTE)
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -138,22 +111,13 @@ class AccessMiddleware:
         try:
             headers = _headers(scope)
             self._check_names(headers)
-            self._check_rate(scope)
             login = self._login
-            if login is not None and scope["path"] == login.page.path:
-                body = await _read_body(headers, receive, MOST_BODY_BYTES)
-                await self._log_in(login, scope, body, send)
+            if login is not None and scope["path"] in (login.page.path, login.page.logout):
+                self._count_stranger(scope)
+                await self._answer_login(login, scope, headers, receive, send)
                 return
-            if login is not None and scope["path"] == login.page.logout:
-                await _log_out(login, scope, headers, send)
-                return
-            token = None if login is None else await self._token(login, scope, headers)
-            self._check_scope(scope, headers, token)
             state = scope.setdefault("state", {})
-            state["submitted_by"] = "anyone here" if token is None else token.name
-            state["client"] = "" if token is None else token.key
-            if login is not None and token is not None:
-                state["is_valid"] = functools.partial(_is_valid, login, headers)
+            await self._identify(scope, headers, state)
             _check_length(headers, self._rules.most_body_bytes)
             if self._rules.reads_bodies:
                 body = await _read_body(headers, receive, self._rules.most_body_bytes)
@@ -178,13 +142,28 @@ class AccessMiddleware:
         name = origin.partition("://")[2].lower()
         return bool(name) and (name == host.lower() or host_name(name) in self._rules.origins)
 
-    def _check_rate(self, scope: HTTPScope) -> None:
-        per_minute = self._rules.per_minute
-        if per_minute is None or self._limiter is None or self._limiter.allows(_address(scope)):
-            return
-        reason = f"more than {per_minute} requests a minute"
-        wait = str(math.ceil(_MINUTE_S / per_minute))
-        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
+    def _count_stranger(self, scope: HTTPScope) -> None:
+        _check_rate(self._strangers, _address(scope), self._rules.refused_per_minute)
+
+    async def _identify(
+        self, scope: HTTPScope, headers: Mapping[str, str], state: MutableMapping[str, Any]
+    ) -> None:
+        """Check the token of a request, its rate and what it may do; tell the application."""
+        login = self._login
+        token = None if login is None else await self._token(login, scope, headers)
+        if token is not None:
+            _check_rate(self._clients, f"token {token.key}", self._rules.per_minute)
+        elif self._rules.needs_token:
+            self._count_stranger(scope)
+        else:
+            _check_rate(self._clients, _address(scope), self._rules.per_minute)
+        self._check_scope(scope, headers, token)
+        state["submitted_by"] = "anyone here" if token is None else token.name
+        state["client"] = "" if token is None else token.key
+        if login is not None and token is not None:
+            state["is_valid"] = functools.partial(_is_valid, login, headers)
+            if _of_session(login, headers) is not None:
+                state["logout"] = login.page.logout
 
     async def _token(
         self, login: Login, scope: HTTPScope, headers: Mapping[str, str]
@@ -198,6 +177,7 @@ class AccessMiddleware:
                 return token  # None: not logged in, or the token was revoked since
         token = await self._guessed(login, scope, given or "")
         if token is None:
+            self._count_stranger(scope)
             reason = "the token is not valid"
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate="Bearer")
         return token
@@ -209,14 +189,31 @@ class AccessMiddleware:
         address = _address(scope)
         if not self._guesses.has_left(address):
             reason = f"more than {_GUESSES_PER_MINUTE} tokens a minute that are not valid"
-            wait = str(math.ceil(_MINUTE_S / _GUESSES_PER_MINUTE))
+            wait = str(math.ceil(MINUTE_S / _GUESSES_PER_MINUTE))
             raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
         token = await _find(login, given)
         if token is None:
             self._guesses.allows(address)
         return token
 
-    async def _log_in(self, login: Login, scope: HTTPScope, body: bytes, send: Send) -> None:
+    async def _answer_login(
+        self,
+        login: Login,
+        scope: HTTPScope,
+        headers: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a request for the login page, or one of its forms."""
+        if scope["path"] == login.page.logout:
+            await _log_out(login, scope, headers, send)
+            return
+        body = await _read_body(headers, receive, MOST_BODY_BYTES)
+        await self._log_in(login, scope, headers, body, send)
+
+    async def _log_in(
+        self, login: Login, scope: HTTPScope, headers: Mapping[str, str], body: bytes, send: Send
+    ) -> None:
         """Answer a request for the login page, or the form that it sends."""
         page, status = login.page, HTTPStatus.OK
         target = local_path(form_field(scope["query_string"].decode("latin-1"), "next"))
@@ -226,17 +223,23 @@ class AccessMiddleware:
                 session = login.sessions.begin(given)
                 cookie = f"{page.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
                 cookie += f"; Max-Age={SESSION_S}"
-                headers = {"location": target, "set-cookie": cookie}
-                await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", headers)
+                leads = {"location": target, "set-cookie": cookie}
+                await _answer(send, HTTPStatus.SEE_OTHER, "text/plain", b"", leads)
                 return
             status = HTTPStatus.UNAUTHORIZED
             log_refusal(scope, status, "the token is not valid")
         elif scope["method"] not in ("GET", "HEAD"):
             raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "GET or POST", Allow="GET, POST")
         wrong = status is HTTPStatus.UNAUTHORIZED
-        text = login_page(title=page.title, hint=page.hint, action=page.url(target), wrong=wrong)
-        headers = {"content-security-policy": PAGE_POLICY}
-        await _answer(send, status, "text/html; charset=utf-8", text.encode(), headers)
+        text = login_page(
+            title=page.title,
+            hint=page.hint,
+            action=page.url(target),
+            logout=None if _of_session(login, headers) is None else page.logout,
+            wrong=wrong,
+        )
+        policy = {"content-security-policy": PAGE_POLICY}
+        await _answer(send, status, "text/html; charset=utf-8", text.encode(), policy)
 
     def _check_scope(
         self, scope: HTTPScope, headers: Mapping[str, str], token: Token | None
@@ -255,6 +258,13 @@ class AccessMiddleware:
         if token is not None and wanted not in token.scopes:
             reason = f"token {token.key} has not the scope {wanted.value}"
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
+
+
+def _check_rate(limiter: Limiter, client: str, per_minute: int) -> None:
+    if not limiter.allows(client):
+        wait = str(math.ceil(MINUTE_S / per_minute))
+        reason = f"more than {per_minute} requests a minute"
+        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:

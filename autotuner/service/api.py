@@ -14,20 +14,28 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
 from autotuner import __version__
 from autotuner.errors import UserError
-from autotuner.service.access import STORAGE_FAILS, host_name, log_refusal
+from autotuner.service.access import (
+    STORAGE_FAILS,
+    App,
+    HTTPScope,
+    Receive,
+    Send,
+    host_name,
+    log_refusal,
+)
 from autotuner.service.page import PAGE_POLICY, overview_page
 from autotuner.service.queue import (
     MOST_WAITING,
@@ -47,11 +55,16 @@ _QUIET_S = 15.0
 _MOST_FOLLOWERS = 128
 _MOST_OF_A_TOKEN = 32
 _LONGEST_FOLLOWED_S = 86400.0
+_ON_A_PAGE = 50
 
-# a study of the command line may have any name
+# a study that Optuna or another version of autotune has made may have any name
 StudyName = Annotated[
-    str, InPath(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f/]+$", description="Its name.")
+    str,
+    InPath(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f/]+$", description="Its name."),
+    AfterValidator(unquote),
 ]
+Limit = Annotated[int, Query(ge=1, le=500, description="The number of studies.")]
+Offset = Annotated[int, Query(ge=0, le=1_000_000, description="The number of studies before them.")]
 
 
 class StudyStatus(BaseModel):
@@ -109,7 +122,7 @@ class Service:
     needs_token: bool
 
 
-def make_app(service: Service) -> FastAPI:
+def make_app(service: Service) -> App:
     """Return the application."""
     app = FastAPI(
         title="autotune",
@@ -126,18 +139,37 @@ def make_app(service: Service) -> FastAPI:
     _add_events(app, service)
     for file in MEDIA_TYPES:
         _add_file(app, service, file)
-    return app
+    return _with_slashes_in_names(app)
+
+
+def _path_of(study: str) -> str:
+    return f"/studies/{quote(study, safe='')}"
 
 
 def _status(view: StudyView) -> StudyStatus:
-    root = f"/studies/{quote(view.name, safe='')}"
-    links = {file: f"{root}/{file}" for file in ("events", *MEDIA_TYPES)}
+    links = {file: f"{_path_of(view.name)}/{file}" for file in ("events", *MEDIA_TYPES)}
     return StudyStatus(**dataclasses.asdict(view), links=links)
 
 
 def _refuse(request: Request, status: int, error: str, hint: str | None = None) -> JSONResponse:
     log_refusal(request.scope, status, error)
     return JSONResponse(Problem(error=error, hint=hint).model_dump(), status_code=status)
+
+
+def _with_slashes_in_names(app: FastAPI) -> App:
+    """Return an application whose paths keep their slashes and per cents encoded.
+
+    A server decodes a path before it is taken apart, which would cut a name with a slash.
+    """
+
+    async def call(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        if b"%" in scope.get("raw_path", b""):
+            parts = [unquote_to_bytes(part) for part in scope["raw_path"].split(b"/")]
+            kept = (part.replace(b"%", b"%25").replace(b"/", b"%2F") for part in parts)
+            scope = {**scope, "path": b"/".join(kept).decode("utf-8", "replace")}
+        await app(scope, receive, send)
+
+    return call
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
@@ -205,12 +237,16 @@ def _sends(media_type: str) -> dict[str, Any]:
 
 def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/", **_sends("text/html"), summary="The studies, as a page")
-    def overview(request: Request) -> HTMLResponse:
+    def overview(request: Request, offset: Offset = 0) -> HTMLResponse:
         # the name under which the browser has reached the service
         name = host_name(request.headers["host"])
-        dashboard = f"http://{name}:{service.dashboard_port}/"
-        studies, scripts = service.views.all(), list_scripts(service.models)
-        page = overview_page(studies, list(MEDIA_TYPES), scripts, dashboard)
+        page = overview_page(
+            service.views.page(limit=_ON_A_PAGE, offset=offset),
+            files=list(MEDIA_TYPES),
+            scripts=list_scripts(service.models),
+            dashboard=f"http://{name}:{service.dashboard_port}/",
+            logout=getattr(request.state, "logout", None),
+        )
         return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
     @app.get("/health", summary="Whether the service and its storage answer")
@@ -227,9 +263,13 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 
 def _add_studies(app: FastAPI, service: Service) -> None:
-    @app.get("/studies", summary="All studies")
-    def studies() -> list[StudyStatus]:
-        return [_status(view) for view in service.views.all()]
+    @app.get("/studies", summary="The studies, the latest submissions first")
+    def studies(response: Response, limit: Limit = 100, offset: Offset = 0) -> list[StudyStatus]:
+        """Return a part of the list; the header Link has the address of the next one."""
+        page = service.views.page(limit=limit, offset=offset)
+        if page.after is not None:
+            response.headers["Link"] = f'</studies?limit={limit}&offset={page.after}>; rel="next"'
+        return [_status(view) for view in page.studies]
 
     @app.post("/studies", status_code=202, responses=_KNOWN, summary="Submit a study")
     def submit(wanted: StudyRequest, request: Request, response: Response) -> StudyStatus:
@@ -239,13 +279,13 @@ def _add_studies(app: FastAPI, service: Service) -> None:
         try:
             job, new = service.queue.submit(submission, submitted_by)
         except BusyStudyError as error:
-            reason = f"study {submission.study} is in the queue with other settings"
+            reason = f"study {submission.study} is in the queue with another script or settings"
             raise HTTPException(409, reason) from error
         except QueueFullError as error:
             raise HTTPException(503, f"{MOST_WAITING} studies wait already") from error
         status = _status(_existing(service, job.submission.study))
         response.status_code = 202 if new else 200
-        response.headers["Location"] = f"/studies/{status.name}"
+        response.headers["Location"] = _path_of(status.name)
         return status
 
     @app.get("/studies/{name}", summary="A study")
@@ -267,8 +307,8 @@ def _add_studies(app: FastAPI, service: Service) -> None:
 def _checked(wanted: StudyRequest, service: Service) -> Submission:
     """Return a request as a submission, checked as far as possible before it runs."""
     submission = submission_of(wanted, service.models, service.interpreters)
-    studies, most = service.views.all(), service.most_studies
-    if len(studies) >= most and not any(study.name == submission.study for study in studies):
+    most = service.most_studies
+    if service.views.count() >= most and service.views.one(submission.study) is None:
         raise HTTPException(503, f"there are {most} studies already: autotune clean")
     return submission
 
@@ -281,11 +321,12 @@ def _add_file(app: FastAPI, service: Service, file: str) -> None:
     def fetch(name: StudyName, request: Request) -> Response:
         """Return a file with the recommended configuration. Its ETag changes with its content."""
         _existing(service, name)
-        document = service.views.document(name, file)
-        headers = {"ETag": document.etag, "Cache-Control": "no-cache"}
+        version = service.views.version(name, file)
+        headers = {"ETag": version.etag, "Cache-Control": "no-cache"}
         given = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
-        if document.etag in given or "*" in given:
+        if version.etag in given or "*" in given:
             return Response(status_code=304, headers=headers)
+        document = service.views.document(version)
         if file == REPORT:  # a page with scripts of its own, which brings its own policy
             headers["Content-Security-Policy"] = "sandbox allow-scripts allow-downloads"
         return Response(document.body, media_type=document.media_type, headers=headers)
@@ -308,16 +349,27 @@ def _add_events(app: FastAPI, service: Service) -> None:
         def look() -> StudyView | None:
             return service.views.one(name) if is_valid() else None
 
-        async def stream() -> AsyncIterator[str]:
-            followers[client] += 1
-            try:
-                async for event in _follow(look, view):
-                    yield event
-            finally:
-                followers[client] -= 1
+        def leave() -> None:
+            followers[client] -= 1
 
+        followers[client] += 1
+        return _Stream(_follow(look, view), leave)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. ``leave`` is called at their end, however the client has left."""
+
+    def __init__(self, events: AsyncIterator[str], leave: Callable[[], None]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._leave = leave
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> AsyncIterator[str]:

@@ -15,14 +15,13 @@ from autotuner.service.executor import Executor, RunSettings
 from autotuner.service.login import Login, LoginPage
 from autotuner.service.queue import Queue
 from autotuner.service.server import Front, Server, Thread, bind
-from autotuner.service.tokens import Token, check_token, list_tokens
+from autotuner.service.tokens import TokenCache, list_tokens
 from autotuner.service.views import Views
 from autotuner.study.artifacts import artifact_folder
 from autotuner.study.storage import is_shared, open_storage, shown_url
 from autotuner.study.workers import Workers
 
 _MOST_STUDIES = 1000
-_PER_MINUTE = 600
 _LAST_PORT = 65535
 # the middleware answers first, with the reason
 _BODY_S = BODY_S + 2
@@ -105,12 +104,8 @@ def _open_http(
         where = f"--storage {shown_url(storage_url)}"
         hint = f"make one first: autotune token create --name me --scope submit {where}"
         raise UserError(f"--host {front.host}: a token is needed, and there is none yet", hint=hint)
-
-    def find_token(given: str) -> Token | None:
-        return check_token(queue.store.attributes(), given)
-
     storage = open_storage(storage_url, create=False)
-    login = Login(page=_LOGIN_PAGE, find_token=find_token)
+    login = Login(page=_LOGIN_PAGE, find_token=TokenCache(queue.store.attributes).find)
     page = dataclasses.replace(_LOGIN_PAGE, path=DASHBOARD_PAGE.path, title=DASHBOARD_PAGE.title)
     listening = bind(front.host, front.port)
     port: int = listening.getsockname()[1]
@@ -142,7 +137,6 @@ def _open_http(
             hosts=frozenset({*LOOPBACK, front.name, *names}),
             origins=names,
             needs_token=needs_token,
-            per_minute=_PER_MINUTE,
         ),
         login=login,
     )

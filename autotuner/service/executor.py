@@ -26,6 +26,7 @@ from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import spec_from_given, to_argv, to_given
 from autotuner.service.queue import Job, JobState, Queue, Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script
+from autotuner.study.identity import model_digest
 from autotuner.study.storage import STORAGE_ERRORS, database_problem
 from autotuner.study.workers import Workers
 from autotuner.trial.supervised import Lines, die_with_parent
@@ -235,6 +236,10 @@ class Executor:
     def _command(self, submission: Submission) -> list[str]:
         """Return the command line of a submission, checked: another service may have queued it."""
         script = find_script(self._settings.models, submission.script)
+        if submission.model_sha256 not in (None, model_digest(script)):
+            raise ForbiddenScriptError(
+                "script: it has changed since it was submitted: submit it again"
+            )
         python = submission.python
         if python is not None and python not in self._settings.interpreters:
             raise ForbiddenScriptError(f"python: this service has no interpreter {python}")

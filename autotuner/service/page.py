@@ -1,14 +1,16 @@
 """The pages of the service: readable without JavaScript, in the style of the report."""
 
+import functools
 import importlib.resources
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import jinja2
 
 if TYPE_CHECKING:
-    from autotuner.service.views import StudyView
+    from autotuner.service.views import Page
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
@@ -20,36 +22,44 @@ _OWN, _REPORT = "autotuner.service.pages", "autotuner.report.page"
 
 
 def overview_page(
-    studies: "Sequence[StudyView]", files: Sequence[str], scripts: Sequence[str], dashboard: str
+    page: "Page",
+    *,
+    files: Sequence[str],
+    scripts: Sequence[str],
+    dashboard: str,
+    logout: str | None,
 ) -> str:
-    """Return the page of all studies. Everything in it that comes from them is escaped.
+    """Return the page of the studies. Everything in it that comes from them is escaped.
 
     Args:
-        studies: the studies, the latest first.
+        page: the part of the list that is shown.
         files: names of the files that a study offers.
         scripts: the scripts that can be submitted.
         dashboard: the dashboard's address.
+        logout: where the browser logs out; None if it has not logged in.
     """
     return _render(
         "overview.html",
-        studies=studies,
+        page=page,
         scripts=scripts,
         dashboard=dashboard,
-        active=any(view.is_active for view in studies),
+        active=any(view.is_active for view in page.studies),
         files=files,
+        logout=logout,
     )
 
 
-def login_page(*, title: str, hint: str, action: str, wrong: bool) -> str:
+def login_page(*, title: str, hint: str, action: str, logout: str | None, wrong: bool) -> str:
     """Return the page that asks for a token.
 
     Args:
         title: the name of what the user logs in to.
         hint: where the user finds a token.
         action: where the form is sent.
+        logout: where the browser logs out; None if it has not logged in.
         wrong: whether a token was sent that is not valid.
     """
-    return _render("login.html", title=title, hint=hint, action=action, wrong=wrong)
+    return _render("login.html", title=title, hint=hint, action=action, logout=logout, wrong=wrong)
 
 
 def _render(template: str, **values: object) -> str:
@@ -60,7 +70,11 @@ def _render(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"day_and_time": _day_and_time, "in_a_shell": shlex.quote}
+    environment.filters |= {
+        "day_and_time": _day_and_time,
+        "in_a_path": functools.partial(quote, safe=""),
+        "in_a_shell": shlex.quote,
+    }
     style = _source(_REPORT, "report.css") + _source(_OWN, "service.css")
     return environment.get_template(template).render(style=style, **values)
 

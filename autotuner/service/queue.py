@@ -51,10 +51,12 @@ class Submission:
 
     ``spec``: has a name; its ``model`` is relative to the service's folder of models, and it has no
     ``python``. ``python``: the name of one of the service's interpreters, None for its own.
+    ``model_sha256``: of the script when it was submitted, None if it was not looked at.
     """
 
     spec: StudySpec
     python: str | None = None
+    model_sha256: str | None = None
 
     @property
     def study(self) -> str:

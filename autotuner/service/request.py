@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from autotuner.errors import UserError
 from autotuner.knobs.check_spec import check_spec
 from autotuner.options import kinds
+from autotuner.options.names import MOST_CHARACTERS
 from autotuner.options.option import Option, Place
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import OPTIONS, spec_from_given
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import find_script
+from autotuner.study.identity import model_digest
 from autotuner.study.queue_store import is_of_queue
 
 _MOST_ITEMS = 64
@@ -29,7 +31,7 @@ _LARGEST = 2**31 - 1
 _NO_NUL = r"^[^\x00]*$"  # no command line can hold one
 # limits on top of those of every text, list and number
 _LIMITS: dict[str, dict[str, Any]] = {
-    "study": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"},
+    "study": {"max_length": MOST_CHARACTERS},
     "trials": {"le": 10_000},
     "pairs": {"le": 1000},
     **{
@@ -118,7 +120,7 @@ def submission_of(
         # clients know scripts by their paths below the folder
         message = error.message.replace(f"{models.resolve()}/", "")
         raise UserError(message, hint=error.hint) from error
-    return Submission(spec=spec, python=wanted.python)
+    return Submission(spec=spec, python=wanted.python, model_sha256=model_digest(script))
 
 
 def _name_for(script: str) -> str:

@@ -6,7 +6,6 @@ import functools
 import logging
 import socket
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autotuner.errors import UserError
-from autotuner.service.access import App, Limiter, bracketed
+from autotuner.service.access import App, bracketed
+from autotuner.service.limits import Throttle
 
 _HEADERS_S = 10.0
 _FETCHES_S = 10.0
@@ -228,31 +228,6 @@ class Thread:
     def __exit__(self, *error: object) -> None:
         self._stop()
         self._thread.join()
-
-
-class Throttle(logging.Filter):
-    """Passes a number of records a minute: clients must not be able to fill the disk with the log.
-
-    Args:
-        per_minute: as many records, or that many at once.
-        monotonic: a clock.
-    """
-
-    def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._limiter = Limiter(per_minute, monotonic)
-        self._left_out = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is written; the next one after a gap says how many were not."""
-        if not self._limiter.allows(""):
-            self._left_out += 1
-            return False
-        if self._left_out:
-            record.msg = f"({self._left_out} messages left out) {record.getMessage()}"
-            record.args = ()
-            self._left_out = 0
-        return True
 
 
 def log_refusals() -> None:

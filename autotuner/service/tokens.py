@@ -11,9 +11,11 @@ import enum
 import hashlib
 import hmac
 import json
+import math
 import re
 import secrets
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +24,8 @@ from autotuner.study.queue_store import QueueStore
 
 SCHEMA = 1
 _PREFIX = "token:"
+_CACHED_S = 1.0
+_CACHED_UNKNOWN_S = 0.1
 _FORM = re.compile(r"at_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -89,6 +93,42 @@ def check_token(attributes: Mapping[str, Any], given: str) -> Token | None:
     # always compared, so that the time it takes reveals nothing
     same = hmac.compare_digest(_hash(form[2] if form else ""), stored.sha256 if stored else "")
     return stored.token if stored is not None and same and not stored.token.revoked else None
+
+
+class TokenCache:
+    """The tokens of a queue, read at most once a second: clients poll.
+
+    A token that was revoked is valid for up to a second more. One that is not known may be new, so
+    the tokens are read again, but not for each guess.
+
+    Args:
+        read: returns the queue's attributes.
+        monotonic: a clock.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, Any]],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._monotonic = monotonic
+        self._attributes: Mapping[str, Any] = {}
+        self._read_at = -math.inf
+
+    def find(self, given: str) -> Token | None:
+        """Return the token that a client has sent; None if it is not valid."""
+        self._renew(_CACHED_S)
+        found = check_token(self._attributes, given)
+        if found is None:
+            self._renew(_CACHED_UNKNOWN_S)
+            found = check_token(self._attributes, given)
+        return found
+
+    def _renew(self, after_s: float) -> None:
+        now = self._monotonic()
+        if now - self._read_at >= after_s:
+            self._attributes, self._read_at = self._read(), now
 
 
 def _hash(secret: str) -> str:

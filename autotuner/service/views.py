@@ -2,24 +2,29 @@
 
 import dataclasses
 import hashlib
+import json
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
+from autotuner import __version__
 from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
-from autotuner.study.bulk import count_trials, read_extent, read_trials
-from autotuner.study.memory import SUMMARY, read_all, read_one
+from autotuner.study.bulk import StudyState, read_names, read_states, read_trials
+from autotuner.study.memory import FACTS, SUMMARY, Key, decode
 from autotuner.study.queue_store import is_of_queue, visible
 from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
-from autotuner.verdict.result import Result, load_result
+from autotuner.verdict.result import RESULT_KEYS, Result, load_result
 
 IDLE = "idle"
 """The state of a study that was not submitted here."""
 
-_MOST_KEPT = 64
+_MOST_KEPT_BYTES = 32 << 20
 REPORT = "report.html"
 _FORMATS = {name: kind for kind, name in FILE_NAMES.items()}
 MEDIA_TYPES = {
@@ -74,45 +79,94 @@ class NotMeasuredError(Exception):
     """There is nothing to fetch yet."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+    """A file of a study as it is now; it need not have been rendered. ``tuned``: the study.
+
+    ``etag`` changes with the study and with the version of autotune.
+    """
+
+    tuned: str
+    file: str
+    ended: datetime | None
+    etag: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+    """A part of the list of studies, from ``offset`` on. ``total``: the number of all studies."""
+
+    studies: Sequence[StudyView]
+    offset: int
+    limit: int
+    total: int
+
+    @property
+    def before(self) -> int | None:
+        """The offset of the page before this one; None of the first."""
+        return None if self.offset == 0 else max(0, self.offset - self.limit)
+
+    @property
+    def after(self) -> int | None:
+        """The offset of the page after this one; None of the last."""
+        end = self.offset + self.limit
+        return end if end < self.total else None
+
+
 class Views:
-    """Reads queue and studies of one storage; documents are rendered once for each state."""
+    """Reads queue and studies of one storage; a file is rendered once for each version."""
 
     def __init__(self, storage: Storage, queue: Queue) -> None:
         self._storage = storage
         self._queue = queue
-        self._documents: OrderedDict[tuple[object, ...], Document] = OrderedDict()
+        self._rendered: OrderedDict[Version, bytes] = OrderedDict()
+        self._rendered_bytes = 0
+        self._keeping = threading.Lock()
 
-    def all(self) -> list[StudyView]:
-        """Return all studies, the latest submissions first."""
-        latest, counts = latest_jobs(self._queue.jobs()), count_trials(self._storage)
-        results = {n: one.text for n, one in read_all(self._storage, SUMMARY).items()}
+    def count(self) -> int:
+        """Return the number of studies."""
+        return self.page(limit=0).total
+
+    def page(self, *, limit: int, offset: int = 0) -> Page:
+        """Return a part of the list of studies, the latest submissions first.
+
+        Args:
+            limit: the number of studies, some hundred at most.
+            offset: the number of studies before them.
+        """
+        latest = latest_jobs(self._queue.jobs())
         submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
-        shown = {*latest, *(job.tuned for job in submitted)}
-        return [
-            *(_view_of_job(job, counts, results) for job in submitted),
-            *(_view(name, counts, results) for name in visible(counts) if name not in shown),
-        ]
+        known = {*latest, *(job.tuned for job in submitted)}
+        others = [n for n in reversed(visible(read_names(self._storage))) if n not in known]
+        shown: list[Job | str] = [*submitted, *others]
+        part = shown[offset : offset + limit]
+        tuned = [one if isinstance(one, str) else _tuned_name(one) for one in part]
+        states = read_states(self._storage, tuned, [SUMMARY.name]) if part else {}
+        views = [_view(one, states.get(name)) for one, name in zip(part, tuned, strict=True)]
+        return Page(studies=views, offset=offset, limit=limit, total=len(shown))
 
     def one(self, name: str) -> StudyView | None:
         """Return one study; None if there is none of that name, or another study's result is in it.
 
-        It is looked up: with many studies, :meth:`all` takes a hundred times as long.
+        It is looked up: with many studies, reading all of them takes a hundred times as long.
         """
         latest = latest_jobs(self._queue.jobs())
         job = latest.get(name)
         if job is None and any(one.tuned == name for one in latest.values()):
             return None
         tuned = name if job is None else _tuned_name(job)
-        extent = None if is_of_queue(tuned) else read_extent(self._storage, tuned)
-        counts = {} if extent is None else {tuned: extent.trials}
-        summary = None if extent is None else read_one(self._storage, tuned, SUMMARY)
-        results = {} if summary is None else {tuned: summary.text}
+        state = self._state(tuned, [SUMMARY])
         if job is not None:
-            return _view_of_job(job, counts, results)
-        return None if extent is None else _view(name, counts, results)
+            return _view(job, state)
+        return None if state is None else _view(name, state)
 
-    def document(self, name: str, file: str) -> Document:
-        """Return a file of a study that exists.
+    def _state(self, tuned: str, keys: Sequence[Key[Any]]) -> StudyState | None:
+        if is_of_queue(tuned):
+            return None
+        return read_states(self._storage, [tuned], [key.name for key in keys]).get(tuned)
+
+    def version(self, name: str, file: str) -> Version:
+        """Return the version of a file of a study that exists.
 
         Raises:
             NotMeasuredError: if it has not been measured, or is being tuned.
@@ -122,23 +176,41 @@ class Views:
             waits = "waits in the queue" if job.state is JobState.QUEUED else "is being tuned"
             raise NotMeasuredError(f"study {name} {waits}")
         tuned = name if job is None else _tuned_name(job)
-        extent = read_extent(self._storage, tuned)
-        if extent is None:
+        state = self._state(tuned, RESULT_KEYS)
+        if state is None or FACTS.name not in state.attributes:
             raise NotMeasuredError(f"study {name}: nothing was measured")
-        ended = extent.ended
-        key = (tuned, file, extent)
-        found = self._documents.get(key)
-        if found is None:
-            study = load_study(self._storage, tuned)
-            result = load_result(study, read_trials(self._storage, study))
-            if result is None:
-                raise NotMeasuredError(f"study {tuned}: the defaults were not measured yet")
-            if ended is not None:  # so that the document changes only with the trials
-                result = dataclasses.replace(result, as_of=ended.astimezone())
-            found = self._documents[key] = _render(result, file)
-            if len(self._documents) > _MOST_KEPT:
-                self._documents.popitem(last=False)
-        return found
+        attributes = sorted(state.attributes.items())
+        known = repr((__version__, tuned, file, state.trials, state.ended, attributes))
+        etag = f'"{hashlib.sha256(known.encode()).hexdigest()[:32]}"'
+        return Version(tuned=tuned, file=file, ended=state.ended, etag=etag)
+
+    def document(self, version: Version) -> Document:
+        """Return a file.
+
+        Raises:
+            NotMeasuredError: if the study's defaults have not been measured.
+        """
+        body = self._rendered.get(version)
+        if body is None:
+            body = self._render(version)
+            self._keep(version, body)
+        return Document(body, version.etag, MEDIA_TYPES[version.file])
+
+    def _keep(self, version: Version, body: bytes) -> None:
+        with self._keeping:
+            self._rendered_bytes += len(body) - len(self._rendered.pop(version, b""))
+            self._rendered[version] = body
+            while self._rendered_bytes > _MOST_KEPT_BYTES:
+                self._rendered_bytes -= len(self._rendered.popitem(last=False)[1])
+
+    def _render(self, version: Version) -> bytes:
+        study = load_study(self._storage, version.tuned)
+        result = load_result(study, read_trials(self._storage, study))
+        if result is None:
+            raise NotMeasuredError(f"study {version.tuned}: the defaults were not measured yet")
+        if version.ended is not None:  # so that the document changes only with the study
+            result = dataclasses.replace(result, as_of=version.ended.astimezone())
+        return _text(result, version.file).encode()
 
 
 def _tuned_name(job: Job) -> str:
@@ -146,39 +218,39 @@ def _tuned_name(job: Job) -> str:
     return job.tuned or job.submission.study
 
 
-def _view_of_job(job: Job, counts: Mapping[str, int], results: Mapping[str, str]) -> StudyView:
-    tuned = _tuned_name(job)
+def _view(of: Job | str, state: StudyState | None) -> StudyView:
+    """Return a study as it is shown: its latest job, or the name of one that has none."""
+    trials = 0 if state is None else state.trials
+    result = None if state is None else _summary(state)
+    if isinstance(of, Job):
+        return StudyView(
+            name=of.submission.study,
+            state=of.state.value,
+            progress=of.progress,
+            message=of.message,
+            result=result,
+            trials=trials,
+            script=of.submission.script,
+            submitted=of.submitted,
+            submitted_by=of.submitted_by,
+        )
     return StudyView(
-        name=job.submission.study,
-        state=job.state.value,
-        progress=job.progress,
-        message=job.message,
-        result=results.get(tuned),
-        trials=counts.get(tuned, 0),
-        script=job.submission.script,
-        submitted=job.submitted,
-        submitted_by=job.submitted_by,
-    )
-
-
-def _view(name: str, counts: Mapping[str, int], results: Mapping[str, str]) -> StudyView:
-    return StudyView(
-        name=name,
+        name=of,
         state=IDLE,
         progress=0.0,
         message="",
-        result=results.get(name),
-        trials=counts[name],
+        result=result,
+        trials=trials,
         script=None,
         submitted=None,
         submitted_by=None,
     )
 
 
-def _render(result: Result, file: str) -> Document:
-    body = _text(result, file).encode()
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    return Document(body, f'"{digest}"', MEDIA_TYPES[file])
+def _summary(state: StudyState) -> str | None:
+    text = state.attributes.get(SUMMARY.name)
+    found = None if text is None else decode({SUMMARY.name: json.loads(text)}, SUMMARY)
+    return None if found is None else found.text
 
 
 def _text(result: Result, file: str) -> str:

@@ -8,12 +8,13 @@ compares the two.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
 from sqlalchemy import DateTime, Enum, Float, Integer, String, column, func, select, table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -81,23 +82,45 @@ def count_trials(storage: BaseStorage) -> dict[str, int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Extent:
-    """The number of a study's trials, and the local time at which the last of them ended."""
+class StudyState:
+    """A study's trials, counted, and some of its attributes.
+
+    ``ended``: the local time at which the last of its trials ended. ``attributes``: JSON texts.
+    """
 
     trials: int
     ended: datetime | None
+    attributes: Mapping[str, str]
 
 
-def read_extent(storage: BaseStorage, study: str) -> Extent | None:
-    """Return the extent of a study by its name, in one query; None if there is no such study."""
+def read_names(storage: BaseStorage) -> list[str]:
+    """Return the names of all studies, the oldest first."""
     if not isinstance(storage, RDBStorage):
-        known = {one.study_name: one._study_id for one in storage.get_all_studies()}
-        if study not in known:
-            return None
-        trials = storage.get_all_trials(known[study], deepcopy=False)
-        ended = max((t.datetime_complete for t in trials if t.datetime_complete), default=None)
-        return Extent(trials=len(trials), ended=ended)
-    found: Extent | None = retry(lambda: _extent(storage, study))
+        return [one.study_name for one in storage.get_all_studies()]
+    names = select(_STUDIES.c.study_name).order_by(_STUDIES.c.study_id)
+
+    def read() -> list[str]:
+        with storage.engine.connect() as connection:
+            return list(connection.execute(names).scalars())
+
+    found: list[str] = retry(read)
+    return found
+
+
+def read_states(
+    storage: BaseStorage, names: Collection[str], keys: Collection[str]
+) -> dict[str, StudyState]:
+    """Return the states of studies by their names, in two queries.
+
+    Args:
+        storage: the studies.
+        names: some hundred at most; those without a study are left out.
+        keys: of the attributes.
+    """
+    if not isinstance(storage, RDBStorage):
+        known = {one.study_name: one for one in storage.get_all_studies()}
+        return {n: _state_through_optuna(storage, known[n], keys) for n in names if n in known}
+    found: dict[str, StudyState] = retry(lambda: _states(storage, names, keys))
     return found
 
 
@@ -172,18 +195,45 @@ def _count(storage: RDBStorage) -> dict[str, int]:
         return {str(row[0]): int(row[1]) for row in connection.execute(count)}
 
 
-def _extent(storage: RDBStorage, study: str) -> Extent | None:
-    studies, trials = _STUDIES.c, _TRIALS.c
-    query = (
-        select(func.count(trials.trial_id), func.max(trials.datetime_complete))
+def _states(
+    storage: RDBStorage, names: Collection[str], keys: Collection[str]
+) -> dict[str, StudyState]:
+    studies, trials, attributes = _STUDIES.c, _TRIALS.c, _STUDY_ATTRIBUTES.c
+    counts = (
+        select(
+            studies.study_id,
+            studies.study_name,
+            func.count(trials.trial_id),
+            func.max(trials.datetime_complete),
+        )
         .select_from(_STUDIES)
         .join(_TRIALS, studies.study_id == trials.study_id, isouter=True)
-        .where(studies.study_name == study)
-        .group_by(studies.study_id)
+        .where(studies.study_name.in_(names))
+        .group_by(studies.study_id, studies.study_name)
     )
     with storage.engine.connect() as connection:
-        row = connection.execute(query).one_or_none()
-    return None if row is None else Extent(trials=int(row[0]), ended=_local(row[1]))
+        rows = connection.execute(counts).all()
+        texts = select(attributes.study_id, attributes.key, attributes.value_json).where(
+            attributes.study_id.in_([row[0] for row in rows]), attributes.key.in_(keys)
+        )
+        by_study: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
+        for study_id, key, text in connection.execute(texts):
+            by_study[study_id][key] = text
+    return {
+        name: StudyState(trials=count, ended=_local(ended), attributes=by_study[study_id])
+        for study_id, name, count, ended in rows
+    }
+
+
+def _state_through_optuna(
+    storage: BaseStorage, study: FrozenStudy, keys: Collection[str]
+) -> StudyState:
+    trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    return StudyState(
+        trials=len(trials),
+        ended=max((t.datetime_complete for t in trials if t.datetime_complete), default=None),
+        attributes={k: json.dumps(study.user_attrs[k]) for k in keys if k in study.user_attrs},
+    )
 
 
 def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
@@ -215,23 +265,3 @@ def _read(storage: RDBStorage, study_id: int) -> list[StoredTrial]:
 def _local(utc: datetime | None) -> datetime | None:
     """Return a time as a FrozenTrial holds it: local and naive."""
     return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-def read_attribute(storage: BaseStorage, key: str) -> dict[str, Any]:
-    """Return one user attribute of all studies that have it, by the studies' names."""
-    if not isinstance(storage, RDBStorage):
-        every = storage.get_all_studies()
-        return {one.study_name: one.user_attrs[key] for one in every if key in one.user_attrs}
-    studies, attributes = _STUDIES.c, _STUDY_ATTRIBUTES.c
-    query = (
-        select(studies.study_name, attributes.value_json)
-        .join_from(_STUDIES, _STUDY_ATTRIBUTES, studies.study_id == attributes.study_id)
-        .where(attributes.key == key)
-    )
-
-    def read() -> dict[str, Any]:
-        with storage.engine.connect() as connection:
-            return {name: json.loads(text) for name, text in connection.execute(query)}
-
-    found: dict[str, Any] = retry(read)
-    return found

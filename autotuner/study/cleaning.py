@@ -15,7 +15,7 @@ from autotuner.errors import UserError
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.folders import marked_folders, remove_folder
 from autotuner.study.memory import SPEC, Memory
-from autotuner.study.studies import is_idle, load_study
+from autotuner.study.studies import is_idle, load_study, study_names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def find_removable(
         if not Memory(load_study(storage, name)).has(SPEC):
             hint = "remove it with Optuna: optuna delete-study"
             raise UserError(f'study "{name}" was not made by autotune', hint=hint)
-    known = optuna.get_all_study_names(storage)
+    known = study_names(storage)
     folders = {study: folder for folder, study in marked_folders(home, storage_name)}
     found = []
     for name in known:

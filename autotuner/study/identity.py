@@ -53,7 +53,7 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
     """Return the identity that a study has if it is made or resumed now."""
     return Identity(
         model=str(spec.model),
-        model_sha256=_digest(spec.model),
+        model_sha256=model_digest(spec.model),
         arguments=arguments_of(spec),
         measure=spec.measure.value,
         phase=spec.phase,
@@ -66,7 +66,7 @@ def identify(spec: StudySpec, machine: Machine, build: Build) -> Identity:
     )
 
 
-def _digest(model: Path) -> str:
+def model_digest(model: Path) -> str:
     """Return the SHA-256 of a file; of a SavedModel's folder, that of its files' contents."""
     digest = hashlib.sha256()
     for file in sorted(model.rglob("*")) if model.is_dir() else [model]:

@@ -11,11 +11,9 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import optuna
-from optuna.storages import BaseStorage
 
 from autotuner.codec import from_stored, to_stored
 from autotuner.options.study_spec import StudySpec
-from autotuner.study.bulk import read_attribute
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.noise import Noise
 from autotuner.study.study_facts import Origin, StudyFacts
@@ -89,19 +87,6 @@ class Memory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names([f"{facts.objective.value} ({facts.score_unit})"])
-
-
-def read_all(storage: BaseStorage, key: Key[T]) -> dict[str, T]:
-    """Return a key's values by study name, for all studies that have one."""
-    every = read_attribute(storage, key.name)
-    found = {name: decode({key.name: stored}, key) for name, stored in every.items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def read_one(storage: BaseStorage, study: str, key: Key[T]) -> T | None:
-    """Return a key's value of a study that exists; None if it has none."""
-    study_id = storage.get_study_id_from_name(study)
-    return decode(storage.get_study_user_attrs(study_id), key)
 
 
 def decode(attributes: Mapping[str, Any], key: Key[T]) -> T | None:

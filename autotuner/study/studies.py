@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 from autotuner.errors import UserError, did_you_mean
 from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.statistics.throughput import less_is_better
+from autotuner.study.bulk import read_names
 from autotuner.study.elapsed import begin_run
 from autotuner.study.identity import Identity
 from autotuner.study.memory import FACTS, SPEC, Memory
@@ -22,7 +23,7 @@ def reusable_name(storage: BaseStorage, wanted: str) -> str:
 
     The name of a study without measurements that no process runs is free as well.
     """
-    taken = set(optuna.get_all_study_names(storage))
+    taken = set(study_names(storage))
     candidates = (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3)))
     return next(n for n in candidates if n not in taken or _is_empty(load_study(storage, n)))
 
@@ -42,8 +43,8 @@ def is_idle(study: optuna.Study) -> bool:
 
 
 def study_names(storage: BaseStorage) -> list[str]:
-    """Return the names of all studies of a storage."""
-    return list(optuna.get_all_study_names(storage))
+    """Return the names of all studies of a storage, the oldest first."""
+    return read_names(storage)
 
 
 def remove_study(storage: BaseStorage, name: str) -> None:
@@ -128,11 +129,13 @@ def load_study(storage: BaseStorage, name: str) -> optuna.Study:
     Raises:
         UserError: if there is none of that name.
     """
-    names = optuna.get_all_study_names(storage)
-    if name not in names:
+    pruner = optuna.pruners.NopPruner()
+    try:
+        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    except KeyError as error:
+        names = study_names(storage)
         hint = did_you_mean(name, names) if names else "there are no studies yet: autotune run"
-        raise UserError(f'unknown study "{name}"', hint=hint)
-    return optuna.load_study(study_name=name, storage=storage, pruner=optuna.pruners.NopPruner())
+        raise UserError(f'unknown study "{name}"', hint=hint) from error
 
 
 def load_facts(study: optuna.Study) -> StudyFacts:
@@ -177,7 +180,7 @@ def matching_name(
     is free or has this identity. So the same command always finds the same study. Names of studies
     that this version has not made are passed over.
     """
-    taken = set(optuna.get_all_study_names(storage))
+    taken = set(study_names(storage))
     why: list[str] = []
     for name in (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3))):
         if name not in taken:

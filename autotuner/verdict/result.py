@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from autotuner.knobs.selection import effective
 from autotuner.options.study_spec import StudySpec
@@ -13,7 +14,7 @@ from autotuner.study.bulk import AnyTrial
 from autotuner.study.candidates import own_configuration
 from autotuner.study.diagnosis import Diagnosis
 from autotuner.study.elapsed import time_spent_s
-from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, SPEC, WARM, Memory
+from autotuner.study.memory import DIAGNOSIS, FACTS, NOISE, SPEC, WARM, Key, Memory
 from autotuner.study.noise import Noise
 from autotuner.study.proposals import estimates, fitted_model
 from autotuner.study.record import TrialRecord, read_records
@@ -24,6 +25,9 @@ from autotuner.verdict.decision import Baselines, Decision, counted_pairs, decid
 from autotuner.verdict.numerics import NUMERICS, Numerics
 from autotuner.verdict.payback import Payback, payback
 from autotuner.verdict.sentences import sentence
+
+RESULT_KEYS: tuple[Key[Any], ...] = (FACTS, SPEC, NOISE, NUMERICS, DIAGNOSIS, WARM)
+"""What a result needs of a study besides its trials."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import httpx
 
-from tests.commands import SCRIPT, STUBBED_PATH
+from tests.commands import SCRIPT, STUBBED_PATH, autotune
 from tests.forked import ForkedCommand
 
 _PATIENCE_S = 120
@@ -95,7 +96,7 @@ class Serving:
     def state(self, study: str) -> dict[str, Any]:
         """Return a study's status."""
         with self.client() as client:
-            status: dict[str, Any] = client.get(f"/studies/{study}").json()
+            status: dict[str, Any] = client.get(f"/studies/{quote(study, safe='')}").json()
             return status
 
     def until(self, study: str, *states: str, trials: int = 0) -> dict[str, Any]:
@@ -135,3 +136,11 @@ def serving(folder: Path, *options: str, **more: str) -> Iterator[Serving]:
         yield service
     finally:
         service.kill()
+
+
+def make_token(folder: Path, scope: str) -> str:
+    """Return a new token, made by the command."""
+    options = ("--name", f"for {scope}", "--scope", scope)
+    done = autotune("token", "create", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -208,6 +208,60 @@ def test_a_script_that_has_changed(service: Serving) -> None:
     assert "changes-2" not in names
 
 
+def test_names_of_any_kind(service: Serving) -> None:
+    """One rule for command line and HTTP: a slash, blanks and dots are parts of a name."""
+    with service.client() as client:
+        for name in ("a/b", "../x", "-x", "50% {off}", "studies.db-journal", "é ü"):
+            answer = service.submit(study=name, trials=1, pairs=0)
+            assert answer.status_code == 202, answer.text
+            status = answer.json()
+            assert status["name"] == name
+            assert answer.headers["location"] == status["links"]["events"].removesuffix("/events")
+            assert client.get(answer.headers["location"]).json()["name"] == name
+            assert client.post(f"{answer.headers['location']}/cancel").status_code == 202
+            service.until(name, "cancelled", "done")
+        assert client.get("/health").status_code == 200
+    folders = service.folder / ".autotune"
+    assert {one.name for one in folders.iterdir() if one.is_dir()} <= {"studies", "artifacts"}
+
+
+def test_the_list_in_pages(service: Serving) -> None:
+    """Each page leads to the next; together they are all studies, each once."""
+    with service.client() as client:
+        everything = [one["name"] for one in client.get("/studies?limit=500").json()]
+        assert len(everything) >= 2
+        found, path = [], "/studies?limit=1"
+        while path:
+            answer = client.get(path)
+            found += [one["name"] for one in answer.json()]
+            path = answer.links.get("next", {}).get("url", "")
+        assert found == everything
+        for wrong in ("limit=0", "limit=501", "offset=-1", "limit=x"):
+            assert client.get(f"/studies?{wrong}").status_code == 422
+        assert client.get("/studies?offset=1000").json() == []
+        assert "There are only" in client.get("/?offset=1000").text
+
+
+def test_a_script_that_is_swapped_while_it_waits(service: Serving, tmp_path: Path) -> None:
+    """What was submitted is run, or nothing: neither another file nor a changed one."""
+    outside = tmp_path / "outside.py"
+    outside.write_text("open('hacked', 'w')\n" + SCRIPT)
+    assert service.submit(study="first", trials=500).status_code == 202
+    for name in ("linked", "changed"):
+        (service.models / f"{name}.py").write_text(SCRIPT)
+        assert service.submit(script=f"{name}.py").status_code == 202
+    (service.models / "linked.py").unlink()
+    (service.models / "linked.py").symlink_to(outside)
+    (service.models / "changed.py").write_text(outside.read_text())
+    again = service.submit(script="changed.py")
+    assert (again.status_code, "another script" in again.json()["error"]) == (409, True)
+    assert command(service, "cancel", "first").returncode == 0
+    assert "leads out of" in service.until("linked", "failed")["message"]
+    assert "has changed since" in service.until("changed", "failed")["message"]
+    assert not list(service.folder.rglob("hacked"))
+    (service.models / "linked.py").unlink()
+
+
 def test_cancel(service: Serving) -> None:
     """A job that waits never begins; one that runs ends, and its measurements are kept."""
     assert service.submit(study="long", trials=500).status_code == 202
@@ -336,6 +390,8 @@ def browser() -> Iterator[Browser]:
 def test_the_page(service: Serving, browser: Browser, tmp_path: Path) -> None:
     """Without JavaScript: studies, verdicts, progress, links that lead to the files."""
     (service.models / "<b>x.py").write_text("")
+    odd = Path(os.fsdecode(os.fsencode(service.models) + b"/\xff.py"))
+    odd.touch()  # can't be shown
     assert service.submit(study="shown", trials=500).status_code == 202
     assert service.submit(study="behind").status_code == 202
     service.until("shown", "running", trials=1)
@@ -369,6 +425,7 @@ def test_the_page(service: Serving, browser: Browser, tmp_path: Path) -> None:
             assert client.post(f"/studies/{name}/cancel").status_code == 202
     service.until("shown", "cancelled")
     (service.models / "<b>x.py").unlink()
+    odd.unlink()
 
 
 def test_the_page_on_a_phone(service: Serving, browser: Browser) -> None:

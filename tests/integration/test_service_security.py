@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -26,20 +27,11 @@ from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
 from autotuner.study.queue_store import QUEUE
-from tests.commands import autotune
-from tests.integration.serving import Serving, serving
+from tests.integration.serving import Serving, make_token, serving
 
 # one process runs them all, so that there is one service
 pytestmark = pytest.mark.xdist_group("service security")
 _PATIENCE_S = 60
-
-
-def make_token(folder: Path, scope: str) -> str:
-    """Return a new token, made by the command."""
-    options = ("--name", f"for {scope}", "--scope", scope)
-    done = autotune("token", "create", *options, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +202,10 @@ def test_a_real_browser_logs_in(service: Serving, tokens: dict[str, str]) -> Non
         page.get_by_role("button", name="Log in").click()
         api.expect(page.get_by_role("heading", name="Studies", exact=True)).to_be_visible()
         assert page.evaluate("document.cookie") == ""
+        page.get_by_role("button", name="Log out").click()
+        api.expect(page.get_by_label("Token")).to_be_visible()
+        page.goto(service.url)
+        api.expect(page.get_by_label("Token")).to_be_visible()
         browser.close()
 
 
@@ -315,6 +311,8 @@ def test_what_is_listed(tmp_path: Path) -> None:
     for name in ("a.py", ".git/b.py", "__pycache__/c.py", "d/e.py", "m/saved_model.pb", "m/f.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.py")).touch()  # no UTF-8: no request has it
+    (tmp_path / "a\nb.py").touch()
     assert list_scripts(tmp_path) == ["a.py", "d/e.py", "m"]
 
 
@@ -372,9 +370,10 @@ def test_what_may_be_asked_for(service: Serving, tokens: dict[str, str]) -> None
         changes: list[dict[str, object]] = [
             {"python": "/bin/sh"},
             {"python": "python3"},
-            {"study": "../x"},
-            {"study": "-x"},
             {"study": "x\n"},
+            {"study": "x\u202e"},
+            {"study": "x" * 101},
+            {"study": " "},
             {"study": ""},
             {"study": QUEUE},
             {"sampler": "all"},
@@ -396,6 +395,8 @@ def test_what_may_be_asked_for(service: Serving, tokens: dict[str, str]) -> None
             {"pairs": -1},
             {"budget": "1; rm -rf /"},
             {"budget": "0s"},
+            {"budget": "1000000h"},
+            {"measure_time": "31d"},
             {"measure_time": "-1s"},
             {"arguments": ["x" * 2000]},
             {"arguments": ["a\x00b"]},
@@ -508,36 +509,33 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
 
 
 def test_ten_thousand_requests(tmp_path: Path) -> None:
-    """Most are refused; the log has some and the number of the others; the service stays up."""
+    """A flood without a token is refused, and logged in part; a token beside it is served."""
     token = make_token(tmp_path, "read")
     with serving(tmp_path, "--require-token") as service:
 
-        def ask(count: int) -> Counter[int]:
+        def ask(count: int, given: str) -> Counter[int]:
             connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
-            headers, codes = {"Authorization": f"Bearer {token}"}, Counter[int]()
+            headers, codes = {"Authorization": f"Bearer {given}"}, Counter[int]()
             for _ in range(count):
                 connection.request("GET", "/studies", headers=headers)
                 with connection.getresponse() as answer:
                     answer.read()
                     codes[answer.status] += 1
-                    assert answer.status == 200 or answer.headers["retry-after"] == "1"
+                    assert answer.status != 429 or answer.headers["retry-after"] == "1"
             connection.close()
             return codes
 
         with ThreadPoolExecutor(10) as pool:
-            codes = sum(pool.map(ask, [1000] * 10), Counter[int]())
-        assert sum(codes.values()) == 10_000
-        assert set(codes) == {200, 429}
-        assert codes[200] >= 600
-        assert codes[429] > 8 * codes[200]
+            known = pool.submit(ask, 1000, token)
+            guessed = sum(pool.map(ask, [1000] * 9, [f"{token[:-1]}!"] * 9), Counter[int]())
+        assert known.result() == {200: 1000}
+        assert sum(guessed.values()) == 9000
+        assert set(guessed) == {401, 429}
+        assert guessed[401] >= 600
+        assert guessed[429] > 4 * guessed[401]
         logged = refusals(service)["429 more than 600 requests a minute"]
-        assert 300 <= logged < 1000  # of a flood a part: it must not fill the disk
-        assert sum(map(int, re.findall(r"\((\d+) messages left out\)", service.log))) > 8000
-        deadline = time.monotonic() + _PATIENCE_S
-        with service.client(token) as client:
-            while client.get("/studies").status_code != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+        assert logged < 1000  # of a flood a part: it must not fill the disk
+        assert sum(map(int, re.findall(r"\((\d+) messages left out\)", service.log))) > 4000
         assert service.stop() == 0
 
 

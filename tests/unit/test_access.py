@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -13,15 +14,14 @@ from autotuner.service.access import (
     AccessMiddleware,
     AccessRules,
     HTTPScope,
-    Limiter,
     Receive,
     Send,
     host_name,
     host_names,
 )
+from autotuner.service.limits import Limiter, Throttle
 from autotuner.service.login import SESSION_S, Login, LoginPage, Sessions, local_path
-from autotuner.service.server import Throttle
-from autotuner.service.tokens import Scope, Token
+from autotuner.service.tokens import Scope, Token, TokenCache, create_token, revoke_token
 
 PAGE = LoginPage(path="/login", cookie="c", title="t", hint="h")
 READER = Token(key="r", name="reader", scopes=frozenset({Scope.READ}), created="")
@@ -79,6 +79,7 @@ def login(*valid: str, sessions: Sessions | None = None, is_guessable: bool = Fa
         ({}, {"x": "x" * 20_000}, 431),
         ({"most_body_bytes": 9}, {"content-length": "10"}, 413),
         ({"most_body_bytes": 9, "reads_bodies": False}, {"content-length": "10"}, 413),
+        *(({}, {"origin": odd}, 403) for odd in ("http://[", "://", "http://[::1", "http://a:b:c")),
         ({"per_minute": 1}, {}, 200),
         ({"per_minute": 0.5}, {}, 429),
     ],
@@ -139,6 +140,91 @@ def test_a_session_ends_after_a_day_and_by_a_logout() -> None:
     assert (out.status_code, out.headers["location"]) == (303, "/login")
     assert "Max-Age=0" in out.headers["set-cookie"]
     assert not logged_in()
+
+
+def test_no_site_can_frame_a_page() -> None:
+    """Neither a page, nor the login page, nor a refusal."""
+    known = login("good")
+    answers = (
+        ask(login=known, headers={"authorization": "Bearer good"}),
+        ask(path="/login", login=known),
+        ask(login=known),
+    )
+    assert [answer.status_code for answer in answers] == [200, 200, 401]
+    assert {answer.headers["x-frame-options"] for answer in answers} == {"DENY"}
+
+
+@pytest.mark.parametrize("target", ["//[", "http://[", "/%00", "\ud800", "/%5B%5B"])
+def test_a_login_page_for_any_path(target: str) -> None:
+    """A path that can't be read leads to the first page, before and after the login."""
+    address = "/login?" + urlencode({"next": target}, errors="surrogatepass")
+    assert ask(path=address, login=login()).status_code == 200
+    done = ask("POST", address, login=login("good"), content=b"token=good")
+    assert done.status_code == 303
+    assert done.headers["location"].startswith("/")
+
+
+def test_the_login_page_has_a_logout_for_those_who_are_logged_in() -> None:
+    """Its button sends the form that ends the session."""
+    known = login("good")
+    session = known.sessions.begin("good")
+    button = '<form method="post" action="/login/out">'
+    assert button not in ask(path="/login", login=known).text
+    assert button in ask(path="/login", login=known, headers={"cookie": f"c={session}"}).text
+
+
+def test_strangers_wait_and_tokens_don_t() -> None:
+    """An address without a valid token soon gets 429; its valid token goes on, to its own limit."""
+    rules = AccessRules(
+        hosts=frozenset({"localhost"}),
+        origins=frozenset(),
+        needs_token=True,
+        per_minute=4,
+        refused_per_minute=2,
+    )
+    app = AccessMiddleware(application, rules=rules, login=login("good"))
+
+    async def knock() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            bad, good = ({"authorization": f"Bearer {one}"} for one in ("bad", "good"))
+            codes = []
+            for headers in ({}, bad, bad, {}, *[good] * 5):
+                codes.append((await client.get("/", headers=headers)).status_code)
+            return [*codes, (await client.get("/login")).status_code]
+
+    assert asyncio.run(knock()) == [401, 401, 429, 429, 200, 200, 200, 200, 429, 429]
+
+
+def test_tokens_are_read_once_a_second() -> None:
+    """A new token is known at once, a revoked one within a second; guesses cost few reads."""
+    now, reads = 0.0, 0
+    stored: dict[str, Any] = {}
+
+    class Store:
+        def attributes(self) -> Mapping[str, Any]:
+            nonlocal reads
+            reads += 1
+            return dict(stored)
+
+        def set_attribute(self, name: str, value: object) -> None:
+            stored[name] = value
+
+    store: Any = Store()
+    cache = TokenCache(store.attributes, lambda: now)
+    first = create_token(store, "first", {Scope.READ})
+    assert cache.find(first) is not None
+    for _ in range(1000):
+        assert cache.find(first) is not None
+        assert cache.find("at_0123456789ab_" + "x" * 43) is None
+    assert reads == 1
+    second = create_token(store, "second", {Scope.READ})
+    now = 0.2
+    assert cache.find(second) is not None
+    assert revoke_token(store, first.split("_")[1])
+    now = 1.2
+    assert cache.find(first) is None
+    assert cache.find(second) is not None
 
 
 def test_tokens_can_t_be_guessed_for_long() -> None:
