@@ -278,15 +278,15 @@ def _of_session(login: Login, headers: Mapping[str, str]) -> str | None:
     return login.sessions.token(cookie_value(headers.get("cookie", ""), login.page.cookie))
 
 
-def _is_valid(login: Login, headers: Mapping[str, str]) -> bool:
+async def _is_valid(login: Login, headers: Mapping[str, str]) -> bool:
     """Return whether the token of a request that was let in is still valid."""
     given = _bearer(headers) or _of_session(login, headers)
-    return given is not None and login.find_token(given) is not None
+    return given is not None and await login.find_token(given) is not None
 
 
 async def _find(login: Login, given: str) -> Token | None:
     try:
-        return await asyncio.to_thread(login.find_token, given)
+        return await login.find_token(given)
     except STORAGE_ERRORS as error:
         LOGGER.exception("the storage fails")
         raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, STORAGE_FAILS) from error

@@ -10,12 +10,13 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
@@ -56,6 +57,7 @@ _MOST_FOLLOWERS = 128
 _MOST_OF_A_TOKEN = 32
 _LONGEST_FOLLOWED_S = 86400.0
 _ON_A_PAGE = 50
+_THREADS = 4
 
 # a study that Optuna or another version of autotune has made may have any name
 StudyName = Annotated[
@@ -139,7 +141,7 @@ def make_app(service: Service) -> App:
     _add_events(app, service)
     for file in MEDIA_TYPES:
         _add_file(app, service, file)
-    return _with_slashes_in_names(app)
+    return _with_few_threads(_with_slashes_in_names(app))
 
 
 def _path_of(study: str) -> str:
@@ -148,7 +150,7 @@ def _path_of(study: str) -> str:
 
 def _status(view: StudyView) -> StudyStatus:
     links = {file: f"{_path_of(view.name)}/{file}" for file in ("events", *MEDIA_TYPES)}
-    return StudyStatus(**dataclasses.asdict(view), links=links)
+    return StudyStatus(**vars(view), links=links)
 
 
 def _refuse(request: Request, status: int, error: str, hint: str | None = None) -> JSONResponse:
@@ -167,6 +169,20 @@ def _with_slashes_in_names(app: FastAPI) -> App:
             parts = [unquote_to_bytes(part) for part in scope["raw_path"].split(b"/")]
             kept = (part.replace(b"%", b"%25").replace(b"/", b"%2F") for part in parts)
             scope = {**scope, "path": b"/".join(kept).decode("utf-8", "replace")}
+        await app(scope, receive, send)
+
+    return call
+
+
+def _with_few_threads(app: App) -> App:
+    """Return an application whose handlers run in a few threads.
+
+    Python runs one of them at a time. With the usual forty, fifty clients that poll wait three
+    times as long for the slowest answers.
+    """
+
+    async def call(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = _THREADS
         await app(scope, receive, send)
 
     return call
@@ -226,8 +242,12 @@ def _handle_errors(app: FastAPI) -> None:
 def _existing(service: Service, name: str) -> StudyView:
     view = service.views.one(name)
     if view is None:
-        raise HTTPException(404, f"there is no study {name}")
+        raise _no_study(name)
     return view
+
+
+def _no_study(name: str) -> HTTPException:
+    return HTTPException(404, f"there is no study {name}")
 
 
 def _sends(media_type: str) -> dict[str, Any]:
@@ -295,7 +315,7 @@ def _add_studies(app: FastAPI, service: Service) -> None:
     @app.post("/studies/{name}/cancel", status_code=202, summary="Cancel a study")
     def cancel(name: StudyName) -> StudyStatus:
         """End a study that waits or is being tuned; what was measured is kept."""
-        job = service.queue.latest(name)
+        job = service.queue.latest().get(name)
         if job is None:
             raise HTTPException(404, f"study {name} was not submitted here")
         if not job.is_active:
@@ -320,8 +340,9 @@ def _add_file(app: FastAPI, service: Service, file: str) -> None:
     @app.get(f"/studies/{{name}}/{file}", **sends, summary=f"Fetch {file}")
     def fetch(name: StudyName, request: Request) -> Response:
         """Return a file with the recommended configuration. Its ETag changes with its content."""
-        _existing(service, name)
         version = service.views.version(name, file)
+        if version is None:
+            raise _no_study(name)
         headers = {"ETag": version.etag, "Cache-Control": "no-cache"}
         given = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
         if version.etag in given or "*" in given:
@@ -338,16 +359,16 @@ def _add_events(app: FastAPI, service: Service) -> None:
     @app.get("/studies/{name}/events", **_sends("text/event-stream"), summary="Follow a study")
     async def events(name: StudyName, request: Request) -> Response:
         """Send an event for every change of the study (server-sent events), ``end`` as the last."""
-        view = await asyncio.to_thread(_existing, service, name)
+        view = await to_thread.run_sync(_existing, service, name)
         client = str(getattr(request.state, "client", ""))
         if followers.total() >= _MOST_FOLLOWERS:
             raise HTTPException(503, f"{_MOST_FOLLOWERS} clients follow studies already")
         if client and followers[client] >= _MOST_OF_A_TOKEN:
             raise HTTPException(503, f"{_MOST_OF_A_TOKEN} clients follow studies with this token")
-        is_valid: Callable[[], bool] = getattr(request.state, "is_valid", lambda: True)
+        is_valid: Callable[[], Awaitable[bool]] = getattr(request.state, "is_valid", _always)
 
-        def look() -> StudyView | None:
-            return service.views.one(name) if is_valid() else None
+        async def look() -> StudyView | None:
+            return await to_thread.run_sync(service.views.one, name) if await is_valid() else None
 
         def leave() -> None:
             followers[client] -= 1
@@ -372,7 +393,13 @@ class _Stream(StreamingResponse):
             self._leave()
 
 
-async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> AsyncIterator[str]:
+async def _always() -> bool:
+    return True
+
+
+async def _follow(
+    look: Callable[[], Awaitable[StudyView | None]], view: StudyView
+) -> AsyncIterator[str]:
     sent, quiet_s, until = "", 0.0, time.monotonic() + _LONGEST_FOLLOWED_S
     current: StudyView | None = view
     while current is not None and time.monotonic() < until:
@@ -387,7 +414,7 @@ async def _follow(look: Callable[[], StudyView | None], view: StudyView) -> Asyn
             return
         await asyncio.sleep(_LOOK_S)
         quiet_s += _LOOK_S
-        current = await asyncio.to_thread(look)
+        current = await look()
     if current is None:
         gone = {"error": "the study was deleted, or the token revoked"}
         yield f"event: end\ndata: {json.dumps(gone)}\n\n"

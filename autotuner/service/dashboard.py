@@ -64,7 +64,7 @@ def single_token(token: str | None) -> Login | None:
         raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
     known = Token(key="of --token", name="dashboard", scopes=frozenset(Scope), created="")
 
-    def find(given: str) -> Token | None:
+    async def find(given: str) -> Token | None:
         return known if _same(given, token) else None
 
     return Login(page=LOGIN_PAGE, find_token=find, is_guessable=True)

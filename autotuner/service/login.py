@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
 from autotuner.service.tokens import Token
@@ -71,7 +71,7 @@ class Login:
     """
 
     page: LoginPage
-    find_token: Callable[[str], Token | None]
+    find_token: Callable[[str], Awaitable[Token | None]]
     is_guessable: bool = False
     sessions: Sessions = dataclasses.field(default_factory=Sessions)
 

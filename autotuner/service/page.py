@@ -63,6 +63,16 @@ def login_page(*, title: str, hint: str, action: str, logout: str | None, wrong:
 
 
 def _render(template: str, **values: object) -> str:
+    return _template(template).render(style=_style(), **values)
+
+
+@functools.cache
+def _style() -> str:
+    return _source(_REPORT, "report.css") + _source(_OWN, "service.css")
+
+
+@functools.cache
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _source(_OWN, name)),
         autoescape=True,
@@ -75,8 +85,7 @@ def _render(template: str, **values: object) -> str:
         "in_a_path": functools.partial(quote, safe=""),
         "in_a_shell": shlex.quote,
     }
-    style = _source(_REPORT, "report.css") + _source(_OWN, "service.css")
-    return environment.get_template(template).render(style=style, **values)
+    return environment.get_template(name)
 
 
 def _day_and_time(moment: str) -> str:

@@ -13,7 +13,9 @@ A stored job has a schema number. Jobs of another schema are left to the service
 import dataclasses
 import enum
 import json
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -30,6 +32,7 @@ T = TypeVar("T")
 MOST_WAITING = 100
 _MOST_DEATHS = 5
 _MOST_MESSAGE = 500
+_RECENT_S = 0.5
 
 
 class JobState(enum.StrEnum):
@@ -138,6 +141,7 @@ class Queue:
         # a row's first attribute never changes, and nothing of a row does once it has ended
         self._added: dict[int, _Added | None] = {}
         self._ended: dict[int, Job] = {}
+        self._recent: tuple[float, int, Mapping[str, Job]] = (-math.inf, -1, {})
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the oldest first."""
@@ -160,9 +164,17 @@ class Queue:
             self._added[row.number] = _read(_Added, row, "job")
         return self._added[row.number]
 
-    def latest(self, study: str) -> Job | None:
-        """Return the latest job of a study."""
-        return latest_jobs(self.jobs()).get(study)
+    def latest(self) -> Mapping[str, Job]:
+        """Return the latest job of each study, by :func:`latest_jobs`, for clients that poll.
+
+        A change by this process is seen at once, one by another after half a second at the latest.
+        """
+        now, (read_at, changes, found) = time.monotonic(), self._recent
+        if changes != self.store.changes or now - read_at > _RECENT_S:
+            changes = self.store.changes
+            found = latest_jobs(self.jobs())
+            self._recent = (now, changes, found)
+        return found
 
     def submit(self, submission: Submission, submitted_by: str) -> tuple[Job, bool]:
         """Add a job; a submission that is in the queue already is not added again.

@@ -6,6 +6,7 @@ A token is ``at_ID_SECRET``. Its secret has 256 random bits, so one pass of SHA-
 unlike a password it can't be guessed.
 """
 
+import asyncio
 import dataclasses
 import enum
 import hashlib
@@ -116,19 +117,21 @@ class TokenCache:
         self._attributes: Mapping[str, Any] = {}
         self._read_at = -math.inf
 
-    def find(self, given: str) -> Token | None:
+    async def find(self, given: str) -> Token | None:
         """Return the token that a client has sent; None if it is not valid."""
-        self._renew(_CACHED_S)
+        await self._renew(_CACHED_S)
         found = check_token(self._attributes, given)
         if found is None:
-            self._renew(_CACHED_UNKNOWN_S)
+            await self._renew(_CACHED_UNKNOWN_S)
             found = check_token(self._attributes, given)
         return found
 
-    def _renew(self, after_s: float) -> None:
+    async def _renew(self, after_s: float) -> None:
         now = self._monotonic()
         if now - self._read_at >= after_s:
-            self._attributes, self._read_at = self._read(), now
+            # others go on meanwhile: a database may take its time
+            self._attributes = await asyncio.to_thread(self._read)
+            self._read_at = now
 
 
 def _hash(secret: str) -> str:

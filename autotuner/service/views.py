@@ -13,7 +13,7 @@ from autotuner import __version__
 from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
 from autotuner.report.page import render_page
-from autotuner.service.queue import ACTIVE, Job, JobState, Queue, latest_jobs
+from autotuner.service.queue import ACTIVE, Job, JobState, Queue
 from autotuner.study.bulk import StudyState, read_names, read_states, read_trials
 from autotuner.study.memory import FACTS, SUMMARY, Key, decode
 from autotuner.study.queue_store import is_of_queue, visible
@@ -134,7 +134,7 @@ class Views:
             limit: the number of studies, some hundred at most.
             offset: the number of studies before them.
         """
-        latest = latest_jobs(self._queue.jobs())
+        latest = self._queue.latest()
         submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
         known = {*latest, *(job.tuned for job in submitted)}
         others = [n for n in reversed(visible(read_names(self._storage))) if n not in known]
@@ -150,35 +150,39 @@ class Views:
 
         It is looked up: with many studies, reading all of them takes a hundred times as long.
         """
-        latest = latest_jobs(self._queue.jobs())
+        found = self._find(name, [SUMMARY])
+        return None if found is None else _view(*found)
+
+    def _find(
+        self, name: str, keys: Sequence[Key[Any]]
+    ) -> tuple[Job | str, StudyState | None] | None:
+        """Return a study's latest job, or its name if there is none, and what is stored of it."""
+        latest = self._queue.latest()
         job = latest.get(name)
         if job is None and any(one.tuned == name for one in latest.values()):
             return None
         tuned = name if job is None else _tuned_name(job)
-        state = self._state(tuned, [SUMMARY])
-        if job is not None:
-            return _view(job, state)
-        return None if state is None else _view(name, state)
+        state = None
+        if not is_of_queue(tuned):
+            state = read_states(self._storage, [tuned], [key.name for key in keys]).get(tuned)
+        return None if job is None and state is None else (job or name, state)
 
-    def _state(self, tuned: str, keys: Sequence[Key[Any]]) -> StudyState | None:
-        if is_of_queue(tuned):
-            return None
-        return read_states(self._storage, [tuned], [key.name for key in keys]).get(tuned)
-
-    def version(self, name: str, file: str) -> Version:
-        """Return the version of a file of a study that exists.
+    def version(self, name: str, file: str) -> Version | None:
+        """Return the version of a file of a study; None if there is no such study.
 
         Raises:
             NotMeasuredError: if it has not been measured, or is being tuned.
         """
-        job = self._queue.latest(name)
-        if job is not None and job.is_active:
-            waits = "waits in the queue" if job.state is JobState.QUEUED else "is being tuned"
+        found = self._find(name, RESULT_KEYS)
+        if found is None:
+            return None
+        of, state = found
+        if isinstance(of, Job) and of.is_active:
+            waits = "waits in the queue" if of.state is JobState.QUEUED else "is being tuned"
             raise NotMeasuredError(f"study {name} {waits}")
-        tuned = name if job is None else _tuned_name(job)
-        state = self._state(tuned, RESULT_KEYS)
         if state is None or FACTS.name not in state.attributes:
             raise NotMeasuredError(f"study {name}: nothing was measured")
+        tuned = _tuned_name(of) if isinstance(of, Job) else of
         attributes = sorted(state.attributes.items())
         known = repr((__version__, tuned, file, state.trials, state.ended, attributes))
         etag = f'"{hashlib.sha256(known.encode()).hexdigest()[:32]}"'

@@ -16,7 +16,18 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
-from sqlalchemy import DateTime, Enum, Float, Integer, String, column, func, select, table
+from sqlalchemy import (
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    String,
+    and_,
+    column,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import TableClause
 
@@ -110,7 +121,7 @@ def read_names(storage: BaseStorage) -> list[str]:
 def read_states(
     storage: BaseStorage, names: Collection[str], keys: Collection[str]
 ) -> dict[str, StudyState]:
-    """Return the states of studies by their names, in two queries.
+    """Return the states of studies by their names, in one query.
 
     Args:
         storage: the studies.
@@ -199,29 +210,32 @@ def _states(
     storage: RDBStorage, names: Collection[str], keys: Collection[str]
 ) -> dict[str, StudyState]:
     studies, trials, attributes = _STUDIES.c, _TRIALS.c, _STUDY_ATTRIBUTES.c
-    counts = (
+    mine = trials.study_id == studies.study_id
+    query = (
         select(
-            studies.study_id,
             studies.study_name,
-            func.count(trials.trial_id),
-            func.max(trials.datetime_complete),
+            select(func.count(trials.trial_id)).where(mine).scalar_subquery(),
+            select(func.max(trials.datetime_complete)).where(mine).scalar_subquery(),
+            attributes.key,
+            attributes.value_json,
         )
-        .select_from(_STUDIES)
-        .join(_TRIALS, studies.study_id == trials.study_id, isouter=True)
+        .join_from(
+            _STUDIES,
+            _STUDY_ATTRIBUTES,
+            and_(studies.study_id == attributes.study_id, attributes.key.in_(keys)),
+            isouter=True,
+        )
         .where(studies.study_name.in_(names))
-        .group_by(studies.study_id, studies.study_name)
     )
+    found: dict[str, tuple[int, datetime | None, dict[str, str]]] = {}
     with storage.engine.connect() as connection:
-        rows = connection.execute(counts).all()
-        texts = select(attributes.study_id, attributes.key, attributes.value_json).where(
-            attributes.study_id.in_([row[0] for row in rows]), attributes.key.in_(keys)
-        )
-        by_study: dict[int, dict[str, str]] = {row[0]: {} for row in rows}
-        for study_id, key, text in connection.execute(texts):
-            by_study[study_id][key] = text
+        for name, count, ended, key, text in connection.execute(query):
+            _, _, texts = found.setdefault(name, (count, ended, {}))
+            if key is not None:
+                texts[key] = text
     return {
-        name: StudyState(trials=count, ended=_local(ended), attributes=by_study[study_id])
-        for study_id, name, count, ended in rows
+        name: StudyState(trials=count, ended=_local(ended), attributes=texts)
+        for name, (count, ended, texts) in found.items()
     }
 
 

@@ -6,7 +6,7 @@ made by this version of autotune.
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -65,6 +65,13 @@ class Memory:
             self._known[key.name] = decode(self._attributes(), key)
         found: T | None = self._known[key.name]
         return found
+
+    def read_all(self, keys: Iterable[Key[Any]]) -> None:
+        """Read several values at once, of which each :meth:`read` would fetch all attributes."""
+        attributes = self._attributes()
+        for key in keys:
+            if self._known.get(key.name) is None:
+                self._known[key.name] = decode(attributes, key)
 
     def has(self, key: Key[T]) -> bool:
         """Return whether a value is there, of any schema."""

@@ -53,7 +53,11 @@ class Row:
 
 
 class QueueStore:
-    """Reads and writes the queue of one storage. ``study``: holds the signatures of its workers."""
+    """Reads and writes the queue of one storage.
+
+    ``study``: holds the signatures of its workers. ``changes``: the number of changes by this
+    process.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -61,6 +65,7 @@ class QueueStore:
         self.study = optuna.create_study(study_name=QUEUE, storage=storage, load_if_exists=True)
         self._segments: dict[int, optuna.Study] = {}
         self._ended: dict[int, list[Row]] = {}
+        self.changes = 0
 
     def rows(self) -> list[Row]:
         """Return all rows, the oldest first."""
@@ -116,6 +121,7 @@ class QueueStore:
                 self._segments.pop(last, None)
                 continue
             if self._bounds()[1] == last or not self._take_back(number):
+                self.changes += 1
                 return number
 
     def _take_back(self, number: int) -> bool:
@@ -152,6 +158,7 @@ class QueueStore:
                 optuna.delete_study(study_name=f"{QUEUE}-{segment}", storage=self._storage)
             self._segments.pop(segment, None)
             self.set_attribute(_FIRST, segment + 1)
+            self.changes += 1
             removed += len(rows)
         return removed
 
@@ -165,6 +172,8 @@ class QueueStore:
             self._storage.set_trial_user_attr(self._id(number), name, value)
         except (UpdateFinishedTrialError, KeyError):
             return False
+        finally:
+            self.changes += 1
         return True
 
     def end(self, number: int, *, succeeded: bool) -> bool:
@@ -188,6 +197,8 @@ class QueueStore:
             return self._storage.set_trial_state_values(self._id(number), state, values)
         except (UpdateFinishedTrialError, KeyError):
             return False
+        finally:
+            self.changes += 1
 
     def _id(self, number: int) -> int:
         segment, place = divmod(number, _STRIDE)

@@ -119,6 +119,7 @@ def load_result(study: Study, trials: Sequence[AnyTrial] | None = None) -> Resul
         trials: its trials, if they have been read already.
     """
     memory = Memory(study)
+    memory.read_all(RESULT_KEYS)
     facts, spec = memory.read(FACTS), memory.read(SPEC)
     if facts is None or spec is None:
         return None

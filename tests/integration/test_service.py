@@ -475,17 +475,17 @@ def test_the_queue(queue: Queue) -> None:
     queue.note(taken[0], progress=0.5, message="trial 3")
     assert queue.is_wanted(taken[0])
     queue.finish(taken[0], JobState.DONE, "FASTER", tuned="a-2")
-    job = queue.latest("a")
+    job = queue.latest().get("a")
     assert job is not None
     assert (job.state, job.progress, job.message) == (JobState.DONE, 1.0, "FASTER")
     queue.finish(taken[0], JobState.FAILED, "too late")
     queue.note(taken[0], progress=0.5, message="too late")
-    assert queue.latest("a") == job
+    assert queue.latest().get("a") == job
     assert not queue.is_wanted(taken[0])
     again, new = queue.submit(submission("a"), "me")
     assert new
     assert again.number != first.number
-    latest = queue.latest("a")
+    latest = queue.latest().get("a")
     assert latest is not None
     assert latest.tuned == "a-2"  # until it has come to something itself
 
@@ -508,7 +508,7 @@ def test_a_dead_service_s_job_waits_again(queue: Queue) -> None:
         queue.submit(submission(name), "me")
     for _ in "ab":
         queue.take(dead)
-    cancelled = queue.latest("b")
+    cancelled = queue.latest().get("b")
     assert cancelled is not None
     queue.cancel(cancelled)
     assert not queue.is_wanted(cancelled)
@@ -537,7 +537,7 @@ def test_a_job_that_services_die_of_is_given_up(queue: Queue) -> None:
         assert queue.take(dead) is not None
         assert queue.sweep() == 1
     assert queue.take(dead) is None
-    job = queue.latest("a")
+    job = queue.latest().get("a")
     assert job is not None
     assert job.state is JobState.FAILED
     assert job.message == "given up: 5 services have died while they tuned it; submit it again"
