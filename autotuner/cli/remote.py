@@ -78,7 +78,7 @@ class Remote:
         path: str | None = f"/studies?limit={_ON_A_PAGE}"
         while path is not None:
             answer = self.get(path)
-            found += answer.json()
+            found += _json(answer)
             path = answer.links.get("next", {}).get("url")
         return found
 
@@ -134,6 +134,19 @@ def _check(answer: "httpx.Response") -> None:
     raise UserError(f"the service refused the request: {message}", hint=hint)
 
 
+def _json(answer: "httpx.Response") -> Any:
+    """Return what an answer holds.
+
+    Raises:
+        UserError: if it is no JSON, as an answer of another kind of server.
+    """
+    try:
+        return answer.json()
+    except ValueError as error:
+        hint = "is it autotune serve that listens there? Set AUTOTUNE_URL or --url"
+        raise UserError(f"{answer.url}: the answer is no JSON", hint=hint) from error
+
+
 def request_body(script: str, flags: Flags) -> dict[str, object]:
     """Return the body of a request for a study.
 
@@ -150,7 +163,7 @@ def request_body(script: str, flags: Flags) -> dict[str, object]:
 
 def submit(remote: Remote, body: Mapping[str, object], *, follow: bool) -> bool:
     """Add a study to the service's queue; return False if it is followed and fails."""
-    status = remote.post("/studies", body).json()
+    status = _json(remote.post("/studies", body))
     _print(plain(f"study {status['name']}: {status['state']}"))
     return _follow(remote, status["name"], _line) if follow else True
 
@@ -162,7 +175,7 @@ def status(remote: Remote, study: str | None, *, follow: bool, as_json: bool) ->
         return _follow_all(remote, render) if follow else _print_all(remote, as_json=as_json)
     if follow:
         return _follow(remote, study, render)
-    _print(render(remote.get(_path(study)).json()))
+    _print(render(_json(remote.get(_path(study)))))
     return True
 
 
@@ -233,7 +246,7 @@ def _follow_all(remote: Remote, render: Render) -> bool:
 
 def cancel(remote: Remote, study: str) -> None:
     """Cancel a study that is queued or running."""
-    status = remote.post(_path(study, "cancel")).json()
+    status = _json(remote.post(_path(study, "cancel")))
     outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
     _print(plain(f"study {status['name']}: {outcome}"))
 

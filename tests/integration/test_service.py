@@ -167,6 +167,7 @@ def test_the_commands(
         (["cancel", "train"], "has ended"),
         (["status", "--url", "http://127.0.0.1:9"], "is autotune serve running there?"),
         (["status", "--url", "gopher:x"], "unsupported protocol"),
+        (["status", "--url", f"{service.dashboard}/dashboard?"], "the answer is no JSON"),
     ):
         assert main(arguments) == 1, arguments
         assert message in capsys.readouterr().err
@@ -179,7 +180,7 @@ def test_two_submissions_of_one_name(service: Serving) -> None:
     second = service.submit(study="twice", trials=1, pairs=0)
     other = service.submit(study="twice", trials=2, pairs=0)
     assert [one.status_code for one in (first, second, other)] == [202, 200, 409]
-    assert "other settings" in other.json()["error"]
+    assert "another script or settings" in other.json()["error"]
     assert service.until("twice", "done")["trials"] >= 1
     again = {"trials": 1, "pairs": 0, "measure_time": "0.3s"}
     assert service.submit(study="twice", **again).status_code == 202  # resumes

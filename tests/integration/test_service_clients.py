@@ -38,7 +38,7 @@ class Canned(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         files = {"/studies": json.dumps([STATUS]), "/studies/train/best.env": "export A=1\n"}
         events = f"event: end\ndata: {json.dumps(STATUS)}\n\n"
-        self._answer(files.get(self.path, events))
+        self._answer(files.get(self.path.partition("?")[0], events))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))

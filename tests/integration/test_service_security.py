@@ -155,6 +155,10 @@ def test_the_dashboard_asks_for_the_same_tokens(
         with httpx.Client(base_url=service.dashboard, trust_env=False, cookies=here) as there:
             assert there.get("/api/studies").status_code == 200  # one login opens both
         assert main(["token", "revoke", token.split("_")[1]]) == 0
+        deadline = time.monotonic() + _PATIENCE_S
+        while 200 in (dashboard.get("/api/studies").status_code, client.get("/").status_code):
+            assert time.monotonic() < deadline  # tokens are read once a second
+            time.sleep(0.1)
         assert dashboard.get("/api/studies").status_code == 401
         assert client.get("/studies").status_code == 401
         page = client.get("/studies?x=1", headers={"Accept": "text/html"})
