@@ -71,7 +71,7 @@ bench: $(READY) ## Measure what the tool itself costs, its database and pages to
 	$(BIN)/python -m benchmarks.storage_cost
 
 bench-search: OPTIONS ?= --output docs
-bench-%: $(READY) ## duels, calibration, search, warm, fleet, against-by-hand: see benchmarks/NAME.py
+bench-%: $(READY) ## duels, calibration, search, warm, fleet, service, against-by-hand: see benchmarks/NAME.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.$(subst -,_,$*) $(OPTIONS)
 
 build: $(READY) ## Build the wheel and try it in a clean environment outside the tree
