@@ -1,5 +1,6 @@
 """``autotune export``, ``show`` and ``list``: reading studies."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from autotuner.study.bulk import count_trials, read_trials
 from autotuner.study.folders import HOME
 from autotuner.study.memory import FACTS, SUMMARY, Memory
 from autotuner.study.queue_store import visible
-from autotuner.study.storage import default_url, open_storage, shown_url
+from autotuner.study.storage import default_url, open_storage, shown_url, sqlite_file
 from autotuner.study.studies import foreign, load_facts, load_study
 from autotuner.verdict.result import Result, load_result
 from autotuner.verdict.sentences import brief
@@ -25,8 +26,14 @@ _NOTHING = "nothing measured yet"
 
 
 def storage_name(storage_url: str | None) -> str:
-    """Return the name of a storage in a folder's ownership file: its URL without a password."""
-    return shown_url(storage_url) if storage_url else "studies.db"
+    """Return the name of a storage in the markers of folders, however its URL is written.
+
+    That of a SQLite file is relative to ``.autotune``, so that copies of both belong together; that
+    of a server is its URL without a password.
+    """
+    url = storage_url or default_url(HOME)
+    file = sqlite_file(url)
+    return shown_url(url) if file is None else os.path.relpath(file.resolve(), HOME.resolve())
 
 
 def open_result(study: str, storage_url: str | None) -> Result:

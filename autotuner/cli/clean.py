@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from autotuner.cli.browse import storage_name
 from autotuner.cli.terminal import out_console
+from autotuner.errors import UserError
 from autotuner.options.duration import parse_duration
 from autotuner.report.tables import removable_table
 from autotuner.service.queue import Queue
@@ -27,7 +28,7 @@ def clean(
         _forget_jobs(storage, yes=yes)
         if not names and older_than is None:
             return
-    age_s = None if older_than is None else parse_duration(older_than, where="--older-than")
+    age_s = None if older_than is None else _age(older_than)
     where = (HOME.absolute(), storage_name(storage_url))
     found = find_removable(storage, *where, names=names, older_than_s=age_s)
     console = out_console()
@@ -47,10 +48,21 @@ def clean(
     console.print(f"\nremoved {len(free)}, {size_mib:.1f} MiB")
 
 
+def _age(text: str) -> float:
+    """Return an age in seconds; a number without a unit would mean seconds, and remove much."""
+    if text.strip().isdecimal():
+        hint = f"write {text.strip()}d for days; h, m and s are known, too"
+        raise UserError(f"--older-than {text}: no unit", hint=hint)
+    return parse_duration(text, where="--older-than")
+
+
 def _forget_jobs(storage: Storage, *, yes: bool) -> None:
     queue, console = Queue(storage), out_console()
     if not yes:
         ended = sum(not job.is_active for job in queue.jobs())
         console.print(f"jobs that have ended: {ended}; nothing was removed; --yes removes them")
         return
-    console.print(f"forgot {queue.forget(everything=True)} jobs; their studies are kept")
+    forgotten = queue.forget(everything=True)
+    left = sum(not job.is_active for job in queue.jobs())
+    later = f"; {left} more go when the jobs beside them have ended" if left else ""
+    console.print(f"forgot {forgotten} jobs{later}; their studies are kept")

@@ -23,6 +23,7 @@ from autotuner import __version__
 from autotuner.errors import UserError
 from autotuner.plain import plain
 
+_RUN_A_SCRIPT = ("run", "worker", "verify", "compare", "doctor", "submit", "exec")
 _USAGE, _BUG, _INTERRUPTED, _TERMINATED = 2, 3, 130, 143
 
 
@@ -89,7 +90,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     from autotuner.cli.app import app
 
-    own, script_arguments = split_arguments(argv)
+    runs_a_script = bool(argv) and argv[0] in _RUN_A_SCRIPT
+    # in other commands names follow the dashes: autotune clean -- -name
+    own, script_arguments = split_arguments(argv) if runs_a_script else (list(argv), ())
     signal.signal(signal.SIGTERM, _on_sigterm)
     command = typer.main.get_command(app)
     try:

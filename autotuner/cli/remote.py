@@ -18,7 +18,8 @@ from autotuner.cli.extras import check_installed
 from autotuner.cli.flags import Flags
 from autotuner.cli.terminal import out_console
 from autotuner.errors import UserError, did_you_mean
-from autotuner.export.writing import write_whole
+from autotuner.files import write_whole
+from autotuner.options.names import check_name
 from autotuner.options.option import Place
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import spec_from_given, to_given
@@ -35,6 +36,7 @@ _LOOK_S = 2.0
 _ON_A_PAGE = 500
 _ACTIVE = ("queued", "running")
 _WELL = ("done", "idle")
+_FIELDS = {"name", "state", "progress", "message", "result", "trials"}
 Status = dict[str, Any]
 """A study's status, as the service sends it: JSON of its StudyStatus."""
 
@@ -50,6 +52,9 @@ class Remote:
 
         self._url = (url or os.environ.get("AUTOTUNE_URL") or DEFAULT_URL).rstrip("/")
         token = token or os.environ.get("AUTOTUNE_TOKEN")
+        if token and not token.isascii():
+            hint = "a token is at_..., from autotune token create"
+            raise UserError("the token holds characters that no token has", hint=hint)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._client = httpx.Client(
@@ -78,7 +83,7 @@ class Remote:
         path: str | None = f"/studies?limit={_ON_A_PAGE}"
         while path is not None:
             answer = self.get(path)
-            found += _json(answer)
+            found += _statuses(answer)
             path = answer.links.get("next", {}).get("url")
         return found
 
@@ -91,7 +96,7 @@ class Remote:
 
         try:
             answer = self._client.request(method, path, **more)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, UnicodeError) as error:
             raise self._unreachable(error) from error
         _check(answer)
         return answer
@@ -112,8 +117,8 @@ class Remote:
                     if field == "event":
                         name = value
                     elif field == "data":
-                        yield name, json.loads(value)
-        except httpx.HTTPError as error:
+                        yield name, _event(answer, value)
+        except (httpx.HTTPError, UnicodeError) as error:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> UserError:
@@ -134,17 +139,50 @@ def _check(answer: "httpx.Response") -> None:
     raise UserError(f"the service refused the request: {message}", hint=hint)
 
 
-def _json(answer: "httpx.Response") -> Any:
-    """Return what an answer holds.
+def _statuses(answer: "httpx.Response") -> list[Status]:
+    """Return the statuses that an answer holds.
 
     Raises:
-        UserError: if it is no JSON, as an answer of another kind of server.
+        UserError: if they are none, as in an answer of another kind of server.
     """
+    found = _json(answer, answer.text)
+    if not isinstance(found, list) or not all(map(_is_status, found)):
+        raise _foreign(answer)
+    return found
+
+
+def _status(answer: "httpx.Response") -> Status:
+    """Return the status that an answer holds. Raises UserError if it is none."""
+    found = _json(answer, answer.text)
+    if not _is_status(found):
+        raise _foreign(answer)
+    status: Status = found
+    return status
+
+
+def _event(answer: "httpx.Response", text: str) -> Status:
+    """Return the data of an event. Raises UserError if it is neither a status nor an error."""
+    found = _json(answer, text)
+    if not _is_status(found) and not (isinstance(found, dict) and "error" in found):
+        raise _foreign(answer)
+    event: Status = found
+    return event
+
+
+def _is_status(found: object) -> bool:
+    return isinstance(found, dict) and set(found) >= _FIELDS
+
+
+def _json(answer: "httpx.Response", text: str) -> Any:
     try:
-        return answer.json()
-    except ValueError as error:
-        hint = "is it autotune serve that listens there? Set AUTOTUNE_URL or --url"
-        raise UserError(f"{answer.url}: the answer is no JSON", hint=hint) from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _foreign(answer) from error
+
+
+def _foreign(answer: "httpx.Response") -> UserError:
+    hint = "is it autotune serve that listens there? Set AUTOTUNE_URL or --url"
+    return UserError(f"{answer.url}: the answer is none of autotune's service", hint=hint)
 
 
 def request_body(script: str, flags: Flags) -> dict[str, object]:
@@ -163,7 +201,7 @@ def request_body(script: str, flags: Flags) -> dict[str, object]:
 
 def submit(remote: Remote, body: Mapping[str, object], *, follow: bool) -> bool:
     """Add a study to the service's queue; return False if it is followed and fails."""
-    status = _json(remote.post("/studies", body))
+    status = _status(remote.post("/studies", body))
     _print(plain(f"study {status['name']}: {status['state']}"))
     return _follow(remote, status["name"], _line) if follow else True
 
@@ -175,11 +213,12 @@ def status(remote: Remote, study: str | None, *, follow: bool, as_json: bool) ->
         return _follow_all(remote, render) if follow else _print_all(remote, as_json=as_json)
     if follow:
         return _follow(remote, study, render)
-    _print(render(_json(remote.get(_path(study)))))
+    _print(render(_status(remote.get(_path(study)))))
     return True
 
 
 def _path(study: str, *rest: str) -> str:
+    check_name(study, "STUDY")
     return "/".join(["/studies", quote(study, safe=""), *rest])
 
 
@@ -246,7 +285,7 @@ def _follow_all(remote: Remote, render: Render) -> bool:
 
 def cancel(remote: Remote, study: str) -> None:
     """Cancel a study that is queued or running."""
-    status = _json(remote.post(_path(study, "cancel")))
+    status = _status(remote.post(_path(study, "cancel")))
     outcome = "cancelled" if status["state"] == "cancelled" else "cancelling"
     _print(plain(f"study {status['name']}: {outcome}"))
 

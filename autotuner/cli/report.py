@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autotuner.cli.browse import open_result, storage_name
 from autotuner.errors import UserError, did_you_mean
-from autotuner.export.writing import write_whole
+from autotuner.files import write_whole
 from autotuner.plain import plain
 from autotuner.report.json_report import render_report_json
 from autotuner.report.markdown import render_markdown

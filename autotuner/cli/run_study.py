@@ -253,8 +253,8 @@ def _finish(
     option = f" --storage {shlex.quote(shown_url(storage_url))}" if storage_url else ""
     lines = (
         f"shell:     source {shlex.quote(shown['.env'])}",
-        f"python:    {shown['.py']}  (applies everything, tf.data too)",
-        f"json:      {shown['.json']}",
+        f"python:    {shlex.quote(shown['.py'])}  (applies everything, tf.data too)",
+        f"json:      {shlex.quote(shown['.json'])}",
         f"report:    {shlex.quote(os.path.relpath(page))}",
         f"trials:    autotune show {shlex.quote(export.result.study)}",
         f"browse:    autotune dashboard{option}",

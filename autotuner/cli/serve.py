@@ -116,11 +116,13 @@ def list_all(storage_url: str | None) -> None:
     """Print all tokens, without their secrets, which are not stored."""
     from rich.table import Table
 
+    from autotuner.report.lists import cell
+
     table = Table("key", "name", "scopes", "created", "state", box=None)
     for token in list_tokens(_open_store(storage_url, create=False)):
         scopes = ", ".join(sorted(scope.value for scope in token.scopes))
         state = "revoked" if token.revoked else "valid"
-        table.add_row(token.key, token.name, scopes, token.created, state)
+        table.add_row(token.key, cell(token.name), scopes, token.created, state)
     out_console().print(table)
 
 

@@ -62,7 +62,7 @@ def read_exported(path: Path, machine: Machine) -> Exported:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_text_file(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         hint = "it takes a best.json, not a best.env or best.py"
         raise UserError(f"{path}: not valid JSON: {error}", hint=hint) from error
     if not isinstance(document, dict):

@@ -22,7 +22,7 @@ from autotuner.export.deployment import (
     render_systemd,
 )
 from autotuner.export.exported import BEST, DEFAULTS, SCHEMA
-from autotuner.export.writing import write_whole
+from autotuner.files import write_whole
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Means, ReadAt
 from autotuner.machine.host import cpu_list

@@ -6,9 +6,11 @@ don't fit: another user's file in a sticky folder must be opened without O_CREAT
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,14 +29,17 @@ def lock_path() -> Path:
 
 
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return os.open(path, flags)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         descriptor = os.open(path, flags | os.O_CREAT, 0o666)
         with contextlib.suppress(PermissionError):  # another user has made it meanwhile
             os.fchmod(descriptor, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file")
 
 
 def _holder(descriptor: int) -> str:
@@ -42,7 +47,7 @@ def _holder(descriptor: int) -> str:
     try:
         fields = json.loads(os.pread(descriptor, 4096, 0))
         return f"study {fields['study']}, process {fields['pid']}, since {fields['since']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "its name is not known"
 
 

@@ -5,7 +5,8 @@ import re
 from autotuner.errors import UserError
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms]?)")
+_HINT = "write 90s, 10m, 1h30m or 30d"
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms]?)")
 
 
 def parse_duration(text: str, *, where: str) -> float:
@@ -20,10 +21,10 @@ def parse_duration(text: str, *, where: str) -> float:
     """
     parts = _PART.findall(text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        raise UserError(f'{where}: "{text}" is not a duration', hint="write 90s, 10m or 1h30m")
+        raise UserError(f'{where}: "{text}" is not a duration', hint=_HINT)
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds <= 0:
-        raise UserError(f"{where}: a duration must be above zero", hint="write 90s, 10m or 1h30m")
+        raise UserError(f"{where}: a duration must be above zero", hint=_HINT)
     return seconds
 
 

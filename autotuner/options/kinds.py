@@ -100,7 +100,9 @@ def _variables(value: object, where: str) -> tuple[tuple[str, str], ...]:
         value = {name: text for name, _, text in pairs}
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
         raise UserError(f"{where}: expected a table of strings", hint='TF_CPP_MIN_LOG_LEVEL = "2"')
-    for name in value:
+    for name, text in value.items():
+        if "\0" in text:
+            raise UserError(f"{where}: the value of {name} holds a NUL character")
         if not _VARIABLE.fullmatch(name):
             raise UserError(f'{where}: "{name}" can\'t be the name of a variable')
     return tuple(sorted(value.items()))

@@ -23,7 +23,7 @@ def load_study_file(path: Path) -> StudySpec:
     """
     try:
         document = tomllib.loads(read_text_file(path))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     values = _read_table(document, str(path))
     if "model" not in values:

@@ -108,10 +108,10 @@ def sections(result: Result, *, anyway: bool = False, draw: bool = True) -> list
         _machine(result),
         _repeat(result),
     ]
-    return [_made_plain(section) for section in found if section is not None]
+    return [made_plain(section) for section in found if section is not None]
 
 
-def _made_plain(section: Section) -> Section:
+def made_plain(section: Section) -> Section:
     """Return a section whose paths, names and messages are safe to show."""
     grid = section.grid
     if grid is not None:

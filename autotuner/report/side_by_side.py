@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from autotuner.options.duration import format_duration
-from autotuner.report.sections import Cell, Grid, Section
+from autotuner.plain import plain
+from autotuner.report.sections import Cell, Grid, Section, made_plain
 from autotuner.report.wording import number, percent
 from autotuner.verdict.result import Result
 from autotuner.verdict.sentences import ratio_text
@@ -22,12 +23,13 @@ def side_by_side(first: Result, second: Result) -> Section:
         one, other = ours.get(name, "-"), theirs.get(name, "-")
         mark = "*" if one != other else ""
         rows.append(tuple(Cell(text=text) for text in (mark, name, one, other)))
-    return Section(
+    section = Section(
         name="side-by-side",
         title=f"{first.study} and {second.study}",
-        grid=Grid(columns=("", "", first.study, second.study), rows=tuple(rows)),
+        grid=Grid(columns=("", "", plain(first.study), plain(second.study)), rows=tuple(rows)),
         lines=(_CAUTION,),
     )
+    return made_plain(section)
 
 
 def _facts(result: Result) -> Iterator[tuple[str, str]]:

@@ -68,8 +68,8 @@ class AccessRules:
     may send requests, besides its own. ``needs_token``: for reading, too. ``read_only``: no writes.
     ``per_minute``: requests with one token, or from one address where none is needed.
     ``refused_per_minute``: requests from one address that has no token where one is needed.
-    ``most_body_bytes``: the longest body. ``reads_bodies``: the application gets a body only when
-    all of it has arrived. ``reason_field``: the field for the reason in the JSON of a refusal.
+    ``most_body_bytes``: the longest body, ``body_s``: how long it may take to arrive; the
+    application gets all of it. ``reason_field``: the field for the reason in the JSON of a refusal.
     ``unknown_host``: the status of the refusal of a foreign Host.
     """
 
@@ -80,7 +80,7 @@ class AccessRules:
     per_minute: int = 20_000
     refused_per_minute: int = 600
     most_body_bytes: int = MOST_BODY_BYTES
-    reads_bodies: bool = True
+    body_s: float = BODY_S
     reason_field: str = "error"
     unknown_host: HTTPStatus = HTTPStatus.MISDIRECTED_REQUEST
 
@@ -118,10 +118,10 @@ class AccessMiddleware:
                 return
             state = scope.setdefault("state", {})
             await self._identify(scope, headers, state)
-            _check_length(headers, self._rules.most_body_bytes)
-            if self._rules.reads_bodies:
-                body = await _read_body(headers, receive, self._rules.most_body_bytes)
-                receive = _replay(body, receive)
+            body = await _read_body(
+                headers, receive, self._rules.most_body_bytes, self._rules.body_s
+            )
+            receive = _replay(body, receive)
         except _RefusedError as refused:
             log_refusal(scope, refused.status, refused.reason)
             body = json.dumps({self._rules.reason_field: refused.reason}).encode()
@@ -208,7 +208,7 @@ class AccessMiddleware:
         if scope["path"] == login.page.logout:
             await _log_out(login, scope, headers, send)
             return
-        body = await _read_body(headers, receive, MOST_BODY_BYTES)
+        body = await _read_body(headers, receive, MOST_BODY_BYTES, BODY_S)
         await self._log_in(login, scope, headers, body, send)
 
     async def _log_in(
@@ -256,7 +256,7 @@ class AccessMiddleware:
             raise _RefusedError(HTTPStatus.FORBIDDEN, "this is read-only (--read-only)")
         wanted = Scope.READ if reads else Scope.SUBMIT
         if token is not None and wanted not in token.scopes:
-            reason = f"token {token.key} has not the scope {wanted.value}"
+            reason = f"token {token.key} does not have the scope {wanted.value}"
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
 
 
@@ -329,23 +329,25 @@ def _too_long(most_bytes: int) -> _RefusedError:
     return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
 
-async def _read_body(headers: Mapping[str, str], receive: Receive, most_bytes: int) -> bytes:
+async def _read_body(
+    headers: Mapping[str, str], receive: Receive, most_bytes: int, within_s: float
+) -> bytes:
     """Return a request's body, which must arrive soon and not be too long."""
     _check_length(headers, most_bytes)
-    body = b""
+    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(within_s):
             while True:
                 message = await receive()
-                body += bytes(message.get("body", b""))
+                body += message.get("body", b"")
                 if len(body) > most_bytes:
                     raise _too_long(most_bytes)
                 if message["type"] != "http.request":
                     raise _RefusedError(HTTPStatus.BAD_REQUEST, "the client has hung up")
                 if not message.get("more_body", False):
-                    return body
+                    return bytes(body)
     except TimeoutError as error:
-        reason = f"the body did not arrive within {BODY_S:.0f} s"
+        reason = f"the body did not arrive within {within_s:.0f} s"
         status = HTTPStatus.REQUEST_TIMEOUT
         raise _RefusedError(status, reason, Connection="close") from error
 

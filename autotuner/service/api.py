@@ -212,7 +212,10 @@ def _handle_errors(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}"
             for one in error.errors()
         ]
-        return _refuse(request, 422, "; ".join(where)[:1000])
+        hint = None
+        if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
+            hint = "send JSON, with the header Content-Type: application/json"
+        return _refuse(request, 422, "; ".join(where)[:1000], hint)
 
     @app.exception_handler(UserError)
     def mistaken(request: Request, error: UserError) -> JSONResponse:
@@ -224,8 +227,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NotMeasuredError)
     def unmeasured(request: Request, error: NotMeasuredError) -> JSONResponse:
-        hint = "fetch it after the event end of /studies/NAME/events"
-        return _refuse(request, 409, str(error), hint)
+        return _refuse(request, 409, str(error), error.hint)
 
     def storage_fails(request: Request, error: Exception) -> JSONResponse:
         _LOGGER.error("the storage fails", exc_info=error)
@@ -283,7 +285,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 
 def _add_studies(app: FastAPI, service: Service) -> None:
-    @app.get("/studies", summary="The studies, the latest submissions first")
+    @app.get("/studies", summary="The studies: what waits or runs, then the latest")
     def studies(response: Response, limit: Limit = 100, offset: Offset = 0) -> list[StudyStatus]:
         """Return a part of the list; the header Link has the address of the next one."""
         page = service.views.page(limit=limit, offset=offset)
@@ -344,7 +346,9 @@ def _add_file(app: FastAPI, service: Service, file: str) -> None:
         if version is None:
             raise _no_study(name)
         headers = {"ETag": version.etag, "Cache-Control": "no-cache"}
-        given = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
+        # a proxy that compresses makes an ETag weak
+        known = request.headers.get("if-none-match", "").split(",")
+        given = [one.strip().removeprefix("W/") for one in known]
         if version.etag in given or "*" in given:
             return Response(status_code=304, headers=headers)
         document = service.views.document(version)

@@ -32,6 +32,7 @@ from autotuner.service.login import Login, LoginPage
 from autotuner.service.server import Server, bind
 from autotuner.service.tokens import Scope, Token
 from autotuner.study.artifacts import ArtifactStore
+from autotuner.study.shown import without_secrets
 from autotuner.study.storage import Storage
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("autotune.service")
 _THREADS = 8
-_BODY_S = 120.0
-_MOST_BODY_BYTES = 1 << 30
+_BODY_S = 30.0
+# of an artifact that a user adds in the browser
+_MOST_BODY_BYTES = 8 << 20
 _LEAST_TOKEN = 8
 _ACTIVE = (b"html", b"svg", b"xml")
 _FORWARDED = ("HTTP_X_FORWARDED", "HTTP_FORWARDED")
@@ -62,6 +64,8 @@ def single_token(token: str | None) -> Login | None:
         return None
     if len(token) < _LEAST_TOKEN:
         raise UserError(f"--token: too short: at least {_LEAST_TOKEN} characters")
+    if not token.isascii() or not token.isprintable():
+        raise UserError("--token: only printable ASCII characters", hint="openssl rand -hex 32")
     known = Token(key="of --token", name="dashboard", scopes=frozenset(Scope), created="")
 
     async def find(given: str) -> Token | None:
@@ -94,12 +98,13 @@ def dashboard_app(
         needs_token=login is not None,
         read_only=read_only,
         most_body_bytes=_MOST_BODY_BYTES,
-        reads_bodies=False,  # an artifact may be too large for the memory
+        body_s=_BODY_S,
         reason_field="reason",  # as optuna-dashboard's pages show it
         unknown_host=HTTPStatus.FORBIDDEN,
     )
     store = ArtifactStore(artifacts) if artifacts.is_dir() else None
-    wsgi: Any = _as_a_server_calls_it(optuna_dashboard.wsgi(storage, artifact_store=store))
+    shown = without_secrets(storage)
+    wsgi: Any = _as_a_server_calls_it(optuna_dashboard.wsgi(shown, artifact_store=store))
     app: Any = WSGIMiddleware(wsgi, workers=_THREADS)
     return AccessMiddleware(_with_harmless_artifacts(app), rules=rules, login=login)
 
@@ -139,7 +144,9 @@ def open_dashboard(
         login=login,
         read_only=read_only,
     )
-    return Server(app, bind(host, port), body_s=_BODY_S)
+    return Server(
+        app, bind(host, port), body_s=_BODY_S + 2
+    )  # the middleware answers first, with the reason
 
 
 def _same(given: str, wanted: str) -> bool:

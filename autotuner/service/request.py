@@ -15,14 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from autotuner.errors import UserError
 from autotuner.knobs.check_spec import check_spec
 from autotuner.options import kinds
-from autotuner.options.names import MOST_CHARACTERS
+from autotuner.options.names import MOST_CHARACTERS, name_from
 from autotuner.options.option import Option, Place
 from autotuner.options.study_spec import StudySpec
 from autotuner.options.table import OPTIONS, spec_from_given
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import find_script
 from autotuner.study.identity import model_digest
-from autotuner.study.queue_store import is_of_queue
 
 _MOST_ITEMS = 64
 _LONGEST_TEXT = 1000
@@ -112,8 +111,6 @@ def submission_of(
     base = StudySpec(model=Path(wanted.script), name=_name_for(wanted.script))
     given = wanted.model_dump(exclude_unset=True, exclude={"script", "python"})
     spec = spec_from_given(given, base=base)
-    if is_of_queue(spec.name or ""):
-        raise UserError(f"study: {spec.name} is a name of the queue")
     try:
         check_spec(dataclasses.replace(spec, model=script), Place.BODY)
     except UserError as error:
@@ -126,5 +123,4 @@ def submission_of(
 def _name_for(script: str) -> str:
     """Return a study's name made of a script's path, so that two scripts have two names."""
     path = "-".join(PurePosixPath(script).with_suffix("").parts)
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path)
-    return f"study-{safe}"[:80] if not safe[:1].isalnum() else safe[:80]
+    return name_from(path if path[:1].isalnum() else f"study-{path}")

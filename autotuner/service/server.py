@@ -21,7 +21,7 @@ from autotuner.service.limits import Throttle
 _HEADERS_S = 10.0
 _FETCHES_S = 10.0
 _KERNEL_HOLDS_BYTES = 128 * 1024
-_MOST_CONNECTIONS = 256
+_MOST_CONNECTIONS = 320  # those that await a request, all event streams, and answers beside them
 _MOST_AWAITED = 128
 _LOGGED_PER_MINUTE = 300
 _KEEP_ALIVE_S = 5

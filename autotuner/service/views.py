@@ -12,11 +12,12 @@ from typing import Any
 from autotuner import __version__
 from autotuner.export.content import export_of
 from autotuner.export.formats import FILE_NAMES, RENDERERS
+from autotuner.options.names import is_reserved
 from autotuner.report.page import render_page
 from autotuner.service.queue import ACTIVE, Job, JobState, Queue
 from autotuner.study.bulk import StudyState, read_names, read_states, read_trials
 from autotuner.study.memory import FACTS, SUMMARY, Key, decode
-from autotuner.study.queue_store import is_of_queue, visible
+from autotuner.study.queue_store import visible
 from autotuner.study.storage import Storage
 from autotuner.study.studies import load_study
 from autotuner.verdict.result import RESULT_KEYS, Result, load_result
@@ -26,6 +27,7 @@ IDLE = "idle"
 
 _MOST_KEPT_BYTES = 32 << 20
 REPORT = "report.html"
+_REMOVED = "the study was removed since"
 _FORMATS = {name: kind for kind, name in FILE_NAMES.items()}
 MEDIA_TYPES = {
     REPORT: "text/html; charset=utf-8",
@@ -76,7 +78,11 @@ class Document:
 
 
 class NotMeasuredError(Exception):
-    """There is nothing to fetch yet."""
+    """There is nothing to fetch. ``hint``: what to do, if anything helps."""
+
+    def __init__(self, reason: str, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,14 +134,14 @@ class Views:
         return self.page(limit=0).total
 
     def page(self, *, limit: int, offset: int = 0) -> Page:
-        """Return a part of the list of studies, the latest submissions first.
+        """Return a part of the list: what waits or runs first, then the latest submissions.
 
         Args:
             limit: the number of studies, some hundred at most.
             offset: the number of studies before them.
         """
         latest = self._queue.latest()
-        submitted = sorted(latest.values(), key=lambda job: job.number, reverse=True)
+        submitted = sorted(latest.values(), key=lambda job: (not job.is_active, -job.number))
         known = {*latest, *(job.tuned for job in submitted)}
         others = [n for n in reversed(visible(read_names(self._storage))) if n not in known]
         shown: list[Job | str] = [*submitted, *others]
@@ -163,7 +169,7 @@ class Views:
             return None
         tuned = name if job is None else _tuned_name(job)
         state = None
-        if not is_of_queue(tuned):
+        if not is_reserved(tuned):
             state = read_states(self._storage, [tuned], [key.name for key in keys]).get(tuned)
         return None if job is None and state is None else (job or name, state)
 
@@ -179,7 +185,9 @@ class Views:
         of, state = found
         if isinstance(of, Job) and of.is_active:
             waits = "waits in the queue" if of.state is JobState.QUEUED else "is being tuned"
-            raise NotMeasuredError(f"study {name} {waits}")
+            raise NotMeasuredError(f"study {name} {waits}", "follow it to its end, then fetch")
+        if state is None and isinstance(of, Job) and of.tuned:
+            raise NotMeasuredError(f"study {name} was removed since")
         if state is None or FACTS.name not in state.attributes:
             raise NotMeasuredError(f"study {name}: nothing was measured")
         tuned = _tuned_name(of) if isinstance(of, Job) else of
@@ -231,7 +239,7 @@ def _view(of: Job | str, state: StudyState | None) -> StudyView:
             name=of.submission.study,
             state=of.state.value,
             progress=of.progress,
-            message=of.message,
+            message=_REMOVED if of.tuned and state is None else of.message,
             result=result,
             trials=trials,
             script=of.submission.script,

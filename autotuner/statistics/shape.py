@@ -72,7 +72,8 @@ def _too_short(outcome: Outcome) -> Iterator[Notice]:
 def _pauses(step_s: Sequence[float]) -> Iterator[Notice]:
     limit = pause_limit(step_s)
     pauses = [length for length in step_s if length > limit]
-    part = sum(pauses) / sum(step_s) if step_s else 0.0
+    total = sum(step_s)
+    part = sum(pauses) / total if total > 0 else 0.0
     if pauses_are_rare([step_s]) and part >= _LONG_PAUSES:
         yield _notice(
             "pauses",

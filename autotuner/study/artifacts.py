@@ -4,11 +4,15 @@ Never HTML or SVG: the dashboard serves artifacts inline, on its own origin.
 """
 
 import csv
+import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
+from autotuner.files import create, open_regular, write_whole
 from autotuner.trial.outcome import Outcome
 
 ArtifactStore = FileSystemArtifactStore
@@ -33,14 +37,14 @@ def artifact_store(home: Path) -> ArtifactStore:
 
 def write_windows(outcome: Outcome) -> Path:
     """Write ``windows.csv`` into the trial's folder: the raw counts behind its throughput."""
-    path = outcome.folder / "windows.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["stage", "start_s", "duration_s", "steps", "samples"])
-        for window in outcome.windows:
-            stage = "warm-up" if window.warmup else "measurement"
-            row = [stage, window.start_s, window.duration_s, window.steps, window.samples]
-            writer.writerow("" if value is None else value for value in row)
+    path, text = outcome.folder / "windows.csv", io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["stage", "start_s", "duration_s", "steps", "samples"])
+    for window in outcome.windows:
+        stage = "warm-up" if window.warmup else "measurement"
+        row = [stage, window.start_s, window.duration_s, window.steps, window.samples]
+        writer.writerow("" if value is None else value for value in row)
+    write_whole(path, text.getvalue())
     return path
 
 
@@ -50,7 +54,7 @@ def keep_trial_files(store: ArtifactStore, trial: optuna.Trial, outcome: Outcome
     Raises:
         OSError: if they can't be read or kept.
     """
-    if outcome.log.exists() and outcome.log.stat().st_size:
+    if outcome.log.exists() and outcome.log.lstat().st_size:
         _upload(store, trial, outcome.log, TEXT)
     if outcome.windows:
         _upload(store, trial, write_windows(outcome), CSV)
@@ -65,7 +69,7 @@ def keep_study_files(store: ArtifactStore, study: optuna.Study, paths: list[Path
     known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
     for path in paths:
         if path.name in known:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 store.write(known[path.name], file)
         else:
             _upload(store, study, path, TEXT)
@@ -74,4 +78,10 @@ def keep_study_files(store: ArtifactStore, study: optuna.Study, paths: list[Path
 def _upload(
     store: ArtifactStore, to: optuna.Trial | optuna.Study, path: Path, mimetype: str
 ) -> None:
-    upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to, mimetype=mimetype)
+    with tempfile.TemporaryDirectory() as folder:  # the path may lead elsewhere a moment later
+        copy = Path(folder) / path.name
+        with open_regular(path) as source, create(copy) as target:
+            shutil.copyfileobj(source, target)
+        upload_artifact(
+            artifact_store=store, file_path=str(copy), study_or_trial=to, mimetype=mimetype
+        )

@@ -12,9 +12,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from autotuner.errors import UserError
+from autotuner.options.names import is_reserved
 from autotuner.study.artifacts import ArtifactStore
 from autotuner.study.folders import marked_folders, remove_folder
-from autotuner.study.memory import SPEC, Memory
+from autotuner.study.memory import SPEC, UNFINISHED_SINCE, Memory
 from autotuner.study.studies import is_idle, load_study, study_names
 
 
@@ -43,7 +44,7 @@ def find_removable(
     names: Collection[str],
     older_than_s: float | None,
 ) -> list[Removable]:
-    """Return the studies with these names or this age; without names, folders without a study, too.
+    """Return the studies with these names, or all; without names, folders without a study, too.
 
     Studies that autotune did not make are left out; those of its other versions are not.
 
@@ -53,6 +54,8 @@ def find_removable(
     for name in names:
         if not Memory(load_study(storage, name)).has(SPEC):
             hint = "remove it with Optuna: optuna delete-study"
+            if is_reserved(name):
+                raise UserError(f'"{name}" is the service\'s queue', hint="autotune clean --jobs")
             raise UserError(f'study "{name}" was not made by autotune', hint=hint)
     known = study_names(storage)
     folders = {study: folder for folder, study in marked_folders(home, storage_name)}
@@ -62,7 +65,8 @@ def find_removable(
         if not Memory(study).has(SPEC):
             continue
         one = _of_study(study, folders.get(name))
-        if name in names or (older_than_s is not None and _is_older(one.used, older_than_s)):
+        wanted = name in names if names else older_than_s is not None
+        if wanted and (older_than_s is None or _is_older(one.used, older_than_s)):
             found.append(one)
     if names:
         return found
@@ -73,6 +77,9 @@ def find_removable(
 def _of_study(study: optuna.Study, folder: Path | None) -> Removable:
     trials = study.get_trials(deepcopy=False)
     times = [time for t in trials for time in (t.datetime_start, t.datetime_complete) if time]
+    begun = Memory(study).read(UNFINISHED_SINCE)  # of a run that may have no trials yet
+    if begun is not None:
+        times.append(begun)
     return Removable(
         study=study.study_name,
         folder=folder,

@@ -4,7 +4,6 @@ The marker names the study and its storage. Nothing is removed without it, and n
 the database: a copied ``.autotune`` has folders of its own.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from autotuner.errors import UserError
+from autotuner.files import create, open_regular
 
 HOME = Path(".autotune")
 """The folder of all that autotune keeps, in the working directory."""
 
 _MARKER = "study.json"
+_MOST_BYTES = 65_536
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?<!\.)")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -72,7 +73,8 @@ def remove_folder(home: Path, folder: Path, study: str, storage: str) -> bool:
 
     It stays unless it lies directly in the folder of all studies and carries the study's marker.
     """
-    if folder.parent != _studies(home) or folder.is_symlink():
+    # a copied link would lead to the original's folders
+    if folder.parent != _studies(home) or folder.is_symlink() or folder.parent.is_symlink():
         return False
     if read_marker(folder) != _marker(study, storage):
         return False
@@ -96,17 +98,23 @@ def _write_marker(folder: Path, marker: Mapping[str, str]) -> None:
     if (folder / _MARKER).exists():
         return
     own = folder / f".{_MARKER}-{os.getpid()}"
-    own.write_text(json.dumps(marker), encoding="utf-8")
-    with contextlib.suppress(FileExistsError):
+    with create(own) as file:
+        file.write(json.dumps(marker).encode())
+    try:
         os.link(own, folder / _MARKER)
-    own.unlink()
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        own.replace(folder / _MARKER)
+    own.unlink(missing_ok=True)
 
 
 def read_marker(folder: Path) -> dict[str, str] | None:
     """Return the study and the storage of a folder; None if it carries no marker."""
     try:
-        found = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with open_regular(folder / _MARKER) as file:
+            found = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     known = isinstance(found, dict) and all(isinstance(v, str) for v in found.values())
     return found if known and set(found) == {"study", "storage"} else None

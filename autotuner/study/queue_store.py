@@ -4,7 +4,7 @@ A row waits, runs and ends. Optuna starts a waiting trial for one process only, 
 can serve one queue. See :mod:`autotuner.service.queue` for what the rows mean.
 
 Optuna removes studies, not trials. So rows are kept in segments, each a study; new rows go into the
-last one, and the first is removed as soon as all its rows have ended. Two attributes of the queue
+last one, and old ones are removed as soon as all their rows have ended. Two attributes of the queue
 hold the numbers of the first and the last segment. A row is never lost: a segment is closed, by a
 higher number of the last one, before its rows are looked at, and a process that has added a row to
 a segment which was closed meanwhile takes it back and adds it again.
@@ -13,7 +13,6 @@ a segment which was closed meanwhile takes it back and adds it again.
 import contextlib
 import dataclasses
 import enum
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -22,13 +21,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autotuner.options.names import QUEUE, is_reserved
 from autotuner.study.storage import DatabaseFile, Storage
 
-QUEUE = "autotune-queue"
-"""The name of the study that holds the queue's attributes; its segments have a number after it."""
-
-_SEGMENT = re.compile(rf"{QUEUE}(-[0-9]+)?")
 _FIRST, _LAST = "first segment", "last segment"
+_UNWANTED = "segments to remove"
 _MOST_ROWS = 250
 _STRIDE = 10_000
 """Between the numbers of the first rows of two segments."""
@@ -143,21 +140,27 @@ class QueueStore:
 
         Args:
             keep: the number of full segments to keep.
-            close: whether to close the last segment, too, though it is not full.
+            close: close the last segment, too, though it is not full, and keep none that is closed
+                now: those with rows that wait or run are removed by a later call.
         """
         first, last = self._bounds()
         if len(self._rows(last, is_last=True)) >= (1 if close else _MOST_ROWS):
             last += 1
             self.set_attribute(_LAST, last)
-        removed = 0
-        for segment in range(first, last - keep):
+        if close:
+            self.set_attribute(_UNWANTED, last)
+        removed, contiguous = 0, True
+        for segment in range(first, max(last - keep, self.attributes().get(_UNWANTED, 0))):
             rows = self._rows(segment, is_last=False)
             if any(row.stage is not Stage.ENDED for row in rows):
-                break
+                contiguous = False
+                continue
             with contextlib.suppress(KeyError):  # another process was quicker
                 optuna.delete_study(study_name=f"{QUEUE}-{segment}", storage=self._storage)
             self._segments.pop(segment, None)
-            self.set_attribute(_FIRST, segment + 1)
+            self._ended.pop(segment, None)
+            if contiguous:
+                self.set_attribute(_FIRST, segment + 1)
             self.changes += 1
             removed += len(rows)
         return removed
@@ -218,9 +221,4 @@ def _row(trial: FrozenTrial, segment: int) -> Row:
 
 def visible(names: Iterable[str]) -> list[str]:
     """Return the names of studies that are not the queue's."""
-    return [name for name in names if not is_of_queue(name)]
-
-
-def is_of_queue(study: str) -> bool:
-    """Return whether a study belongs to the queue."""
-    return _SEGMENT.fullmatch(study) is not None
+    return [name for name in names if not is_reserved(name)]

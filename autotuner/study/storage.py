@@ -47,9 +47,25 @@ def in_memory_storage() -> BaseStorage:
 
 
 def default_url(home: Path) -> str:
-    """Return the URL of ``studies.db`` in the ``.autotune`` folder."""
+    """Return the URL of ``studies.db`` in the ``.autotune`` folder.
+
+    Raises:
+        UserError: if the folder's path is no UTF-8.
+    """
     file = str(home.absolute() / "studies.db")
+    if not _is_text(file):
+        hint = "rename the folder, or give --storage"
+        raise UserError(f"{file}: no database can be there: the path is no UTF-8", hint=hint)
     return URL.create("sqlite", database=file).render_as_string()  # quotes special characters
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a text can be encoded; a path that is no UTF-8 can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown_url(url: str) -> str:
@@ -58,6 +74,16 @@ def shown_url(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError:
         return url
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a SQLite database; None for the URL of another storage."""
+    try:
+        parts = make_url(url)
+    except SQLAlchemyError:
+        return None
+    is_file = parts.get_backend_name() == "sqlite" and parts.database
+    return Path(parts.database) if is_file and parts.database else None
 
 
 def is_shared(storage: BaseStorage) -> bool:
@@ -103,6 +129,8 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
     Raises:
         UserError: if it can't be opened.
     """
+    if not _is_text(url):
+        raise UserError(f"--storage {url}: no UTF-8", hint="give another path")
     quiet_optuna()
     return _open_proxy(url) if urlsplit(url).scheme == _GRPC else open_database(url, create=create)
 

@@ -5,12 +5,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autotuner.errors import UserError, did_you_mean
+from autotuner.options.names import numbered
 from autotuner.options.study_spec import Objective, StudySpec
 from autotuner.statistics.throughput import less_is_better
 from autotuner.study.bulk import read_names
 from autotuner.study.elapsed import begin_run
 from autotuner.study.identity import Identity
 from autotuner.study.memory import FACTS, SPEC, Memory
+from autotuner.study.queue_store import visible
 from autotuner.study.study_facts import StudyFacts
 from autotuner.study.workers import is_alive, living
 
@@ -24,7 +26,7 @@ def reusable_name(storage: BaseStorage, wanted: str) -> str:
     The name of a study without measurements that no process runs is free as well.
     """
     taken = set(study_names(storage))
-    candidates = (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3)))
+    candidates = (wanted, *(numbered(wanted, i) for i in range(2, len(taken) + 3)))
     return next(n for n in candidates if n not in taken or _is_empty(load_study(storage, n)))
 
 
@@ -132,8 +134,8 @@ def load_study(storage: BaseStorage, name: str) -> optuna.Study:
     pruner = optuna.pruners.NopPruner()
     try:
         return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    except KeyError as error:
-        names = study_names(storage)
+    except (KeyError, UnicodeEncodeError) as error:  # one that is no UTF-8 can't be there
+        names = visible(study_names(storage))
         hint = did_you_mean(name, names) if names else "there are no studies yet: autotune run"
         raise UserError(f'unknown study "{name}"', hint=hint) from error
 
@@ -182,7 +184,7 @@ def matching_name(
     """
     taken = set(study_names(storage))
     why: list[str] = []
-    for name in (wanted, *(f"{wanted}-{i}" for i in range(2, len(taken) + 3))):
+    for name in (wanted, *(numbered(wanted, i) for i in range(2, len(taken) + 3))):
         if name not in taken:
             return name, why
         study = load_study(storage, name)

@@ -6,7 +6,7 @@ do not pass its gRPC proxy). A worker without a sign for a minute is taken for d
 worker runs its trial again. Clocks must agree to within half a minute.
 
 On the same machine it is enough to check that the process exists. A study in a file or in memory
-needs no signs, as no other machine can reach it: it has a single worker.
+has a single worker, as no other machine can reach it; its only sign is written at the beginning.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ class Workers:
 
     Args:
         study: the study.
-        shared: other workers can reach the study. If not, this one is alone and writes no signs.
+        shared: other workers can reach the study. If not, this one is alone.
         machine: the name of this machine in the study.
         remark: called with a sentence if a sign of life can't be written.
         poll_s: the time to wait before reading the study again, in seconds.
@@ -152,8 +152,8 @@ class Workers:
         self.me = this_worker()
 
     def __enter__(self) -> Self:
+        self._sign()
         if self._shared:
-            self._sign()
             self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._thread.start()
         return self
@@ -162,8 +162,9 @@ class Workers:
         self._left.set()
         if self._thread is not None:
             self._thread.join()
-            with contextlib.suppress(OptunaError, SQLAlchemyError, OSError):
-                self._study.set_user_attr(_PRESENT + self.me.key, None)
+        # KeyError: the study was removed, as one whose defaults fail
+        with contextlib.suppress(OptunaError, SQLAlchemyError, OSError, KeyError):
+            self._study.set_user_attr(_PRESENT + self.me.key, None)
 
     @property
     def is_shared(self) -> bool:

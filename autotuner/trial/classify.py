@@ -9,8 +9,9 @@ from typing import Any
 from autotuner.codec import from_json
 from autotuner.options.study_spec import Timing
 from autotuner.trial.folder import last_lines
-from autotuner.trial.live_trial import LiveTrial, TrialProgress, time_allowed
+from autotuner.trial.live_trial import LiveTrial, time_allowed
 from autotuner.trial.outcome import STAGES, Cost, Outcome, Phase, ScriptFacts, Status
+from autotuner.trial.progress import TrialProgress
 from autotuner.trial.request import Kind
 
 _SIGKILL = 9

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from autotuner.trial.live_trial import LiveTrial, Mark, machine_cpu_s
+from autotuner.trial.live_trial import LiveTrial, machine_cpu_s
 from autotuner.trial.outcome import Round, Turn
+from autotuner.trial.progress import Mark
 
 _LEAST_STEPS = 3
 _LONGEST_TURN = 8  # slices

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from autotuner.errors import UserError
+from autotuner.files import open_regular, write_whole
 from autotuner.knobs.catalogue import MANAGED_VARIABLES, as_environment
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.request import CHILD_MAIN, TrialRequest, as_json
@@ -35,9 +36,9 @@ def prepare_folder(
         folder.chmod(0o700)  # its files hold arguments and the study's [environment]
         text = json.dumps(as_json(request), indent=1)
         written = folder / "request.json"
-        written.write_text(text + "\n", encoding="utf-8")
+        write_whole(written, text + "\n")
         again = repro_script(folder, request, confinement)
-        (folder / "repro.sh").write_text(again, encoding="utf-8")
+        write_whole(folder / "repro.sh", again)
         confinement.admit(folder, written)
     except OSError as error:
         check_disk(folder)
@@ -81,10 +82,10 @@ def check_disk(folder: Path) -> None:
 def last_lines(log: Path) -> tuple[str, ...]:
     """Return the last few non-empty lines of a log, without control characters."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+            text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return ()
     cleaned = (_CONTROL.sub("", line).strip()[:300] for line in re.split(r"[\r\n]+", text))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from autotuner.files import create
 from autotuner.knobs.catalogue import KNOBS, as_environment
 from autotuner.knobs.knob import Configuration, Means, ReadAt
 from autotuner.trial.confinement import UNCONFINED, Confinement
@@ -139,9 +140,7 @@ class _WarmParent:
             "grace_s": request.timing.grace_s,
             "limits": self._confinement.limits(memory_floor_bytes),
         }
-        log = folder / "output.log"
-        log.unlink(missing_ok=True)
-        with log.open("ab") as output:
+        with create(folder / "output.log") as output:
             descriptors = [*wires.theirs, output.fileno()]
             try:
                 socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)

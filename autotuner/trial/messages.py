@@ -95,7 +95,7 @@ _CHILD: Shapes = {
         "ends_us": _MARKS,
         "counts": lambda value: value == 1 or _list(_count, _MOST_MARKS)(value),
     },
-    "values": {"values": _list(lambda value: isinstance(value, int | float))},  # NaN is a result
+    "values": {"values": _list(lambda v: isinstance(v, float) or _whole(v))},  # NaN is a result
     "done": {"t": _number, "result": _text, "facts": _facts},
     "error": {"kind": _text, "text": _text, "where": _text},
     # of a warm parent, see child/forking.py

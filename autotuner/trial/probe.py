@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from autotuner.errors import UserError
+from autotuner.files import open_regular
 from autotuner.knobs.knob import Build
 from autotuner.knobs.liveness import Evidence, EvidenceScope
 from autotuner.options.study_spec import StudySpec
@@ -93,8 +94,8 @@ def inspect_build(python: Path, folder: Path, runner: Runner) -> tuple[Build, Ev
 def read_evidence(outcome: Outcome) -> Evidence:
     """Return the evidence of an inspection: the child's report and oneDNN's lines in its log."""
     try:
-        with outcome.log.open(errors="replace") as file:
-            lines = read_onednn(file.read(_MOST_OUTPUT))
+        with open_regular(outcome.log) as file:
+            lines = read_onednn(file.read(_MOST_OUTPUT).decode(errors="replace"))
     except OSError:
         lines = OneDnnLines()
     return dataclasses.replace(

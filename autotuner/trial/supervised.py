@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 import psutil
 
+from autotuner.files import create
 from autotuner.trial.confinement import UNCONFINED, Confinement
 from autotuner.trial.messages import broken, parse_child, parse_warden
 
@@ -327,8 +328,7 @@ def start_warded(
     # environment, and argv or a file would show secrets
     child_environment = json.dumps(environment).encode()
     try:
-        log.unlink(missing_ok=True)
-        with log.open("ab") as output:  # for appending: the warden may shorten it
+        with create(log) as output:  # for appending: the warden may shorten it
             if entry is not None:  # for a script that opens /dev/stdout again
                 os.fchown(output.fileno(), entry.pw_uid, entry.pw_gid)
             process = subprocess.Popen(

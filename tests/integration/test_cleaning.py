@@ -11,9 +11,12 @@ import pytest
 
 from autotuner.cli.main import main
 from autotuner.study.artifacts import artifact_store, keep_study_files
+from autotuner.study.elapsed import begin_run
 from autotuner.study.folders import claim_folder
-from autotuner.study.memory import FACTS, Memory
+from autotuner.study.memory import FACTS, SPEC, Memory
+from autotuner.study.queue_store import QueueStore
 from autotuner.study.record import Role, Side
+from autotuner.study.workers import Workers
 from autotuner.testing.simulated import SimulatedRunner
 from tests.fakes import Bench, run_all, threads_matter
 
@@ -163,6 +166,51 @@ def test_a_running_study_stays(bench: Bench, run: Run) -> None:
     assert "running: stays" in output
     assert "removed 0," in output
     assert optuna.get_all_study_names(bench.storage) == ["s"]
+
+
+def test_a_study_between_trials_stays(bench: Bench, run: Run) -> None:
+    """It has no trial that runs, or none at all: its process has signed it, and it has begun."""
+    begun = optuna.create_study(storage=bench.storage, study_name="begun")
+    memory = Memory(begun)
+    memory.write(SPEC, bench.session(SimulatedRunner(threads_matter)).target.spec)
+    begin_run(begun, memory, anew=True)
+    with Workers(begun, shared=False, machine="here"):
+        assert "running: stays" in run("clean", "begun", "--yes")
+    assert "nothing to remove" in run("clean", "--older-than", "1h", "--yes")
+    assert "removed 1," in run("clean", "begun", "--yes")
+
+
+def test_ages_and_names(bench: Bench, run: Run) -> None:
+    """A name with an age is removed if it is that old; an age needs a unit."""
+    assert "nothing to remove" in run("clean", "s", "--older-than", "30d", "--yes")
+    assert "write 30d" in run("clean", "s", "--older-than", "30", "--yes", code=1)
+    assert "or 30d" in run("clean", "s", "--older-than", "1w", "--yes", code=1)
+    assert optuna.get_all_study_names(bench.storage) == ["s"]
+    assert "removed 1," in run("clean", "s", "--older-than", "1ms", "--yes")
+
+
+def test_the_same_file_by_another_url(bench: Bench, run: Run) -> None:
+    """A study's folder is found however the database is named: a service gives an absolute URL."""
+    file = bench.folder / ".autotune/studies.db"
+    for url in (f"sqlite:///{file}", "sqlite:///.autotune/studies.db"):
+        output = run("clean", "s", "--storage", url)
+        assert ".autotune/studies/s" in output
+    run("report", "s", "--storage", f"sqlite:///{file}")
+    assert [one.name for one in (bench.folder / ".autotune/studies").iterdir()] == ["s"]
+
+
+def test_names_that_look_like_options(bench: Bench, run: Run) -> None:
+    """They follow two dashes."""
+    optuna.create_study(storage=bench.storage, study_name="--yes")
+    assert 'study "--yes" was not made' in run("clean", "--", "--yes", code=1)
+    assert "known: --yes, s" in run("show", "--", "-x", code=1)
+
+
+def test_the_queue_is_not_removed(bench: Bench, run: Run) -> None:
+    """Its name is in no hint, and leads to the command that cleans it."""
+    QueueStore(bench.storage).add({})
+    assert "autotune clean --jobs" in run("clean", "autotune-queue-0", "--yes", code=1)
+    assert "autotune-queue" not in run("show", "x", code=1)
 
 
 def test_two_studies_side_by_side(bench: Bench, run: Run) -> None:

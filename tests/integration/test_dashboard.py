@@ -25,10 +25,12 @@ from optuna.study import StudyDirection
 from optuna_dashboard._app import create_app
 
 from autotuner.errors import UserError
+from autotuner.options.names import is_reserved
 from autotuner.service.access import AccessMiddleware
 from autotuner.service.dashboard import dashboard_app, open_dashboard, single_token
 from autotuner.study.artifacts import artifact_store, keep_study_files
 from autotuner.study.bulk import count_trials, read_trials, write_attributes, write_values
+from autotuner.study.queue_store import QueueStore
 from autotuner.study.record import Role, read_records
 from autotuner.study.studies import load_study
 from autotuner.trial.outcome import Status
@@ -236,6 +238,33 @@ def test_foreign_hosts_are_refused(bench: Bench, host: str) -> None:
     answer = ask(guarded(bench), "GET", "/api/studies", host=host)
     assert answer.status_code == 403
     assert b"study_summaries" not in answer.content
+
+
+def test_what_may_be_secret_is_not_shown(bench: Bench) -> None:
+    """Neither the queue of a service, nor a script's arguments and environment."""
+    store = QueueStore(bench.storage)
+    store.set_attribute("token:x", "hash")
+    store.add({"job": "--password hunter2"})
+    queue_ids = [
+        bench.storage.get_study_id_from_name(name)
+        for name in optuna.get_all_study_names(bench.storage)
+        if is_reserved(name)
+    ]
+    assert len(queue_ids) == 2
+    for app, is_shown in ((plain(bench), True), (guarded(bench), False)):
+        listed = ask(app, "GET", "/api/studies").text
+        assert ("token:x" in listed) == is_shown
+        answers = [
+            ask(app, "GET", path.format(one)).text
+            for one in queue_ids
+            for path in ("/api/studies/{}", "/csv/{}", "/api/studies/{}/param_importances")
+        ]
+        assert ("hunter2" in "".join(answers)) == is_shown
+        detail = ask(app, "GET", "/api/studies/1").json()
+        shown = {one["key"] for one in detail["user_attrs"]}
+        assert ({"spec", "facts", "origin"} & shown != set()) == is_shown
+    for name in ("autotune-queue-0", "autotune-queue"):
+        optuna.delete_study(study_name=name, storage=bench.storage)
 
 
 def test_known_hosts_are_let_in(bench: Bench) -> None:

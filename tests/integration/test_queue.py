@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from autotuner.options.names import is_reserved
 from autotuner.options.study_spec import StudySpec
 from autotuner.service.queue import JobState, Queue, Submission
 from autotuner.study import queue_store
-from autotuner.study.queue_store import QueueStore, is_of_queue, visible
+from autotuner.study.queue_store import QueueStore, visible
 from autotuner.study.storage import DatabaseGoneError, default_url, open_database
 
 
@@ -63,8 +64,11 @@ def test_forgetting_everything_keeps_what_is_active(home: Path) -> None:
     assert {job.submission.study for job in queue.jobs()} == {"a", "b", "waits"}
     job = queue.take("{}")
     assert job is not None
+    tune(queue, "c", "d")  # in a new segment
+    assert queue.forget(everything=True) == 2
+    assert {job.submission.study for job in queue.jobs()} == {"a", "b", "waits"}
     queue.finish(job, JobState.FAILED, "no")
-    assert queue.forget(everything=True) == 3
+    assert queue.forget() == 3  # as was asked for before
     assert queue.jobs() == opened(home).jobs() == []
     assert queue.store.attributes()["token:x"] == "kept"
     again, is_new = queue.submit(submission("a"), "me")
@@ -123,7 +127,7 @@ def test_the_queue_is_no_study() -> None:
         "a",
         "autotune-queue-x",
     ]
-    assert is_of_queue("autotune-queue-0")
+    assert is_reserved("autotune-queue-0")
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -132,6 +132,8 @@ def test_polling_is_cheap(service: Serving) -> None:
         again = client.get("/studies/train/best.env", headers={"If-None-Match": etag})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == etag
+        weak = client.get("/studies/train/best.env", headers={"If-None-Match": f'"x", W/{etag}'})
+        assert weak.status_code == 304  # as a proxy that compresses makes it
         assert client.get("/studies/train/best.json").headers["etag"] != etag
     with serving(service.folder) as another, another.client() as client:  # not by what it remembers
         assert client.get("/studies/train/best.env").headers["etag"] == etag
@@ -167,7 +169,7 @@ def test_the_commands(
         (["cancel", "train"], "has ended"),
         (["status", "--url", "http://127.0.0.1:9"], "is autotune serve running there?"),
         (["status", "--url", "gopher:x"], "unsupported protocol"),
-        (["status", "--url", f"{service.dashboard}/dashboard?"], "the answer is no JSON"),
+        (["status", "--url", f"{service.dashboard}/dashboard?"], "none of autotune's service"),
     ):
         assert main(arguments) == 1, arguments
         assert message in capsys.readouterr().err
@@ -261,6 +263,21 @@ def test_a_script_that_is_swapped_while_it_waits(service: Serving, tmp_path: Pat
     assert "has changed since" in service.until("changed", "failed")["message"]
     assert not list(service.folder.rglob("hacked"))
     (service.models / "linked.py").unlink()
+
+
+def test_a_study_that_is_removed(service: Serving) -> None:
+    """Its job and its files are not offered any more; its folder is found and removed."""
+    assert service.submit(study="removed", trials=1, pairs=0).status_code == 202
+    service.until("removed", "done")
+    folder = service.folder / ".autotune/studies/removed"
+    assert folder.is_dir()
+    assert "removed 1," in autotune("clean", "removed", "--yes", cwd=service.folder).stdout
+    assert not folder.exists()
+    status = service.state("removed")
+    assert (status["message"], status["result"]) == ("the study was removed since", None)
+    with service.client() as client:
+        answer = client.get("/studies/removed/best.env")
+    assert (answer.status_code, answer.json()["error"]) == (409, "study removed was removed since")
 
 
 def test_cancel(service: Serving) -> None:

@@ -21,12 +21,12 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
+from autotuner.options.names import QUEUE
 from autotuner.options.study_spec import StudySpec
 from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES
 from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
-from autotuner.study.queue_store import QUEUE
 from tests.integration.serving import Serving, make_token, serving
 
 # one process runs them all, so that there is one service
@@ -117,7 +117,7 @@ def test_tokens(
     assert httpx.get(f"{service.url}/studies", auth=basic, trust_env=False).status_code == 401
     logged = refusals(service) - before
     assert sum(n for why, n in logged.items() if why.startswith("401 ")) == expected["401"] + 1
-    assert logged[f"403 token {tokens['read'].split('_')[1]} has not the scope submit"] == 2
+    assert logged[f"403 token {tokens['read'].split('_')[1]} does not have the scope submit"] == 2
     assert logged["422 script: there is no such file"] == 1
     assert logged["401 the token is not valid"] > 10
     assert not any(token.split("_", 2)[2] in service.log for token in tokens.values())

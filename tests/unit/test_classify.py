@@ -8,8 +8,9 @@ import pytest
 
 from autotuner.options.study_spec import Timing
 from autotuner.trial.classify import classify
-from autotuner.trial.live_trial import LiveTrial, TrialProgress
+from autotuner.trial.live_trial import LiveTrial
 from autotuner.trial.outcome import Outcome, Phase, Status
+from autotuner.trial.progress import TrialProgress
 from autotuner.trial.request import Kind, TrialRequest
 
 HELLO = {"event": "hello", "t": 1.0, "python": "3.9.2", "pid": 7, "forked": True}

@@ -21,7 +21,8 @@ from autotuner.trial.duel import (
     place_steps,
     run_duel,
 )
-from autotuner.trial.live_trial import LiveTrial, Mark
+from autotuner.trial.live_trial import LiveTrial
+from autotuner.trial.progress import Mark
 
 PLAN = DuelPlan(slice_s=0.3, settle_s=0.06)
 # two turns of 0.3 s with a stop of 0.3 s between them

@@ -17,6 +17,7 @@ STAGES = [
     "plain",
     "errors",
     "codec",
+    "files",
     "stepping",
     "options",
     "machine",

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotuner.trial import messages
-from autotuner.trial.live_trial import TrialProgress
 from autotuner.trial.messages import BROKEN, parse_child, parse_warden
+from autotuner.trial.progress import TrialProgress
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -30,7 +30,8 @@ TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=120))
 @given(TEXTS)
 def test_the_rule(name: str) -> None:
     """A name is printable, neither empty nor blank, and has at most 100 characters."""
-    fits = bool(name.strip()) and name.isprintable() and len(name) <= MOST_CHARACTERS
+    fits = bool(name.strip()) and name.isprintable()
+    fits = fits and len(name) <= MOST_CHARACTERS and name not in (".", "..")
     assert (name_problem(name) is None) == fits
     if fits:
         assert check_name(name, "--study") == name

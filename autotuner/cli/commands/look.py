@@ -110,7 +110,10 @@ def clean(
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Remove studies not used for this time, such as 30d."),
+        typer.Option(
+            metavar="TIME",
+            help="Only those not used for this time, such as 30d; of all studies without names.",
+        ),
     ] = None,
     jobs: Annotated[
         bool, typer.Option("--jobs", help="Forget the service's jobs that have ended.")
