@@ -37,7 +37,7 @@ def name_problem(name: str) -> str | None:
     if name in (".", ".."):
         return f"a study's name can't be \"{name}\", which has a meaning in paths"
     if is_reserved(name):
-        return f'"{name}" is a name of the service\'s queue'
+        return f"a study's name can't be \"{name}\", which is the queue's of the service"
     if not name.isprintable():
         return f"a study's name has to be printable, got {ascii(name)[:MOST_CHARACTERS]}"
     if len(name) > MOST_CHARACTERS:

@@ -23,6 +23,8 @@ _FETCHES_S = 10.0
 _KERNEL_HOLDS_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 320  # those that await a request, all event streams, and answers beside them
 _MOST_AWAITED = 128
+# when descriptors run out, asyncio tries to accept as many connections, and logs each failure
+_BACKLOG = 128
 _LOGGED_PER_MINUTE = 300
 _KEEP_ALIVE_S = 5
 _GRACE_S = 5
@@ -175,6 +177,7 @@ class Server:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=_MOST_CONNECTIONS,
+            backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GRACE_S,
         )

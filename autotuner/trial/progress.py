@@ -143,7 +143,7 @@ class TrialProgress:
             start_s=message["start_s"],
             duration_s=message["duration_s"],
             steps=message["steps"],
-            samples=message["samples"],
+            samples=message.get("samples"),
         )
         self.windows.setdefault(message["meter"], []).append(window)
         if not window.warmup:
@@ -170,10 +170,10 @@ def _marks(message: Mapping[str, Any]) -> list[Mark]:
     """Return the marks of a window; its samples are spread evenly over its steps."""
     ends: list[int] = message["ends_us"]
     counts = [1] * len(ends) if message["counts"] == 1 else message["counts"]
-    lengths = message["lengths_us"]
+    lengths = message.get("lengths_us")
     if lengths is None:
         lengths = [end - before for before, end in zip([0, *ends], ends, strict=False)]
-    samples, steps = message["samples"], message["steps"]
+    samples, steps = message.get("samples"), message["steps"]
     per_step = None if samples is None else samples / steps
     at_s = message["at_ns"] * 1e-9
     return [

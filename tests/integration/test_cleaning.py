@@ -158,6 +158,20 @@ def test_a_name_never_removes_more_than_its_study(bench: Bench, run: Run) -> Non
     assert set(optuna.get_all_study_names(bench.storage)) == {"s", *names} - {""}
 
 
+def test_a_linked_folder_of_studies(
+    bench: Bench, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the link leads to the original's files, which stay."""
+    studies = bench.folder / ".autotune/studies"
+    studies.rename(tmp_path / "elsewhere")
+    studies.symlink_to(tmp_path / "elsewhere")
+    before = files(tmp_path / "elsewhere")
+    shutil.copytree(bench.folder, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    assert "removed 1," in run("clean", "s", "--yes")
+    assert files(tmp_path / "elsewhere") == before
+
+
 def test_a_running_study_stays(bench: Bench, run: Run) -> None:
     """A study of a living process, here this one, is not removed."""
     session = bench.session(SimulatedRunner(threads_matter))

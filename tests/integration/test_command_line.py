@@ -91,6 +91,37 @@ def test_bad_input(
     check_bad_input(stderr, message, hint)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run --model plain.py", "no UTF-8"),
+        ("list", "no UTF-8"),
+        ("clean", "no UTF-8"),
+        ("serve --models .", "no UTF-8"),
+        ("run --model plain.py --storage sqlite:///\udcff.db", "no UTF-8"),
+        ("run --study \udcff --storage sqlite:///x.db", "there are no studies here"),
+        ("status \udcff", "printable"),
+        ("submit plain.py --study \udcff", "printable"),
+        ("submit plain.py --url http://a..b/", "a..b"),
+    ],
+)
+def test_bytes_that_are_no_text(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    line: str,
+    message: str,
+) -> None:
+    """Folders, storages and names that are no UTF-8 are errors, not bugs."""
+    folder = tmp_path / "d\udcff"
+    folder.mkdir()
+    (folder / "plain.py").touch()
+    monkeypatch.chdir(folder)
+    code = main(line.split())
+    stderr = capfd.readouterr().err
+    assert (code, message in stderr) == (1, True), stderr
+
+
 def check_bad_input(stderr: str, message: str, hint: str | None) -> None:
     errors = [text for text in stderr.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1

@@ -56,6 +56,26 @@ def test_waiting_ends_when_the_first_is_killed(tmp_path: Path) -> None:
         assert len(messages) == 1
 
 
+def test_another_user_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe in its place is refused; a holder that can't be read is not known."""
+    monkeypatch.setenv("AUTOTUNE_LOCK", str(tmp_path / "pipe"))
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(UserError, match="not a regular file"),
+        hold_machine("ours", wait=False, report=print),
+    ):
+        pass
+    nested = tmp_path / "nested"
+    monkeypatch.setenv("AUTOTUNE_LOCK", str(nested))
+    with hold_machine("theirs", wait=False, report=print):
+        nested.write_text("[" * 4096)
+        with (
+            pytest.raises(UserError, match="its name is not known"),
+            hold_machine("ours", wait=False, report=print),
+        ):
+            pass
+
+
 def test_all_users_may_lock(tmp_path: Path) -> None:
     """Every user can open the file."""
     with hold_machine("ours", wait=False, report=print):

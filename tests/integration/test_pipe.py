@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autotuner.files import create, open_regular, write_whole
+from autotuner.trial.folder import last_lines
 from autotuner.trial.outcome import Status
 from tests.processes import living_with
 from tests.trials import QUICK, STEPS, RunScript
@@ -90,6 +92,40 @@ def test_messages_of_a_wrong_shape_fail_the_trial(
     assert outcome.status is Status.CRASHED
     assert WRITES in outcome.reason
     assert others(mark) == []
+
+
+@pytest.mark.parametrize(
+    "swap",
+    [
+        "os.mkfifo(log)",
+        "os.symlink('/dev/zero', log)",
+        "os.symlink('/etc/passwd', log)",
+        "os.mkdir(log)",
+    ],
+)
+@pytest.mark.parametrize("end", ["raise ValueError('boom')", STEPS], ids=["fails", "steps"])
+def test_a_log_that_is_replaced(run_script: RunScript, swap: str, end: str) -> None:
+    """What lies in its place is neither waited for, nor read without end, nor followed."""
+    script = "import os\nlog = os.readlink('/proc/self/fd/1')\nos.unlink(log)\n"
+    outcome = run_script(f"{script}{swap}\n{end}\n", timing=QUICK)
+    assert outcome.status is (Status.MEASURED if end == STEPS else Status.CRASHED)
+    assert last_lines(outcome.log) == ()
+    with pytest.raises(OSError, match=r"regular|symbolic"):
+        open_regular(outcome.log)
+
+
+def test_files_that_are_planted(tmp_path: Path) -> None:
+    """A pipe or a link where autotune writes is replaced, not opened."""
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    os.mkfifo(tmp_path / "windows.csv")
+    (tmp_path / "events.jsonl").symlink_to(outside)
+    write_whole(tmp_path / "windows.csv", "1")
+    with create(tmp_path / "events.jsonl") as file:
+        file.write(b"2")
+    assert (tmp_path / "windows.csv").read_text() == "1"
+    assert (tmp_path / "events.jsonl").read_text() == "2"
+    assert outside.read_text() == "mine"
 
 
 FILES = """

@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from autotuner.cli.main import main
+from autotuner.study.storage import default_url, open_database
+from tests.integration.served import Served
 from tests.integration.serving import Serving, make_token, serving
 
 # one process runs them all, so that there is one service
@@ -154,6 +156,50 @@ def test_streams_of_a_token(
         assert next(lines) == "event: progress"
         assert clients["submit"].post("/studies/sleeps/cancel").status_code == 202
         assert "event: end" in lines  # it has gone on until then
+
+
+def test_streams_beside_idle_connections(service: Serving, tokens: dict[str, str]) -> None:
+    """As many of both as there may be leave room for others."""
+    (service.models / "waits.py").write_text("import time\ntime.sleep(600)\n")
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(service.client(tokens["submit"]))
+        assert client.post("/studies", json={"script": "waits.py"}).status_code == 202
+        following = (
+            "GET /studies/waits/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+        )
+        streams = []
+        for _ in range(4):
+            token = make_token(service.folder, "read")
+            for _ in range(32):
+                streams.append(stack.enter_context(connect(service.url)))
+                streams[-1].sendall(f"{following}{token}\r\n\r\n".encode())
+        assert all(stream.recv(12) == b"HTTP/1.1 200" for stream in streams)
+        for _ in range(_CROWD):
+            stack.enter_context(connect(service.url))
+        assert all(is_served(service.url, tokens["read"]) for _ in range(5))
+        assert client.post("/studies/waits/cancel").status_code == 202
+
+
+def test_bodies_that_do_not_end(tmp_path: Path) -> None:
+    """Ten clients with a token send a part of a body to a dashboard; another one is served."""
+    open_database(default_url(tmp_path / ".autotune"), create=True)
+    served = Served(tmp_path, "--token", "correct horse")
+    try:
+        head = (
+            "POST /api/studies HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer correct horse"
+        )
+        with contextlib.ExitStack() as stack:
+            for _ in range(10):
+                connection = stack.enter_context(connect(served.url))
+                connection.sendall(f"{head}\r\nContent-Length: 1000\r\n\r\nx".encode())
+            time.sleep(1)
+            headers = {"Authorization": "Bearer correct horse"}
+            answer = httpx.get(
+                f"{served.url}/api/studies", headers=headers, trust_env=False, timeout=20
+            )
+            assert answer.status_code == 200
+    finally:
+        served.close()
 
 
 def test_descriptors_run_out(tmp_path: Path) -> None:

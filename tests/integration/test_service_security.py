@@ -123,6 +123,19 @@ def test_tokens(
     assert not any(token.split("_", 2)[2] in service.log for token in tokens.values())
 
 
+def test_a_token_s_name_is_no_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list shows it as it is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("[/x]", "[link=http://evil]x[/link]"):
+        assert main(["token", "create", "--name", name]) == 0
+    assert main(["token", "list"]) == 0
+    output = capsys.readouterr().out
+    assert "[/x]" in output
+    assert "[link=http://evil]" in output
+
+
 def test_tokens_are_kept_as_hashes(folder: Path, tokens: dict[str, str]) -> None:
     """What is in the database is the SHA-256 of each secret, and nothing of the secret."""
     files = sorted((folder / ".autotune").glob("studies.db*"))

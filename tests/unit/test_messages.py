@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,8 +92,33 @@ def test_a_window_s_lists_have_one_length() -> None:
 def test_too_many_steps_fail_the_trial() -> None:
     """Each mark takes memory here."""
     progress = TrialProgress()
-    window = {**WINDOW, "ends_us": [1] * 2000}
-    for _ in range(501):
+    for k in range(251):  # whatever the script calls its meters
+        window = {**WINDOW, "ends_us": [1] * 2000, "meter": f"meter {k % 7}"}
         progress.take(messages.parse_child(line(window)))
     assert progress.error is not None
-    assert "more than 1,000,000 steps" in progress.error["text"]
+    assert "more than 500,000 steps" in progress.error["text"]
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        ({**WINDOW, "stage": "warmup"}, "windows and values"),
+        ({"event": "values", "values": [0.5] * 1000}, "windows and values"),
+        ({"event": "notice", "kind": "k", "where": "w", "text": "t"}, "notices"),
+    ],
+)
+def test_too_much_of_anything_fails_the_trial(message: dict[str, Any], what: str) -> None:
+    """All of it is kept until the trial has ended."""
+    progress, number = TrialProgress(), 0
+    while progress.error is None:
+        number += 1
+        assert number <= 200_001
+        text = {"text": str(number)} if "text" in message else {}
+        progress.take({**message, **text})
+    assert what in progress.error["text"]
+
+
+def test_a_number_that_no_float_holds_is_none() -> None:
+    """JSON has no limits."""
+    huge = b'{"event": "values", "values": [1' + b"0" * 400 + b"]}"
+    assert parse_child(huge)["event"] == BROKEN

@@ -1,6 +1,7 @@
 """The names of studies and their folders, for any text that hypothesis finds."""
 
 import json
+import re
 import shutil
 import unicodedata
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autotuner.errors import UserError
-from autotuner.options.names import MOST_CHARACTERS, check_name, name_from, name_problem
+from autotuner.options.names import MOST_CHARACTERS, check_name, name_from, name_problem, numbered
 from autotuner.study.folders import (
     claim_folder,
     folder_name,
@@ -20,7 +21,8 @@ from autotuner.study.folders import (
 
 HOSTILE = [
     *("", " ", ".", "..", "../x", "/", "/etc", "a/b", "a\\b", "a ", " a", "a.", ".a", "-a", "~"),
-    *("a~2", "CON", "studies.db", "studies.db-journal", "artifacts", "versus"),
+    *("autotune-queue", "autotune-queue-0", "autotune-queue-x", "a~2", "CON"),
+    *("studies.db", "studies.db-journal", "artifacts", "versus"),
     *("é", "e\u0301", "A", "a", "\ufb01", "fi", "İ", "x" * 64, "x" * 65, "x" * 100, "名" * 100),
     *("a\nb", "\x1b[31m", "\u202e", "\x00", "\udcff"),
 ]
@@ -32,6 +34,7 @@ def test_the_rule(name: str) -> None:
     """A name is printable, neither empty nor blank, and has at most 100 characters."""
     fits = bool(name.strip()) and name.isprintable()
     fits = fits and len(name) <= MOST_CHARACTERS and name not in (".", "..")
+    fits = fits and re.fullmatch(r"autotune-queue(-[0-9]+)?", name) is None
     assert (name_problem(name) is None) == fits
     if fits:
         assert check_name(name, "--study") == name
@@ -40,6 +43,13 @@ def test_the_rule(name: str) -> None:
             check_name(name, "--study")
         assert raised.value.message.startswith("--study: a study's name ")
         assert raised.value.message.isprintable()
+
+
+@given(TEXTS, st.integers(2, 10**6))
+def test_a_name_with_a_number_is_a_name(name: str, number: int) -> None:
+    """Though the longest name gets a number."""
+    if name_problem(name) is None:
+        assert name_problem(numbered(name, number)) is None or name == "autotune-queue"
 
 
 @given(TEXTS)

@@ -129,7 +129,11 @@ def test_the_description_has_every_option() -> None:
         ({"script": "model.keras", "arguments": ["x"]}, "model.keras: a saved model takes", "--"),
         ({"budget": "soon"}, 'budget: "soon" is not a duration', "10m"),
         ({"python": "/bin/sh"}, "python: not one of the service's interpreters: plain", None),
-        ({"study": "autotune-queue"}, "study: autotune-queue is a name of the queue", None),
+        (
+            {"study": "autotune-queue"},
+            "study: a study's name can't be \"autotune-queue\"",
+            "a name such as",
+        ),
     ],
 )
 def test_a_refused_request(
