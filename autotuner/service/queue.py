@@ -164,13 +164,13 @@ class Queue:
             self._added[row.number] = _read(_Added, row, "job")
         return self._added[row.number]
 
-    def latest(self) -> Mapping[str, Job]:
+    def latest(self, within_s: float = _RECENT_S) -> Mapping[str, Job]:
         """Return the latest job of each study, by :func:`latest_jobs`, for clients that poll.
 
-        A change by this process is seen at once, one by another after half a second at the latest.
+        A change by this process is seen at once, one by another within a time.
         """
         now, (read_at, changes, found) = time.monotonic(), self._recent
-        if changes != self.store.changes or now - read_at > _RECENT_S:
+        if changes != self.store.changes or now - read_at > within_s:
             changes = self.store.changes
             found = latest_jobs(self.jobs())
             self._recent = (now, changes, found)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ IDLE = "idle"
 """The state of a study that was not submitted here."""
 
 _MOST_KEPT_BYTES = 32 << 20
+_NEW_S = 0.1
 REPORT = "report.html"
 _REMOVED = "the study was removed since"
 _FORMATS = {name: kind for kind, name in FILE_NAMES.items()}
@@ -163,7 +164,14 @@ class Views:
         self, name: str, keys: Sequence[Key[Any]]
     ) -> tuple[Job | str, StudyState | None] | None:
         """Return a study's latest job, or its name if there is none, and what is stored of it."""
-        latest = self._queue.latest()
+        found = self._find_among(self._queue.latest(), name, keys)
+        if found is None:  # another process may just have submitted it
+            found = self._find_among(self._queue.latest(within_s=_NEW_S), name, keys)
+        return found
+
+    def _find_among(
+        self, latest: Mapping[str, Job], name: str, keys: Sequence[Key[Any]]
+    ) -> tuple[Job | str, StudyState | None] | None:
         job = latest.get(name)
         if job is None and any(one.tuned == name for one in latest.values()):
             return None
