@@ -120,8 +120,13 @@ def made_plain(section: Section) -> Section:
             for row in grid.rows
         )
         grid = dataclasses.replace(grid, rows=rows)
-    lines = tuple(map(plain, section.lines))
-    return dataclasses.replace(section, lines=lines, code=plain_lines(section.code), grid=grid)
+    return dataclasses.replace(
+        section,
+        title=plain(section.title),
+        lines=tuple(map(plain, section.lines)),
+        code=plain_lines(section.code),
+        grid=grid,
+    )
 
 
 def _text(value: object) -> Cell:
