@@ -20,6 +20,7 @@ from autotuner.plain import plain, plain_lines
 from autotuner.report.markdown import render_markdown
 from autotuner.report.progress import PlainProgress
 from autotuner.report.sections import sections
+from autotuner.report.side_by_side import side_by_side
 from autotuner.report.tables import studies_table
 from autotuner.report.terminal import EVERYTHING, print_sections
 from autotuner.statistics.sequential import StoppingRule
@@ -113,7 +114,7 @@ def test_terminals(result: Result, text: str) -> None:
     hostile = with_text(result, text)
     file = io.StringIO()
     console = Console(file=file, width=200)
-    found = sections(hostile, draw=False)
+    found = [*sections(hostile, draw=False), side_by_side(hostile, hostile)]
     print_sections(console, found, EVERYTHING)
     console.print(studies_table([(text, 1, text, text)]))
     assert all(line.isprintable() for line in file.getvalue().split("\n"))

@@ -77,6 +77,11 @@ def test_long_pauses_are_named() -> None:
     assert notice.text.startswith("2 pauses of over ten times the length of a step")
 
 
+def test_steps_that_take_no_time() -> None:
+    """A script may send anything as the lengths of its steps."""
+    assert kinds(outcome(steady(20, 100), [0.0] * 100)) == []
+
+
 def test_a_script_that_ends_early() -> None:
     """Its windows count; the notice advises a longer run."""
     short = dataclasses.replace(
