@@ -23,8 +23,7 @@ _FETCHES_S = 10.0
 _KERNEL_HOLDS_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 320  # those that await a request, all event streams, and answers beside them
 _MOST_AWAITED = 128
-# when descriptors run out, asyncio tries to accept as many connections, and logs each failure
-_BACKLOG = 128
+_BACKLOG = 1024
 _LOGGED_PER_MINUTE = 300
 _KEEP_ALIVE_S = 5
 _GRACE_S = 5
@@ -155,6 +154,20 @@ class _ImpatientProtocol(H11Protocol):
             self._fetched = None
 
 
+class _Uvicorn(uvicorn.Server):
+    """Accepts one connection at a time, while the kernel holds many.
+
+    When descriptors run out, asyncio goes on to try as many connections as its backlog says, and
+    tries again later for each that has failed: soon it does nothing else. So its own backlog is 1,
+    and the socket's is set afterwards.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(_BACKLOG)
+
+
 class Server:
     """An application on a socket that listens. ``port``: the one in use.
 
@@ -177,11 +190,11 @@ class Server:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=_MOST_CONNECTIONS,
-            backlog=_BACKLOG,
+            backlog=1,  # see _Uvicorn
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Uvicorn(config)
         self._listening = listening
         self.port: int = listening.getsockname()[1]
 

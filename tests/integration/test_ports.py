@@ -206,6 +206,7 @@ def test_descriptors_run_out(tmp_path: Path) -> None:
     """Connections wait meanwhile; the log stays short; afterwards they are served."""
     token = make_token(tmp_path, "read")
     with serving(tmp_path, "--require-token") as service:
+        assert all(is_served(url, token) for url in (service.url, service.dashboard))
         limit = 40
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
         crowd = [connect(url) for url in (service.url, service.dashboard) * 30]
@@ -218,7 +219,7 @@ def test_descriptors_run_out(tmp_path: Path) -> None:
                 if is_served(service.url, token):
                     break
             assert time.monotonic() < deadline
-        assert len(service.log) < 1 << 20
+        assert len(service.log) < 20_000
         assert service.stop() == 0
 
 
