@@ -15,9 +15,9 @@ def effects_table(effects: Sequence[ReadBack], knobs: Mapping[str, Knob]) -> Tab
     for one in effects:
         table.add_row(
             cell(knobs[one.knob].name),
-            cell(str(one.wanted)),
+            cell(one.wanted),
             one.effect.value,
-            cell("-" if one.found is None else str(one.found)),
+            cell("-" if one.found is None else one.found),
             cell(one.how),
         )
     return table

@@ -4,7 +4,7 @@
   pointing its own name at this address (DNS rebinding). A browser's Origin must be the very same,
   or an allowed name: another port of this machine may belong to another user.
 - Rate: a number of requests a minute with one token; far fewer from an address without one. A token
-  is looked up in memory before: clients behind one address must not lock each other out.
+  is looked up in memory before: clients behind one address must not block each other.
 - Guesses: where a user has chosen the token, an address has to wait after a number of wrong ones.
 - Token: ``Authorization: Bearer TOKEN``, or the login page, which sets a cookie. Reading needs the
   scope read, everything else submit. A read-only application gets no request that could write.
@@ -143,7 +143,7 @@ class AccessMiddleware:
         return bool(name) and (name == host.lower() or host_name(name) in self._rules.origins)
 
     def _count_stranger(self, scope: HTTPScope) -> None:
-        _check_rate(self._strangers, _address(scope), self._rules.refused_per_minute)
+        _check_rate(self._strangers, _address(scope))
 
     async def _identify(
         self, scope: HTTPScope, headers: Mapping[str, str], state: MutableMapping[str, Any]
@@ -152,11 +152,11 @@ class AccessMiddleware:
         login = self._login
         token = None if login is None else await self._token(login, scope, headers)
         if token is not None:
-            _check_rate(self._clients, f"token {token.key}", self._rules.per_minute)
+            _check_rate(self._clients, f"token {token.key}")
         elif self._rules.needs_token:
             self._count_stranger(scope)
         else:
-            _check_rate(self._clients, _address(scope), self._rules.per_minute)
+            _check_rate(self._clients, _address(scope))
         self._check_scope(scope, headers, token)
         state["submitted_by"] = "anyone here" if token is None else token.name
         state["client"] = "" if token is None else token.key
@@ -188,9 +188,7 @@ class AccessMiddleware:
             return await _find(login, given)
         address = _address(scope)
         if not self._guesses.has_left(address):
-            reason = f"more than {_GUESSES_PER_MINUTE} tokens a minute that are not valid"
-            wait = str(math.ceil(MINUTE_S / _GUESSES_PER_MINUTE))
-            raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
+            raise _too_many(self._guesses, "tokens a minute that are not valid")
         token = await _find(login, given)
         if token is None:
             self._guesses.allows(address)
@@ -260,11 +258,15 @@ class AccessMiddleware:
             raise _RefusedError(HTTPStatus.FORBIDDEN, reason)
 
 
-def _check_rate(limiter: Limiter, client: str, per_minute: int) -> None:
+def _check_rate(limiter: Limiter, client: str) -> None:
     if not limiter.allows(client):
-        wait = str(math.ceil(MINUTE_S / per_minute))
-        reason = f"more than {per_minute} requests a minute"
-        raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
+        raise _too_many(limiter, "requests a minute")
+
+
+def _too_many(limiter: Limiter, what: str) -> _RefusedError:
+    wait = str(math.ceil(MINUTE_S / limiter.per_minute))
+    reason = f"more than {limiter.per_minute} {what}"
+    return _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason, Retry_After=wait)
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:

@@ -144,9 +144,8 @@ def open_dashboard(
         login=login,
         read_only=read_only,
     )
-    return Server(
-        app, bind(host, port), body_s=_BODY_S + 2
-    )  # the middleware answers first, with the reason
+    # the middleware answers first, with the reason
+    return Server(app, bind(host, port), body_s=_BODY_S + 2)
 
 
 def _same(given: str, wanted: str) -> bool:

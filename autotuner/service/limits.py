@@ -18,7 +18,7 @@ class Limiter:
     """
 
     def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = per_minute
+        self.per_minute = per_minute
         self._monotonic = monotonic
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -27,8 +27,8 @@ class Limiter:
         return self._left(client, self._monotonic()) >= 1
 
     def _left(self, client: str, now: float) -> float:
-        left, at = self._buckets.get(client, (float(self._per_minute), now))
-        return min(self._per_minute, left + (now - at) * self._per_minute / MINUTE_S)
+        left, at = self._buckets.get(client, (float(self.per_minute), now))
+        return min(self.per_minute, left + (now - at) * self.per_minute / MINUTE_S)
 
     def allows(self, client: str) -> bool:
         """Count a request of a client, and return whether it is allowed."""

@@ -52,7 +52,7 @@ class Front:
 class _Awaited:
     """The connections on which a request is awaited or incomplete, the oldest first.
 
-    With too many of them the oldest is closed, so clients that send nothing lock nobody out.
+    With too many of them the oldest is closed, so clients that send nothing don't block others.
     """
 
     def __init__(self, most: int) -> None:

@@ -15,6 +15,7 @@ import json
 import math
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
@@ -116,6 +117,7 @@ class TokenCache:
         self._monotonic = monotonic
         self._attributes: Mapping[str, Any] = {}
         self._read_at = -math.inf
+        self._reading = threading.Lock()
 
     async def find(self, given: str) -> Token | None:
         """Return the token that a client has sent; None if it is not valid."""
@@ -127,11 +129,19 @@ class TokenCache:
         return found
 
     async def _renew(self, after_s: float) -> None:
-        now = self._monotonic()
-        if now - self._read_at >= after_s:
+        if self._is_old(after_s):
             # others go on meanwhile: a database may take its time
-            self._attributes = await asyncio.to_thread(self._read)
-            self._read_at = now
+            await asyncio.to_thread(self._read_once, after_s)
+
+    def _read_once(self, after_s: float) -> None:
+        """Read the tokens, unless another request has done so meanwhile."""
+        with self._reading:
+            if self._is_old(after_s):
+                now = self._monotonic()
+                self._attributes, self._read_at = self._read(), now
+
+    def _is_old(self, after_s: float) -> bool:
+        return self._monotonic() - self._read_at >= after_s
 
 
 def _hash(secret: str) -> str:

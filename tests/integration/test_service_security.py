@@ -27,7 +27,7 @@ from autotuner.service.access import MOST_BODY_BYTES, MOST_HEADER_BYTES
 from autotuner.service.executor import command_of, environment_of_runs
 from autotuner.service.queue import Submission
 from autotuner.service.scripts import ForbiddenScriptError, find_script, list_scripts
-from tests.integration.serving import Serving, make_token, serving
+from tests.integration.serving import Serving, drip, make_token, serving
 
 # one process runs them all, so that there is one service
 pytestmark = pytest.mark.xdist_group("service security")
@@ -502,16 +502,10 @@ def test_slow_clients(service: Serving, tokens: dict[str, str]) -> None:
             assert client.get("/studies").status_code == 200
             assert time.monotonic() < deadline
             for connection in set(dripping) - gone:
-                try:
-                    connection.sendall(b"x")
-                    connection.settimeout(0.01)
-                    answered = connection.recv(4096)
+                answered = drip(connection)
+                if answered is not None:
                     received[connection] = received.get(connection, b"") + answered
-                    if not answered:
-                        gone.add(connection)
-                except TimeoutError:
-                    continue
-                except OSError:
+                if answered == b"":
                     gone.add(connection)
             time.sleep(0.5)
     assert b" 408 " in received[body]

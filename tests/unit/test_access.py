@@ -223,6 +223,12 @@ def test_tokens_are_read_once_a_second() -> None:
     assert reads == 1
     second = create_token(store, "second", {Scope.READ})
     now = 0.2
+
+    async def many() -> list[Token | None]:
+        return await asyncio.gather(*(cache.find(second) for _ in range(20)))
+
+    assert None not in asyncio.run(many())
+    assert reads == 2  # by one of those that ask at once
     assert asyncio.run(cache.find(second)) is not None
     assert revoke_token(store, first.split("_")[1])
     now = 1.2
